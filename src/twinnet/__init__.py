@@ -1,0 +1,1 @@
+"""One network, described once, trained by two engines."""

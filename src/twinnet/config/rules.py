@@ -1,0 +1,145 @@
+"""Which values make sense together. Every rule speaks before any data is loaded, in one line."""
+
+from typing import Any
+
+from twinnet.config.schema import (
+    CNN,
+    MLP,
+    Activation,
+    Experiment,
+    ImageData,
+    Loss,
+    ScratchEngine,
+    TableData,
+    Task,
+)
+from twinnet.errors import ConfigError
+
+DEFAULT_LOSS = {
+    Task.binary: Loss.binary_crossentropy,
+    Task.multiclass: Loss.categorical_crossentropy,
+    Task.regression: Loss.mean_squared_error,
+}
+OUTPUT_ACTIVATION = {
+    Task.binary: Activation.sigmoid,
+    Task.multiclass: Activation.softmax,
+    Task.regression: Activation.identity,
+}
+
+
+def output_units(task: Task, classes: int) -> int:
+    return classes if task is Task.multiclass else 1
+
+
+def loss(experiment: Experiment) -> Loss:
+    """The loss that is trained: the one asked for, or the task's own."""
+    return experiment.loss or DEFAULT_LOSS[experiment.data.task]
+
+
+def degenerate(experiment: Experiment) -> str | None:
+    """Why the loss cannot teach this network anything, or None where it can."""
+    if experiment.data.task is not Task.multiclass and loss(experiment) is Loss.categorical_crossentropy:
+        return (
+            "categorical_crossentropy normalises the outputs of a sample to sum to 1, so on one output unit the "
+            "prediction is always 1, the gradient is 0 and nothing is learned"
+        )
+    return None
+
+
+def check(experiment: Experiment) -> None:
+    """Raise ConfigError for the first value or combination that cannot be trained."""
+    _check_numbers(experiment)
+    _check_combination(experiment)
+
+
+def _check_numbers(experiment: Experiment) -> None:
+    e = experiment
+    _expect(e.epochs >= 1, "epochs", "at least 1", e.epochs)
+    _expect(
+        e.batch_size is None or e.batch_size >= 1, "batch_size", "at least 1, or null for all samples", e.batch_size
+    )
+    _expect(e.optimizer.learning_rate > 0, "optimizer.learning_rate", "more than 0", e.optimizer.learning_rate)
+    _expect(0 <= e.seed < 2**32, "seed", "0 to 4294967295", e.seed)
+    _expect(0 <= e.model.dropout < 1, "model.dropout", "at least 0 and less than 1", e.model.dropout)
+    _expect(e.model.l2 >= 0, "model.l2", "at least 0", e.model.l2)
+    schedule = e.optimizer.schedule
+    _expect(0 <= schedule.warmup < 1, "optimizer.schedule.warmup", "a fraction of the steps, 0 to 1", schedule.warmup)
+    _expect(0 <= schedule.end <= 1, "optimizer.schedule.end", "a factor from 0 to 1", schedule.end)
+    patience = e.early_stopping.patience
+    _expect(patience is None or patience >= 1, "early_stopping.patience", "at least 1, or null for never", patience)
+    _expect(
+        e.engine.threads is None or e.engine.threads >= 1, "engine.threads", "at least 1, or null", e.engine.threads
+    )
+    if isinstance(e.model, MLP):
+        _expect(
+            all(u >= 1 for u in e.model.hidden_units), "model.hidden_units", "units of 1 or more", e.model.hidden_units
+        )
+    if isinstance(e.model, CNN):
+        _expect(bool(e.model.filters) and min(e.model.filters) >= 1, "model.filters", "1 or more", e.model.filters)
+        _expect(e.model.kernel_size % 2 == 1, "model.kernel_size", "an odd number", e.model.kernel_size)
+    if isinstance(e.data, TableData):
+        _expect(bool(e.data.features), "data.features", "at least one column", e.data.features)
+        _expect(0 < e.data.valid_fraction < 1, "data.valid_fraction", "between 0 and 1", e.data.valid_fraction)
+    if isinstance(e.data, ImageData):
+        _expect(e.data.valid_samples >= 1, "data.valid_samples", "at least 1", e.data.valid_samples)
+        _expect(0 < e.data.train_fraction <= 1, "data.train_fraction", "more than 0, at most 1", e.data.train_fraction)
+
+
+def _check_combination(experiment: Experiment) -> None:
+    e = experiment
+    task, trained = e.data.task, loss(experiment)
+    if task is not Task.regression and (not e.data.classes or len(e.data.classes) < 2):
+        raise ConfigError(
+            f"data.classes: expected the names of at least two classes for a {task.value} task; "
+            f"received {e.data.classes}"
+        )
+    if task is Task.binary and len(e.data.classes or []) != 2:
+        raise ConfigError(
+            f"data.task=binary: expected two classes; received {len(e.data.classes or [])}; use data.task=multiclass"
+        )
+    if task is Task.multiclass and trained is Loss.binary_crossentropy:
+        raise ConfigError(
+            "loss=binary_crossentropy: expected a binary task; received a multiclass one; "
+            "use loss=categorical_crossentropy"
+        )
+    if task is Task.regression and trained is not Loss.mean_squared_error:
+        raise ConfigError(f"loss={trained.value}: expected mean_squared_error for a regression task")
+    if (reason := degenerate(e)) and not e.allow_degenerate:
+        raise ConfigError(
+            f"loss={trained.value}: {reason}; use loss=binary_crossentropy, "
+            "or allow_degenerate=true to see it not learn"
+        )
+    if isinstance(e.model, CNN) and not isinstance(e.data, ImageData):
+        raise ConfigError(f"model.kind=cnn: expected images; received the table {e.data.name!r}; use model.kind=mlp")
+    if e.model.activation is Activation.softmax:
+        raise ConfigError(
+            "model.activation=softmax: expected sigmoid, relu, tanh or identity in hidden layers; "
+            "the output layer of a multiclass task is softmax by itself"
+        )
+    if isinstance(e.engine, ScratchEngine) and (e.augmentation.flip or e.augmentation.shift):
+        raise ConfigError(
+            "augmentation: expected engine=keras; the scratch engine does not augment; "
+            "set augmentation.flip=false augmentation.shift=0 or engine=keras"
+        )
+    if (e.augmentation.flip or e.augmentation.shift) and not isinstance(e.data, ImageData):
+        raise ConfigError(f"augmentation: expected images; received the table {e.data.name!r}")
+
+
+def _expect(holds: bool, key: str, expected: str, received: Any) -> None:
+    if not holds:
+        raise ConfigError(f"{key}: expected {expected}; received {received}")
+
+
+NOISE = ("full_key", "object_type", "reference_type", "Config search path", "provider=")
+
+
+def explain(error: Exception) -> str:
+    """One line from what Hydra or OmegaConf raised: the key, what was received, what is allowed."""
+    told: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        for line in map(str.strip, str(cause).splitlines()):
+            if line and line not in told and not line.startswith(NOISE):
+                told.append(line)
+        cause = cause.__cause__
+    return "; ".join(told)

@@ -1,0 +1,204 @@
+"""The contract that both engines keep: what they are given, what they report, what they return.
+
+An engine is a module with one function, `fit(problem, monitor) -> FittedNetwork`. It trains `problem.chunks()` one
+after the other. For each epoch it records the loss and the metric over the training samples as they are met, each
+before the update that follows it (with one batch an epoch: of the weights at the start of the epoch; with several:
+the average over the batches, weighted by their size). At the end of each chunk it evaluates the validation split and
+calls `monitor(chunk)`; where `monitor.improved` it keeps a copy of the weights, and where the call returns True it
+stops.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from twinnet.config.schema import Augmentation, EarlyStopping, Engine, Loss, Optimizer, Task
+from twinnet.errors import DivergedError
+from twinnet.networks import Network, Weights
+
+MAX_RECORDS = 1000  # rows of history.csv, steps in MLflow, evaluations of the validation split
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything that settles a training. X is (samples, *input shape) in the engine's dtype; y is (samples,)."""
+
+    network: Network
+    weights: Weights
+    loss: Loss
+    task: Task
+    optimizer: Optimizer
+    engine: Engine
+    X_train: np.ndarray
+    y_train: np.ndarray
+    X_valid: np.ndarray
+    y_valid: np.ndarray
+    epochs: int
+    batch_size: int  # at most the number of training samples
+    seed: int
+    device: str  # "cpu" or "gpu", already settled
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    @property
+    def metric(self) -> str:
+        """`accuracy` for classes, `mae` (mean absolute error) for regression."""
+        return metric(self.task)
+
+    @property
+    def full_batch(self) -> bool:
+        return self.batch_size >= len(self.X_train)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The last batch of an epoch may be smaller; none is dropped."""
+        return -(-len(self.X_train) // self.batch_size)
+
+    def chunks(self) -> Iterator[range]:
+        """The epochs, in pieces of equal length, at most MAX_RECORDS of them."""
+        length = -(-self.epochs // MAX_RECORDS)
+        for start in range(0, self.epochs, length):
+            yield range(start, min(start + length, self.epochs))
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Indices of the training samples in the order of this epoch, from (seed, epoch) alone; (samples,).
+
+        With one batch an epoch the samples stay as they are.
+        """
+        samples = len(self.X_train)
+        if self.full_batch:
+            return np.arange(samples)
+        return np.random.default_rng([self.seed, epoch]).permutation(samples)
+
+
+def metric(task: Task) -> str:
+    return "mae" if task is Task.regression else "accuracy"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What an engine reports after some epochs: one value for each epoch, then the validation split at their end."""
+
+    train_loss: np.ndarray
+    train_metric: np.ndarray
+    valid_loss: float
+    valid_metric: float
+
+
+class FittedNetwork(Protocol):
+    """A trained network, with the best weights where training stopped early."""
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Activations of the output layer, (samples, units): probabilities, or numbers for regression."""
+        ...
+
+    def weights(self) -> Weights:
+        """As NumPy arrays, in the layout of `networks`."""
+        ...
+
+    def save(self, directory: Path) -> Path:
+        """Write the model to `directory` (model.npz or model.keras) and return its path."""
+        ...
+
+
+@dataclass
+class History:
+    """Curves of one training: a value each epoch for the training samples, one each chunk for the validation split."""
+
+    metric: str = "accuracy"
+    train_loss: list[np.ndarray] = field(default_factory=list)
+    train_metric: list[np.ndarray] = field(default_factory=list)
+    valid_epoch: list[int] = field(default_factory=list)  # counted from 1: after this many epochs
+    valid_loss: list[float] = field(default_factory=list)
+    valid_metric: list[float] = field(default_factory=list)
+
+    @property
+    def epochs(self) -> int:
+        return sum(map(len, self.train_loss))
+
+    def append(self, chunk: Chunk) -> None:
+        self.train_loss.append(np.asarray(chunk.train_loss, dtype=float))
+        self.train_metric.append(np.asarray(chunk.train_metric, dtype=float))
+        self.valid_epoch.append(self.epochs)
+        self.valid_loss.append(float(chunk.valid_loss))
+        self.valid_metric.append(float(chunk.valid_metric))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The whole history under the contract's names; train/… are (epochs,), valid/… and valid_epoch (chunks,)."""
+        return {
+            "train/loss": np.concatenate(self.train_loss or [np.empty(0)]),
+            f"train/{self.metric}": np.concatenate(self.train_metric or [np.empty(0)]),
+            "valid_epoch": np.array(self.valid_epoch, dtype=int),
+            "valid/loss": np.array(self.valid_loss),
+            f"valid/{self.metric}": np.array(self.valid_metric),
+        }
+
+    def table(self) -> pd.DataFrame:
+        """At most MAX_RECORDS rows: epoch (counted from 1), train/loss, train/<metric>, valid/loss, valid/<metric>.
+
+        Row `epoch` holds what was recorded in that epoch's training, and the validation split after it.
+        """
+        arrays = self.arrays()
+        rows = arrays["valid_epoch"] - 1
+        return pd.DataFrame(
+            {
+                "epoch": arrays["valid_epoch"],
+                "train/loss": arrays["train/loss"][rows],
+                f"train/{self.metric}": arrays[f"train/{self.metric}"][rows],
+                "valid/loss": arrays["valid/loss"],
+                f"valid/{self.metric}": arrays[f"valid/{self.metric}"],
+            }
+        )
+
+
+@dataclass
+class Monitor:
+    """Keeps the history, stops a training that diverges or no longer improves, and tells its listeners."""
+
+    metric: str
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+    listeners: tuple[Callable[[History], None], ...] = ()
+    history: History = field(init=False)
+    improved: bool = field(init=False, default=False)  # at the last chunk; only kept up with early stopping
+    best_epoch: int | None = field(init=False, default=None)
+    best_loss: float = field(init=False, default=float("inf"))
+
+    def __post_init__(self) -> None:
+        self.history = History(self.metric)
+
+    def __call__(self, chunk: Chunk) -> bool:
+        """Record the chunk; True where training is to stop.
+
+        Raises DivergedError, with the history up to the last finite loss, where a loss is NaN or infinite.
+        """
+        finite = np.isfinite(chunk.train_loss)
+        if not finite.all() or not np.isfinite(chunk.valid_loss):
+            self._diverged(chunk, finite)
+        self.history.append(chunk)
+        for listener in self.listeners:
+            listener(self.history)
+        return self._stop(chunk.valid_loss)
+
+    def _stop(self, valid_loss: float) -> bool:
+        patience = self.early_stopping.patience
+        if patience is None:
+            return False
+        epoch = self.history.epochs
+        self.improved = valid_loss < self.best_loss - self.early_stopping.min_delta
+        if self.improved:
+            self.best_loss, self.best_epoch = valid_loss, epoch
+        return self.best_epoch is None or epoch - self.best_epoch >= patience
+
+    def _diverged(self, chunk: Chunk, finite: np.ndarray) -> None:
+        bad = int(np.argmin(finite)) if not finite.all() else len(finite) - 1
+        epoch = self.history.epochs + bad + 1
+        earlier = np.concatenate([*self.history.train_loss, np.asarray(chunk.train_loss, dtype=float)[:bad]])
+        last = f"the last finite loss was {earlier[-1]:.6g}" if len(earlier) else "no loss was finite"
+        raise DivergedError(
+            f"the loss is no longer a finite number at epoch {epoch}; {last}; "
+            "use a smaller optimizer.learning_rate, or scale the features (data.scaling=standard)",
+            self.history,
+        )

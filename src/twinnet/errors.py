@@ -1,0 +1,45 @@
+"""What a user can do wrong, told in one line: what was expected, what was received, what to do."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+log = logging.getLogger(__name__)
+
+
+class TwinnetError(Exception):
+    """Base of the errors that are a message for the user rather than a defect of the program."""
+
+
+class ConfigError(TwinnetError):
+    """A key, type, value or combination in the configuration that cannot be trained."""
+
+
+class DataError(TwinnetError):
+    """Data that is missing, incomplete or not what it claims to be."""
+
+
+class DeviceError(TwinnetError):
+    """A device that was asked for and is not there."""
+
+
+class DivergedError(TwinnetError):
+    """A loss that became NaN or infinite; `history` holds what was recorded until then."""
+
+    def __init__(self, message: str, history: object = None) -> None:
+        super().__init__(message)
+        self.history = history
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Turn a TwinnetError into one line on stderr and exit status 1; TWINNET_TRACEBACK=1 shows the traceback."""
+    try:
+        yield
+    except TwinnetError as error:
+        if os.environ.get("TWINNET_TRACEBACK"):
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
