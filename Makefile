@@ -1,0 +1,71 @@
+# `make repro` and `make test` need Python 3.11 or newer and make; everything else is installed into .venv.
+.DEFAULT_GOAL := help
+.PHONY: help repro test lint smoke params ui server bench faults lock clean
+SHELL := /bin/bash
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# uv comes from the package index by pip and is locked like everything else.
+$(BIN)/uv: requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: expected Python 3.11 or newer; received $$($(PYTHON) --version); set PYTHON=..." >&2; exit 1; }
+	@echo "installing into $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+	@sed -n '/^uv==/,/^[^ ]/{/^uv==/p;/^    --hash/p}' requirements-dev.lock > $(VENV)/uv.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
+	@touch $@
+
+$(VENV)/runtime: $(BIN)/uv requirements.lock pyproject.toml
+	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/runtime requirements-dev.lock
+	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements-dev.lock
+	@touch $@
+
+params: $(VENV)/runtime ## compose conf/ into params.yaml (S="override ...")
+	@python -m pipelines.params write $(S)
+
+repro: $(VENV)/runtime params ## environment, data, every experiment trained, leaderboard, figures, MLflow runs
+	dvc repro
+	@python -m pipelines.summary
+
+test: $(VENV)/dev ## the whole test suite, no network needed
+	python -m pytest
+
+lint: $(VENV)/dev ## ruff, mypy and the map of imports
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+
+# A copy of the working tree, so that the small settings leave the runs of the suite alone.
+SMOKE ?= build/smoke
+smoke: $(VENV)/runtime ## every stage on small settings, in a copy under build/smoke
+	@rm -rf $(SMOKE) && mkdir -p $(SMOKE)
+	@git ls-files -z --cached --others --exclude-standard | tar -cf - --null -T - | tar -xf - -C $(SMOKE)
+	@cd $(SMOKE) && git init -q && python -m pipelines.params write profile=smoke $(S) && dvc repro -q
+	@cd $(SMOKE) && python -m pipelines.summary
+
+ui: $(VENV)/runtime ## the MLflow UI on http://127.0.0.1:5000
+	@python -m pipelines.ui
+
+bench: $(VENV)/dev ## speeds as ratios against named peers
+	python -m benchmarks
+
+faults: $(VENV)/dev ## what the data layer does with each fault
+	python -m benchmarks.faults
+
+lock: $(BIN)/uv ## resolve the lock files anew
+	uv pip compile -q pyproject.toml --extra dev --universal --generate-hashes --no-header -o requirements-dev.lock
+	uv pip compile -q pyproject.toml --universal --generate-hashes --no-header -c requirements-dev.lock -o requirements.lock
+
+clean: ## remove what the pipeline and the tests made; the environment stays
+	rm -rf build outputs reports/figures data/raw data/processed
