@@ -1,7 +1,7 @@
 """params.yaml is conf/config.yaml composed: `write` makes it so, `check` (the first stage) insists on it.
 
-    python -m pipelines.params write [override ...]     e.g. profile=smoke
-    python -m pipelines.params check
+python -m pipelines.params write [override ...]     e.g. profile=smoke
+python -m pipelines.params check
 """
 
 import os

@@ -68,9 +68,7 @@ class Untracked:
         pass
 
 
-def train(
-    experiment: Experiment, directory: Path, *, root: Path | None = None, tracker: Tracker | None = None
-) -> Run:
+def train(experiment: Experiment, directory: Path, *, root: Path | None = None, tracker: Tracker | None = None) -> Run:
     """Train an experiment and leave its run in `directory`, as the contract of outputs says.
 
     The files appear in `directory` only when all of them are complete, metrics.json last. A failed training leaves

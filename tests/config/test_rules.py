@@ -1,0 +1,72 @@
+"""A value that cannot be trained stops before any data is loaded, in one line that says what is allowed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from twinnet import config
+from twinnet.config import rules
+from twinnet.config.schema import Experiment, Loss
+from twinnet.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("experiment", "override", "told"),
+    [
+        ("nba_scratch", "epoch=1", ["epoch", "SingleRun"]),
+        ("nba_scratch", "model.units=3", ["units", "MLP"]),
+        ("nba_scratch", "epochs=many", ["epochs", "many", "Integer"]),
+        ("nba_scratch", "model.activation=swish", ["swish", "sigmoid, relu, tanh"]),
+        ("nba_scratch", "model=resnet", ["model/resnet", "mlp"]),
+        ("nba_scratch", "experiment=nba", ["experiment/nba"]),
+        ("nba_scratch", "optimizer=lion", ["optimizer/lion", "adam"]),
+        ("nba_scratch", "epochs=0", ["epochs", "at least 1", "0"]),
+        ("nba_scratch", "batch_size=0", ["batch_size", "at least 1", "0"]),
+        ("nba_scratch", "optimizer.learning_rate=-0.1", ["learning_rate", "more than 0", "-0.1"]),
+        ("nba_scratch", "seed=-1", ["seed", "-1"]),
+        ("nba_scratch", "model.dropout=1", ["model.dropout", "less than 1", "1.0"]),
+        ("nba_scratch", "model.hidden_units=[4,0]", ["model.hidden_units", "[4, 0]"]),
+        ("nba_scratch", "data.features=[]", ["data.features", "at least one column"]),
+        ("nba_scratch", "data.valid_fraction=1.5", ["data.valid_fraction", "1.5"]),
+        ("nba_scratch", "model=cnn", ["expected images", "'nba'"]),
+        ("nba_scratch", "model.activation=softmax", ["softmax", "hidden layers"]),
+        ("nba_scratch", "augmentation.flip=true", ["augmentation", "engine=keras"]),
+        ("nba_keras", "loss=categorical_crossentropy", ["one output unit", "allow_degenerate=true"]),
+        (
+            "nba_keras",
+            "loss=mean_squared_error data.task=regression data.classes=null loss=binary_crossentropy",
+            ["regr"],
+        ),
+        ("nba_keras", "data.classes=[guard]", ["data.classes", "two classes"]),
+        ("nba_keras", "data.classes=[a,b,c]", ["data.task=binary", "received 3", "multiclass"]),
+        ("fashion_dense", "loss=binary_crossentropy", ["multiclass", "categorical_crossentropy"]),
+        ("fashion_cnn", "model.kernel_size=4", ["model.kernel_size", "odd", "4"]),
+        ("fashion_cnn", "data.train_fraction=0", ["data.train_fraction", "0"]),
+        ("fashion_cnn", "optimizer.schedule.warmup=1", ["warmup", "1"]),
+    ],
+)
+def test_a_bad_value_gets_one_line_with_what_is_allowed(
+    experiment: str, override: str, told: list[str], compose: Callable[..., Experiment]
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        compose(experiment, *override.split())
+    message = str(error.value)
+    assert "\n" not in message
+    for part in told:
+        assert part in message, message
+
+
+def test_the_pair_of_the_chapter_has_to_be_asked_for_by_name(compose: Callable[..., Experiment]) -> None:
+    book = compose("nba_keras_book")
+    assert rules.loss(book) is Loss.categorical_crossentropy
+    assert book.allow_degenerate
+    assert "nothing is learned" in (rules.degenerate(book) or "")
+    assert rules.degenerate(compose("nba_keras")) is None
+
+
+def test_params_yaml_with_an_unknown_kind_names_the_kinds(root: Path) -> None:
+    node = config.plain(config.experiment(config.compose(root).experiments.nba_scratch))
+    node["optimizer"]["kind"] = "lion"
+    with pytest.raises(ConfigError, match=r"optimizer\.kind: expected one of gradient_descent, .*'lion'"):
+        config.experiment(node)

@@ -1,0 +1,41 @@
+"""What every test may use: the repository's root, composed experiments, a small project of synthetic data."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from twinnet import config
+from twinnet.config.schema import Experiment
+
+ROOT = Path(__file__).parents[1]
+
+# Hermetic: what the surroundings set for real runs must not reach a test.
+for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME"):
+    os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def compose(root: Path) -> Callable[..., Experiment]:
+    """`compose("nba_scratch", "epochs=10")`: an experiment of conf/ with Hydra overrides."""
+
+    def composed(name: str, *overrides: str) -> Experiment:
+        return config.experiment(config.compose(root, "train", [f"experiment={name}", *overrides]))
+
+    return composed
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    """The folder of real data that TWINNET_MIRROR names; tests that use it are marked real_data."""
+    folder = os.environ.get("TWINNET_MIRROR", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs TWINNET_MIRROR, a folder of real data")
+    return Path(folder)
