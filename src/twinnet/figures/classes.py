@@ -1,0 +1,143 @@
+"""What a network predicts: which classes it confuses, where it draws the line, how far off its numbers are."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from sklearn.metrics import confusion_matrix as count_confusions
+
+from twinnet.data.splits import Splits
+from twinnet.evaluation import class_probabilities
+from twinnet.figures.style import BLUE, CLASS_0_TO_1, PALETTE, RED, new_figure, styled
+
+GRID = 300  # points along each axis of the probability field
+MARKERS = {"training": "o", "validation": "^", "test": "s"}
+
+
+@styled
+def confusion_matrix(
+    y_true: np.ndarray, y_pred: np.ndarray, classes: Sequence[str], title: str, notes: Sequence[str] = ()
+) -> Figure:
+    """Counts of each true and predicted class, shaded by their share of the true class."""
+    counts = count_confusions(y_true, y_pred, labels=range(len(classes)))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = 2.6 + 0.72 * len(classes)
+    figure = new_figure(size + 0.8, size, title, notes)
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        axes.text(
+            column,
+            row,
+            f"{counts[row, column]:,}\n{share:.0%}",
+            ha="center",
+            va="center",
+            fontsize=8 if len(classes) > 4 else 10,
+            color="white" if share > 0.55 else "#B0B0B0" if counts[row, column] == 0 else "black",
+        )
+    axes.set_xticks(range(len(classes)), classes, rotation=40 if len(classes) > 4 else 0, ha=_tick_alignment(classes))
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.grid(False)
+    figure.colorbar(image, ax=axes, shrink=0.8, format="{x:.0%}", label="share of the true class")
+    return figure
+
+
+def _tick_alignment(classes: Sequence[str]) -> str:
+    return "right" if len(classes) > 4 else "center"
+
+
+@styled
+def decision_boundary(
+    splits: Splits,
+    predict: Callable[[np.ndarray], np.ndarray],
+    classes: Sequence[str],
+    axis_names: Sequence[str],
+    title: str,
+    notes: Sequence[str] = (),
+) -> Figure:
+    """The probability that the network gives over the plane of two features, and the samples on it.
+
+    The axes are in the features' own units; `predict` is given them scaled as the splits are.
+    """
+    sides = _sides(splits)
+    everything = np.vstack([X for X, _ in sides.values()])
+    low, high = everything.min(axis=0), everything.max(axis=0)
+    margin = 0.04 * np.where(high > low, high - low, 1)
+    first, second = (np.linspace(low[i] - margin[i], high[i] + margin[i], GRID) for i in (0, 1))
+    points = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
+    scaled = ((points - splits.mean) / splits.scale).astype(splits.X_train.dtype)
+    field = class_probabilities(predict(scaled)).reshape(GRID, GRID, -1)
+
+    figure = new_figure(8.6, 6, title, notes)
+    axes = figure.subplots()
+    axes.grid(False)
+    has_line = _field(figure, axes, first, second, field, classes)
+    for label, colour in enumerate(_class_colours(len(classes))):
+        for side, (X, y) in sides.items():
+            axes.scatter(
+                *X[y == label].T,
+                s=26 if side == "training" else 34,
+                marker=MARKERS[side],
+                color=colour,
+                edgecolor="white" if side == "training" else "black",
+                linewidth=0.6 if side == "training" else 0.9,
+                label=f"{classes[label]} ({side})",
+            )
+    handles, _ = axes.get_legend_handles_labels()
+    if has_line:
+        handles.append(Line2D([], [], color="black", label="the boundary" if len(classes) > 2 else "probability 0.5"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=9)
+    axes.set(xlabel=axis_names[0], ylabel=axis_names[1])
+    axes.set(xlim=first[[0, -1]], ylim=second[[0, -1]])
+    return figure
+
+
+def _sides(splits: Splits) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """X in original units and y of each split that there is."""
+    sides = {"training": (splits.X_train, splits.y_train), "validation": (splits.X_valid, splits.y_valid)}
+    if splits.X_test is not None and splits.y_test is not None:
+        sides["test"] = (splits.X_test, splits.y_test)
+    return {name: (X * splits.scale + splits.mean, y) for name, (X, y) in sides.items()}
+
+
+def _field(
+    figure: Figure, axes: Axes, first: np.ndarray, second: np.ndarray, field: np.ndarray, classes: Sequence[str]
+) -> bool:
+    """Shade the plane; True where a boundary runs through it."""
+    winners = field.argmax(axis=-1)
+    if len(classes) == 2:
+        image = axes.pcolormesh(first, second, field[..., 1], cmap=CLASS_0_TO_1, vmin=0, vmax=1, alpha=0.55)
+        image.set_rasterized(True)
+        figure.colorbar(image, ax=axes, label=f"probability of {classes[1]}", shrink=0.9)
+    else:
+        colours = _class_colours(len(classes))
+        axes.contourf(first, second, winners, levels=np.arange(len(classes) + 1) - 0.5, colors=colours, alpha=0.25)
+    crossed = len(np.unique(winners)) > 1
+    if crossed and len(classes) == 2:
+        axes.contour(first, second, field[..., 1], levels=[0.5], colors="black", linewidths=2)
+    elif crossed:
+        axes.contour(first, second, winners, levels=np.arange(len(classes) - 1) + 0.5, colors="black", linewidths=1)
+    return crossed
+
+
+def _class_colours(classes: int) -> list[str]:
+    return [PALETTE[label % len(PALETTE)] for label in range(classes)]
+
+
+@styled
+def residuals(y_true: np.ndarray, values: np.ndarray, title: str, notes: Sequence[str] = ()) -> Figure:
+    """Predicted against true values, (samples,) each, and the distribution of the differences."""
+    figure = new_figure(10, 4.4, title, notes)
+    left, right = figure.subplots(1, 2)
+    left.scatter(y_true, values, s=18, color=BLUE, alpha=0.6, edgecolor="none")
+    ends = [min(y_true.min(), values.min()), max(y_true.max(), values.max())]
+    left.plot(ends, ends, color=RED, linestyle="--", label="predicted = true")
+    left.set(xlabel="true value", ylabel="predicted value")
+    left.legend()
+    right.hist(values - y_true, bins="auto", color=BLUE, edgecolor="white")
+    right.axvline(0, color=RED, linestyle="--")
+    right.set(xlabel="predicted less true", ylabel="samples")
+    return figure

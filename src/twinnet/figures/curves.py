@@ -1,0 +1,49 @@
+"""How a training went."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+
+from twinnet.engines.contract import History
+from twinnet.figures.style import TRAIN, VALID, new_figure, styled
+
+LOG_FROM = 1000  # epochs: longer runs fall fast and then slowly, which only a logarithmic axis shows
+MARKERS_TO = 30  # epochs: shorter runs show each epoch as a point
+
+
+@styled
+def learning_curves(history: History, title: str, notes: Sequence[str] = ()) -> Figure:
+    """Loss and metric over the epochs, training and validation split."""
+    arrays = history.arrays()
+    figure = new_figure(10, 4, title, notes)
+    for axes, key in zip(figure.subplots(1, 2), ("loss", history.metric), strict=True):
+        marker = "o" if history.epochs <= MARKERS_TO else None
+        epochs = np.arange(1, history.epochs + 1)
+        axes.plot(epochs, arrays[f"train/{key}"], color=TRAIN, label="training", marker=marker, markersize=4)
+        axes.plot(
+            arrays["valid_epoch"],
+            arrays[f"valid/{key}"],
+            color=VALID,
+            label="validation",
+            linestyle="--",
+            marker=marker,
+            markersize=4,
+        )
+        axes.set(xlabel="epoch", title=key)
+        axes.legend()
+        _epoch_axis(axes, history.epochs)
+        if key == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    return figure
+
+
+def _epoch_axis(axes: Axes, epochs: int) -> None:
+    if epochs > LOG_FROM:
+        axes.set_xscale("log")
+        axes.set_xlabel("epoch (logarithmic)")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
