@@ -99,7 +99,7 @@ class TableData(Data):
     valid_fraction: float = 0.33
     split_seed: int = 42
     stratify: bool = False
-    split_by: str | None = None  # a column whose values stay on one side of the split
+    split_by: str | None = None  # a column whose values stay on one side; None: season, where there are several
 
 
 @dataclass
@@ -284,6 +284,41 @@ class SingleRun(Experiment):
 # ------------------------------------------------------------------------------------------ data sets
 
 
+class SeasonType(Enum):
+    regular_season = "regular_season"
+    playoffs = "playoffs"
+
+
+class StandIn(Enum):
+    garments = "garments"
+    digits = "digits"
+    none = "none"
+
+
+@dataclass
+class Source:
+    """One place to ask; `kind` names a class of twinnet.data.sources."""
+
+    kind: str = MISSING
+    address: str = ""  # what stands before the name of a file; a mirror takes it from TWINNET_MIRROR
+    headers: dict[str, str] = field(default_factory=dict)
+    interval: float = 0.0  # seconds between two requests, at least
+
+
+@dataclass
+class Transport:
+    """How patiently files are asked for."""
+
+    connect_timeout: float = 5.0  # seconds
+    read_timeout: float = 15.0  # seconds of silence
+    total_timeout: float = 600.0  # seconds for one file, with every retry
+    retries: int = 3
+    backoff: float = 0.5  # seconds before the second retry, doubled for each further one
+    max_redirects: int = 5
+    max_bytes: int = 100_000_000  # of one file whose size is not known beforehand
+    user_agent: str = "twinnet/0.1 (research and teaching)"
+
+
 @dataclass
 class Dataset:
     """Where a data set comes from: conf/dataset/, for the stages download and preprocess."""
@@ -293,21 +328,37 @@ class Dataset:
     title: str = ""
     licence: str = ""
     source: SourcePolicy = SourcePolicy.auto
+    sources: dict[str, Source] = field(default_factory=dict)  # in the order to try
+    transport: Transport = field(default_factory=Transport)
     reading: Data = MISSING  # how its data/processed/<name>.npz is read
 
 
 @dataclass
 class NBADataset(Dataset):
     kind: str = "nba"
-    season: int = 2019  # the year in which it begins
-    season_type: str = "Regular Season"
+    season: int = 2019  # the year in which it begins, from 1996
+    seasons: list[int] | None = None  # several of them, instead of `season`
+    season_type: SeasonType = SeasonType.regular_season
+    players: dict[str, list[int]] = field(  # season type -> fewest and most players that are plausible
+        default_factory=lambda: {"regular_season": [350, 750], "playoffs": [120, 350]}
+    )
+
+
+@dataclass
+class ArrayFile:
+    """Where an array of a split lies and what it must look like."""
+
+    file: str = MISSING  # one of the data set's files
+    member: str | None = None  # of an .npz archive
+    shape: list[int] = MISSING
 
 
 @dataclass
 class ImageDataset(Dataset):
     kind: str = "images"
-    files: dict[str, str] = MISSING  # file name -> SHA-256 of the decompressed bytes
-    urls: list[str] = field(default_factory=list)  # where the files lie, in the order to try
+    files: dict[str, str] = MISSING  # file name -> SHA-256, of the decompressed bytes where it ends in .gz
+    arrays: dict[str, ArrayFile] = MISSING  # X_train, y_train and, where there is a test split, X_test, y_test
+    stand_in: StandIn = StandIn.none
 
 
 @dataclass
