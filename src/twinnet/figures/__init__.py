@@ -18,7 +18,8 @@ from twinnet.figures.style import save
 
 __all__ = ["draw_run", "sample_grid", "save"]
 
-STAND_IN = "synthetic stand-in data: these are not real measurements, because no source of the real ones answered"
+STAND_IN = "synthetic stand-in data: drawn by a program, not measured"
+SPLIT_NAMES = {"valid": "validation", "test": "test"}
 AXIS_NAMES = {
     "apg": "assists per game",
     "rpg": "rebounds per game",
@@ -59,14 +60,15 @@ def _figures(
     predict: Callable[[np.ndarray], np.ndarray],
 ) -> dict[str, Figure]:
     data, name, said = experiment.data, experiment.name, notes(splits.source, experiment)
-    split, X_evaluated, _ = splits.evaluation
+    key, X_evaluated, _ = splits.evaluation
+    split = SPLIT_NAMES[key]
     figures = {"learning_curves": learning_curves(history, f"{name}: learning curves", said)}
     if data.task is Task.regression:
         figures["residuals"] = residuals(y_true, y_prob[:, 0], f"{name}: residuals, {split} split", said)
         return figures
     classes, y_pred = data.classes or [], predicted_classes(y_prob)
-    accuracy = f"{np.mean(y_pred == y_true):.2%} of {len(y_true):,} {split} samples right"
-    figures["confusion_matrix"] = confusion_matrix(y_true, y_pred, classes, f"{name}: {accuracy}", said)
+    title = f"{name}: {np.mean(y_pred == y_true):.2%} right, {split} split"
+    figures["confusion_matrix"] = confusion_matrix(y_true, y_pred, classes, title, said)
     if isinstance(data, TableData) and len(data.features) == 2:
         axis_names = [AXIS_NAMES.get(feature, feature) for feature in data.features]
         title = f"{name}: decision boundary"

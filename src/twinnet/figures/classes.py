@@ -24,7 +24,7 @@ def confusion_matrix(
     counts = count_confusions(y_true, y_pred, labels=range(len(classes)))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 2.6 + 0.72 * len(classes)
-    figure = new_figure(size + 0.8, size, title, notes)
+    figure = new_figure(max(size + 0.8, 6), size - 0.4, title, notes)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
@@ -89,7 +89,7 @@ def decision_boundary(
     handles, _ = axes.get_legend_handles_labels()
     if has_line:
         handles.append(Line2D([], [], color="black", label="the boundary" if len(classes) > 2 else "probability 0.5"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=9)
+    axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(classes) + has_line, fontsize=9)
     axes.set(xlabel=axis_names[0], ylabel=axis_names[1])
     axes.set(xlim=first[[0, -1]], ylim=second[[0, -1]])
     return figure
@@ -109,7 +109,7 @@ def _field(
     """Shade the plane; True where a boundary runs through it."""
     winners = field.argmax(axis=-1)
     if len(classes) == 2:
-        image = axes.pcolormesh(first, second, field[..., 1], cmap=CLASS_0_TO_1, vmin=0, vmax=1, alpha=0.55)
+        image = axes.pcolormesh(first, second, field[..., 1], cmap=CLASS_0_TO_1, vmin=0, vmax=1, alpha=0.45)
         image.set_rasterized(True)
         figure.colorbar(image, ax=axes, label=f"probability of {classes[1]}", shrink=0.9)
     else:

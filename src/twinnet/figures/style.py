@@ -45,6 +45,8 @@ RC = {
     "figure.dpi": 100,
     "savefig.dpi": 120,
     "figure.facecolor": "white",
+    "figure.constrained_layout.w_pad": 0.1,
+    "figure.constrained_layout.h_pad": 0.1,
 }
 
 
@@ -61,17 +63,13 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 def new_figure(width: float, height: float, title: str, notes: Sequence[str] = ()) -> Figure:
     """An empty figure, inches wide and high, with its title above and its notes, one a line, boxed below."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    said = [line for note in notes for line in textwrap.wrap(note, int(width * 13))]
+    figure = Figure(figsize=(width, height + 0.2 * len(said)), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=12, fontweight="bold")
-    if notes:
-        columns = int(width * 13)
-        figure.supxlabel(
-            "\n".join("\n".join(textwrap.wrap(note, columns)) for note in notes),
-            fontsize=9,
-            color="#7A3B00",
-            bbox={"boxstyle": "round", "facecolor": "#FFF1D6", "edgecolor": ORANGE},
-        )
+    figure.suptitle(textwrap.fill(title, int(width * 8.5)), fontsize=12, fontweight="bold")
+    if said:
+        box = {"boxstyle": "round", "facecolor": "#FFF1D6", "edgecolor": ORANGE}
+        figure.supxlabel("\n".join(said), fontsize=9, color="#7A3B00", bbox=box)
     return figure
 
 
@@ -80,7 +78,7 @@ def save(figure: Figure, path: Path) -> Path:
     """Write a PNG whose bytes depend on the picture alone; nothing half-written is left at `path`."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        figure.savefig(temporary, format="png", bbox_inches="tight", metadata={"Software": None})
+        figure.savefig(temporary, format="png", metadata={"Software": None})
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
