@@ -1,0 +1,35 @@
+"""A project on small settings and stand-in data, as the tests of the pipeline handle it."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+STAND_INS = [f"datasets.{name}.source=synthetic" for name in ("nba", "fashion_mnist", "mnist")]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project in which every stage has run."""
+
+    folder: Path
+    output: str
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in the copy; both streams come back as stdout."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert done.returncode == 0 or not check, done.stdout
+        return done
+
+    def ran(self, output: str) -> set[str]:
+        """The stages that a `dvc repro` with this output has run."""
+        return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}
+
+
+def environment() -> dict[str, str]:
+    """The surroundings without mirror and tracking server; the tools of this environment first."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TWINNET_", "MLFLOW_", "DVC_"))}
+    return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"}

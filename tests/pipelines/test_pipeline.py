@@ -1,0 +1,98 @@
+"""The whole way: every stage runs, leaves what the contract of outputs says, and runs again only when it has to."""
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from tests.pipelines.project import Project
+
+pytestmark = [
+    pytest.mark.slow,  # trains the seven experiments of the suite, each in a process of its own
+    pytest.mark.xdist_group("pipeline"),
+]
+
+
+@pytest.fixture(scope="module")
+def experiments(project: Project) -> dict[str, dict]:
+    return yaml.safe_load((project.folder / "params.yaml").read_text())["experiments"]
+
+
+def test_every_run_keeps_the_contract_of_outputs(project: Project, experiments: dict[str, dict]) -> None:
+    assert len(experiments) >= 7
+    for name, experiment in experiments.items():
+        run = project.folder / "runs" / name
+        metrics = json.loads((run / "metrics.json").read_text())
+        metric = "mae" if experiment["data"]["task"] == "regression" else "accuracy"
+        expected = {"epochs", "seconds", "parameters", "data_source", "device"}
+        expected |= {f"{split}/{key}" for split in ("train", "valid") for key in ("loss", metric)}
+        expected |= {f"test/{key}" for key in ("loss", metric)} if experiment["data"]["kind"] == "images" else set()
+        assert set(metrics) == expected, name
+        assert metrics["epochs"] == experiment["limits"]["epochs"]
+        assert metrics["data_source"] == "synthetic"
+
+        history = pd.read_csv(run / "history.csv")
+        assert list(history) == ["epoch", "train/loss", f"train/{metric}", "valid/loss", f"valid/{metric}"]
+        assert len(history) <= 1000
+        assert np.isfinite(history.to_numpy()).all()
+        with np.load(run / "history.npz", allow_pickle=False) as whole:
+            assert len(whole["train/loss"]) == metrics["epochs"]
+        with np.load(run / "predictions.npz", allow_pickle=False) as predictions:
+            assert len(predictions["y_true"]) == len(predictions["y_prob"]) > 0
+        assert (run / ("model.keras" if experiment["engine"]["kind"] == "keras" else "model.npz")).stat().st_size > 0
+        assert yaml.safe_load((run / "config.yaml").read_text()) == experiment
+        drawn = {path.name for path in (run / "figures").glob("*.png")}
+        assert {"learning_curves.png", "confusion_matrix.png"} <= drawn or metric == "mae"
+        if experiment["data"].get("features") == ["apg", "rpg"]:
+            assert "decision_boundary.png" in drawn
+        if experiment["data"]["kind"] == "images":
+            assert {"samples.png", "predictions.png"} <= drawn
+
+
+def test_stand_in_data_says_so_wherever_a_result_is_read(project: Project) -> None:
+    provenance = json.loads((project.folder / "data/raw/nba/provenance.json").read_text())
+    assert provenance["source"] == "synthetic"
+    assert "stand-in" in (project.folder / "reports/comparison.md").read_text()
+    assert "stand-in" in project.output
+
+
+def test_the_twins_record_the_same_curve(project: Project) -> None:
+    scratch, keras = (
+        pd.read_csv(project.folder / "runs" / name / "history.csv") for name in ("nba_scratch", "nba_keras")
+    )
+    np.testing.assert_allclose(scratch.to_numpy(), keras.to_numpy(), rtol=0, atol=1e-10)
+
+
+def test_a_second_repro_has_nothing_to_train(project: Project) -> None:
+    assert project.ran(project.run("dvc", "repro").stdout) <= {"publish"}
+
+
+def test_one_learning_rate_retrains_one_experiment(copy: Callable[[], Project]) -> None:
+    mine = copy()
+    file = mine.folder / "conf/experiment/nba_scratch.yaml"
+    file.write_text(file.read_text().replace("learning_rate: 0.001", "learning_rate: 0.002"))
+    stale = mine.run("dvc", "repro", check=False)
+    assert stale.returncode != 0
+    assert "params.yaml is not the composition of conf/" in stale.stdout
+    assert "make params" in stale.stdout
+    assert "Traceback" not in stale.stdout
+
+    overrides = (mine.folder / "params.yaml").read_text().splitlines()[0].partition("Overrides:")[2].split()
+    mine.run("python", "-m", "pipelines.params", "write", *overrides)
+    ran = mine.ran(mine.run("dvc", "repro").stdout)
+    assert ran <= {"check", "train:nba_scratch", "train@nba_scratch", "compare", "publish"}
+    assert any(stage.endswith("nba_scratch") for stage in ran)
+
+
+def test_dvc_exp_run_retrains_the_experiment_it_changes(copy: Callable[[], Project]) -> None:
+    mine = copy()
+    first = (mine.folder / "params.yaml").read_text().splitlines()[0]
+    overrides = first.partition("Overrides:")[2].split()
+    changes = [*overrides, "experiments.nba_scratch.optimizer.learning_rate=0.01"]
+    done = mine.run("dvc", "exp", "run", *(part for change in changes for part in ("-S", change)))
+    assert {stage for stage in mine.ran(done.stdout) if stage.startswith("train")} == {"train@nba_scratch"}
+    written = yaml.safe_load((mine.folder / "runs/nba_scratch/config.yaml").read_text())
+    assert written["optimizer"]["learning_rate"] == 0.01
