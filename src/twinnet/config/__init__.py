@@ -20,10 +20,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from twinnet.config import rules, schema
-from twinnet.config.schema import Dataset, Experiment
+from twinnet.config.schema import Compare, Dataset, Experiment
 from twinnet.errors import ConfigError
 
-Part = TypeVar("Part", Experiment, Dataset)
+Part = TypeVar("Part", Experiment, Dataset, Compare)
 
 # The groups whose members are told apart by `kind`: group of conf/ -> kind -> dataclass.
 KINDS: dict[str, dict[str, type]] = {
@@ -80,8 +80,14 @@ def experiment(node: Mapping[str, Any] | DictConfig) -> Experiment:
 
 def dataset(node: Mapping[str, Any] | DictConfig) -> Dataset:
     """A validated data set description, likewise."""
-    kind = _kind("dataset", node)
-    return _typed(kind, node, groups=("reading",))
+    return _typed(_kind("dataset", node), node, groups=("reading",))
+
+
+def compare(node: Mapping[str, Any] | DictConfig) -> Compare:
+    """Validated settings of a comparison, likewise."""
+    checked = _typed(schema.Compare, node, groups=())
+    rules.check_compare(checked)
+    return checked
 
 
 def plain(part: Any) -> dict[str, Any]:
@@ -99,7 +105,7 @@ def plain(part: Any) -> dict[str, Any]:
     return value(asdict(part))
 
 
-def _kind(group: str, node: Mapping[str, Any] | DictConfig) -> type:
+def _kind(group: str, node: Mapping[str, Any] | DictConfig) -> type[Any]:
     kind, kinds = node.get("kind"), KINDS[group]
     if kind not in kinds:
         raise ConfigError(f"{group}.kind: expected one of {', '.join(kinds)}; received {kind!r}")
@@ -107,13 +113,14 @@ def _kind(group: str, node: Mapping[str, Any] | DictConfig) -> type:
 
 
 def _typed(base: type[Part], node: Mapping[str, Any] | DictConfig, groups: Sequence[str]) -> Part:
-    values = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
+    values: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
     known = {key: value for key, value in values.items() if key in base.__dataclass_fields__}
     try:
         typed = OmegaConf.structured(base)
         for group in groups:
             kind = _kind("data" if group == "reading" else group, known.get(group) or {})
             typed[group] = OmegaConf.structured(kind)
-        return OmegaConf.to_object(OmegaConf.merge(typed, known))
+        checked: Any = OmegaConf.to_object(OmegaConf.merge(typed, known))
     except OmegaConfBaseException as error:
         raise ConfigError(rules.explain(error)) from error
+    return checked

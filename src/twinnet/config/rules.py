@@ -6,6 +6,7 @@ from twinnet.config.schema import (
     CNN,
     MLP,
     Activation,
+    Compare,
     Experiment,
     ImageData,
     Loss,
@@ -50,6 +51,14 @@ def check(experiment: Experiment) -> None:
     """Raise ConfigError for the first value or combination that cannot be trained."""
     _check_numbers(experiment)
     _check_combination(experiment)
+
+
+def check_compare(compare: Compare) -> None:
+    """Raise ConfigError for the first setting of a comparison that cannot be used."""
+    _expect(0.5 <= compare.confidence < 1, "compare.confidence", "at least 0.5 and less than 1", compare.confidence)
+    _expect(compare.resamples >= 100, "compare.resamples", "at least 100", compare.resamples)
+    _expect(0 <= compare.seed < 2**32, "compare.seed", "0 to 4294967295", compare.seed)
+    _expect(compare.bins >= 1, "compare.bins", "at least 1", compare.bins)
 
 
 def _check_numbers(experiment: Experiment) -> None:

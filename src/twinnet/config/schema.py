@@ -274,6 +274,17 @@ class Tracking:
 
 
 @dataclass
+class Compare:
+    """How finished runs are compared: conf/compare/."""
+
+    confidence: float = 0.95  # of every interval; a difference is shown at 1 - confidence
+    resamples: int = 20_000  # of each bootstrap
+    seed: int = 0  # of the bootstraps
+    bins: int = 15  # of the confidence, in the calibration
+    store: bool = True  # `python -m twinnet.compare` adds runs of several seeds from the tracking store
+
+
+@dataclass
 class SingleRun(Experiment):
     """conf/train.yaml: one experiment with what only an application needs."""
 
@@ -367,5 +378,6 @@ class Suite:
 
     profile: Limits = field(default_factory=Limits)
     tracking: Tracking = field(default_factory=Tracking)
+    compare: Compare = field(default_factory=Compare)
     datasets: dict[str, Dataset] = field(default_factory=dict)
     experiments: dict[str, Experiment] = field(default_factory=dict)
