@@ -15,9 +15,10 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from twinnet import config, data, devices, engines, evaluation, figures, paths
+from twinnet import config, devices, engines, evaluation, figures, paths
 from twinnet.config import rules
 from twinnet.config.schema import Experiment
+from twinnet.data.reading import load
 from twinnet.data.splits import Splits
 from twinnet.engines.contract import FittedNetwork, History, Monitor, Problem
 from twinnet.errors import DivergedError
@@ -97,7 +98,7 @@ def _train(experiment: Experiment, directory: Path, root: Path, tracker: Tracker
     rules.check(experiment)
     device = devices.resolve(experiment.device, experiment.engine)
     dtype = experiment.engine.dtype.value
-    splits = data.load(experiment.data, root=root, dtype=dtype, samples=experiment.limits.samples)
+    splits = load(experiment.data, root=root, dtype=dtype, samples=experiment.limits.samples)
     problem = pose(experiment, splits, device.kind)
     warnings = _warnings(experiment, splits)
     for warning in warnings:
