@@ -4,10 +4,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from twinnet import config
 from twinnet.config.schema import Experiment
+from twinnet.data import provenance
+from twinnet.data.provenance import Provenance
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,3 +43,25 @@ def mirror() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs TWINNET_MIRROR, a folder of real data")
     return Path(folder)
+
+
+@pytest.fixture
+def tiny_project(tmp_path: Path) -> Path:
+    """A project root with a small processed table of separable players, as `preprocess` would leave it."""
+    random = np.random.default_rng(0)
+    is_forward = random.integers(0, 2, 60)
+    columns = {
+        "apg": np.round(random.gamma(2, 1, 60) + 2 * (1 - is_forward), 1),
+        "rpg": np.round(random.gamma(2, 1, 60) + 3 * is_forward, 1),
+        "ppg": np.round(random.gamma(3, 3, 60), 1),
+        "is_forward": is_forward,
+    }
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text("")
+    (tmp_path / "dvc.yaml").write_text("")
+    (tmp_path / "data" / "processed").mkdir(parents=True)
+    pd.DataFrame(columns).to_csv(tmp_path / "data" / "processed" / "nba_players.csv", index=False)
+    raw = tmp_path / "data" / "raw" / "nba"
+    raw.mkdir(parents=True)
+    provenance.write(raw, Provenance("nba", "synthetic", "none", "drawn for a test", ()))
+    return tmp_path
