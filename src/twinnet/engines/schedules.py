@@ -23,8 +23,9 @@ def factor(step: Array, total_steps: int, schedule: Schedule, xp: Any) -> Array:
     """
     warmup = int(schedule.warmup * total_steps)
     progress = xp.clip((step - warmup) / max(total_steps - 1 - warmup, 1), 0.0, 1.0)
-    rise = xp.clip((step + 1.0) / (warmup + 1), 0.0, 1.0)
-    return rise * _decay(progress, schedule, xp)
+    if not warmup:
+        return _decay(progress, schedule, xp)
+    return xp.clip((step + 1.0) / (warmup + 1), 0.0, 1.0) * _decay(progress, schedule, xp)
 
 
 def _decay(progress: Array, schedule: Schedule, xp: Any) -> Array:

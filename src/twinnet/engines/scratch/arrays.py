@@ -1,0 +1,59 @@
+"""The array namespace `xp`, numpy or jax.numpy, that every function of this engine computes with.
+
+Inside the engine the samples are the last axis, as in the chapter: a layer's activations A are (units, samples), an
+image (channels, height, width, samples), a weight matrix W (units, inputs) and its bias b (units, 1). Sums over the
+samples then run along memory, and so do the vector instructions. Outside (problems, predictions, saved models) the
+samples are the first axis and W is (inputs, units); `inward` and `outward` change from one to the other.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from twinnet.networks import Weights
+
+Array = Any  # numpy.ndarray or jax.Array
+Parameters = list[dict[str, Array]]  # one dictionary a layer, as in `networks`, in the engine's own layout
+
+
+def samples_last(X: Array, xp: Any) -> Array:
+    """(samples, features) to (features, samples), (samples, height, width, channels) to (channels, …, samples)."""
+    return X.T if X.ndim == 2 else xp.transpose(X, (3, 1, 2, 0))
+
+
+def samples_first(A: Array, xp: Any) -> Array:
+    """The way back from `samples_last`."""
+    return A.T if A.ndim == 2 else xp.transpose(A, (3, 1, 2, 0))
+
+
+def inward(weights: Weights) -> Parameters:
+    """Weights of `networks` in the engine's layout: vectors to columns, W transposed, kernels flattened.
+
+    A kernel (k, k, channels, filters) becomes (filters, channels k k).
+    """
+    return [{name: _inward(value) for name, value in layer.items()} for layer in weights]
+
+
+def _inward(value: np.ndarray) -> np.ndarray:
+    if value.ndim == 1:
+        return value[:, None].copy()
+    if value.ndim == 2:
+        return np.ascontiguousarray(value.T)
+    return np.ascontiguousarray(value.transpose(3, 2, 0, 1)).reshape(value.shape[-1], -1)
+
+
+def outward(parameters: Parameters, shapes: list[dict[str, tuple[int, ...]]]) -> Weights:
+    """The way back from `inward`; `shapes` are those of `networks`."""
+    return [
+        {name: _outward(np.asarray(value), shape[name]) for name, value in layer.items()}
+        for layer, shape in zip(parameters, shapes, strict=True)
+    ]
+
+
+def _outward(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if len(shape) == 1:
+        return value[:, 0].copy()
+    if len(shape) == 2:
+        return np.ascontiguousarray(value.T)
+    size, _, channels, filters = shape
+    return np.ascontiguousarray(value.reshape(filters, channels, size, size).transpose(2, 3, 1, 0))

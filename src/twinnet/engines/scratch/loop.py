@@ -1,0 +1,84 @@
+"""The training loop that the reference (NumPy) and the compiled engine (JAX) share, and what both prepare."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from twinnet.engines.contract import Chunk, Monitor, Problem
+from twinnet.engines.scratch.arrays import Parameters
+from twinnet.engines.scratch.propagation import Recipe, recipe
+from twinnet.networks import Dropout, Flatten, Network
+
+EVALUATION_BATCH = 256  # samples evaluated at once, where the training batch is smaller
+
+
+class Trainer(Protocol):
+    """What holds the weights of a training and moves them on."""
+
+    def run(self, epochs: range) -> Chunk:
+        """Train these epochs and evaluate the validation split."""
+        ...
+
+    def parameters(self) -> Parameters:
+        """A copy of the weights as NumPy arrays, in the engine's layout, of the unfolded layers."""
+        ...
+
+
+def train(problem: Problem, trainer: Trainer, monitor: Monitor) -> Parameters:
+    """All chunks, or as many as the monitor wants; the best weights where it looks for them, else the last."""
+    best = None
+    for epochs in problem.chunks():
+        stop = monitor(trainer.run(epochs))
+        if monitor.improved:
+            best = trainer.parameters()
+        if stop:
+            break
+    return trainer.parameters() if best is None else best
+
+
+def program(problem: Problem) -> Recipe:
+    """The problem's recipe without what changes no program: the learning rate is given with every step."""
+    optimizer = replace(problem.optimizer, learning_rate=1.0)
+    return recipe(problem.network, problem.loss, problem.task, optimizer, problem.epochs * problem.steps_per_epoch)
+
+
+def rows(network: Network, X: np.ndarray) -> np.ndarray:
+    """X with each sample in one row, where the network begins by flattening it."""
+    return X.reshape(len(X), -1) if isinstance(network.layers[0], Flatten) else X
+
+
+def batches(problem: Problem) -> Iterator[slice]:
+    """Where each batch lies in the order of an epoch."""
+    for start in range(0, len(problem.X_train), problem.batch_size):
+        yield slice(start, min(start + problem.batch_size, len(problem.X_train)))
+
+
+def evaluation_batch(problem: Problem) -> int:
+    return min(len(problem.X_valid), max(problem.batch_size, EVALUATION_BATCH))
+
+
+class Masks:
+    """Dropout masks from (seed, step) alone, so that every array library drops the same units."""
+
+    def __init__(self, problem: Problem, recipe: Recipe) -> None:
+        shape, self.seed, self.layers = problem.network.input_shape, problem.seed, {}
+        for i, layer in enumerate(recipe.layers):
+            if isinstance(layer, Dropout):
+                self.layers[i] = (shape[-1:] + shape[:-1], layer.rate)
+            shape = layer.output_shape(shape)
+
+    @property
+    def units(self) -> int:
+        """Numbers drawn for one sample."""
+        return sum(int(np.prod(shape)) for shape, _ in self.layers.values())
+
+    def draw(self, step: int, samples: int) -> dict[int, np.ndarray]:
+        """Layer number -> mask (units, samples), True where a unit is kept; `step` counts from 0 over all epochs."""
+        if not self.layers:
+            return {}
+        random = np.random.default_rng([self.seed, step, 1])
+        return {
+            i: random.random((*shape, samples), dtype=np.float32) >= rate for i, (shape, rate) in self.layers.items()
+        }

@@ -1,0 +1,97 @@
+"""Losses, their derivatives at the output layer, and the metric beside them.
+
+Z is the output layer before its activation and A = g(Z) after it, both (units, samples); the target Y has the same
+shape: 0 or 1 for one unit, one-hot columns for several, numbers for regression. The derivatives are those of each
+sample's own loss; the mean over the samples is taken where the gradients of the weights are.
+"""
+
+from typing import Any
+
+from twinnet.config.schema import Activation, Loss, Task
+from twinnet.engines.scratch.activations import propagate_back
+from twinnet.engines.scratch.arrays import Array
+
+
+def target(task: Task, units: int, y: Array, like: Array, xp: Any) -> Array:
+    """Y (units, samples) from y (samples,), in the type of `like`: one-hot for several classes, else a row."""
+    if task is Task.multiclass:
+        return (xp.arange(units)[:, None] == y[None, :]).astype(like.dtype)
+    return y[None, :].astype(like.dtype)
+
+
+def value(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
+    """The mean loss over the samples, a scalar.
+
+    binary_crossentropy        -log q, with q the probability given to the true class: A where Y is 1, else 1 - A.
+        That is the chapter's -(Y log A + (1 - Y) log(1 - A)). Where q has rounded to 0 it is |Z|, its limit.
+    categorical_crossentropy   -sum over the units of Y log(A / sum A). After a softmax this is
+        log(sum exp Z) - Z of the true class, which is how it is computed there (Goodfellow et al. 2016, 6.2.2.3).
+    mean_squared_error         (A - Y)^2, averaged over the units
+    """
+    match loss:
+        case Loss.binary_crossentropy:
+            q = xp.where(Y > 0.5, A, 1 - A)
+            return -xp.where(q < _tiny(A, xp), -abs(Z), xp.log(xp.maximum(q, _tiny(A, xp)))).mean()
+        case Loss.categorical_crossentropy:
+            if len(Z) == 1:  # A / sum A is 1 whatever A is
+                return (0 * A).mean()
+            highest = Z.max(axis=0)
+            return (xp.log(xp.exp(Z - highest).sum(axis=0)) + highest - (Y * Z).sum(axis=0)).mean()
+        case Loss.mean_squared_error:
+            return ((A - Y) ** 2).mean()
+
+
+def derivative(loss: Loss, A: Array, Y: Array, xp: Any) -> Array:
+    """dJ/dA of each sample, (units, samples).
+
+    binary_crossentropy        -(Y / A - (1 - Y) / (1 - A)), which is -1 / q or 1 / q with q as in `value`
+    categorical_crossentropy   -Y / A + 1 / sum A
+    mean_squared_error         2 (A - Y) / units
+    """
+    match loss:
+        case Loss.binary_crossentropy:
+            return (1 - 2 * Y) / xp.where(Y > 0.5, A, 1 - A)
+        case Loss.categorical_crossentropy:
+            return Y.sum(axis=0) / A.sum(axis=0) - Y / A
+        case Loss.mean_squared_error:
+            return 2 * (A - Y) / len(A)
+
+
+def error(loss: Loss, activation: Activation, A: Array, Y: Array, xp: Any) -> Array:
+    """dJ/dZ of each sample, (units, samples): `derivative` taken back through the output layer's activation.
+
+    For the pairs sigmoid with binary_crossentropy and softmax with categorical_crossentropy the fractions cancel and
+    leave A - Y (Bishop 2006, section 4.3.6). The first is computed with its fractions, as the chapter does, so that it
+    is the chapter's number to the last bit, and as A - Y only where q has rounded to 0 and there is no fraction.
+    """
+    match activation, loss:
+        case Activation.sigmoid, Loss.binary_crossentropy:
+            lost = xp.where(Y > 0.5, A, 1 - A) < _tiny(A, xp)
+            # Where the fraction is lost, any A that divides will do: A - Y is taken instead.
+            dA = derivative(loss, xp.where(lost, 0.5, A), Y, xp)
+            return xp.where(lost, A - Y, propagate_back(activation, A, dA, xp))
+        case Activation.softmax, Loss.categorical_crossentropy:
+            return A - Y
+        case _, Loss.categorical_crossentropy if len(A) == 1:
+            return 0 * A
+        case _:
+            return propagate_back(activation, A, derivative(loss, A, Y, xp), xp)
+
+
+def metric(task: Task, A: Array, Y: Array, xp: Any) -> Array:
+    """Accuracy, a scalar: the share of samples whose class is the one predicted (A > 0.5, or the largest unit).
+
+    For regression the mean absolute error.
+    """
+    match task:
+        case Task.binary:
+            return ((A > 0.5) == (Y > 0.5)).mean(dtype=A.dtype)
+        case Task.multiclass:
+            return (A.argmax(axis=0) == Y.argmax(axis=0)).mean(dtype=A.dtype)
+        case Task.regression:
+            return abs(A - Y).mean()
+
+
+def _tiny(A: Array, xp: Any) -> float:
+    """The smallest number whose reciprocal is finite."""
+    return float(xp.finfo(A.dtype).tiny)

@@ -1,0 +1,124 @@
+"""Optimizers: how a gradient changes a weight. Every formula is the one of Keras 3, so that twins stay together.
+
+A rule is a pure function of one weight array w, its gradient g and what the optimizer remembers of it (its slots, of
+the same shape, zeros at first), with the learning rate of this step and t, the number of the step counted from 1.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twinnet.config.schema import (
+    Adam,
+    AdamW,
+    GradientDescent,
+    Momentum,
+    Nesterov,
+    Optimizer,
+    RMSprop,
+    ScheduleKind,
+)
+from twinnet.engines.schedules import factor
+from twinnet.engines.scratch.arrays import Array, Parameters
+
+Slots = tuple[Array, ...]
+State = tuple[Array, list[dict[str, Slots]]]  # steps taken, and the slots of every weight
+
+
+def gradient_descent(
+    optimizer: GradientDescent, w: Array, g: Array, slots: Slots, rate: Array, t: Array, xp: Any
+) -> tuple[Array, Slots]:
+    """w - rate g. The chapter's update."""
+    return w - rate * g, ()
+
+
+def momentum(
+    optimizer: Momentum, w: Array, g: Array, slots: Slots, rate: Array, t: Array, xp: Any
+) -> tuple[Array, Slots]:
+    """v = momentum v - rate g; w + v (Polyak 1964)."""
+    v = optimizer.momentum * slots[0] - rate * g
+    return w + v, (v,)
+
+
+def nesterov(
+    optimizer: Nesterov, w: Array, g: Array, slots: Slots, rate: Array, t: Array, xp: Any
+) -> tuple[Array, Slots]:
+    """v = momentum v - rate g; w + momentum v - rate g (Sutskever et al. 2013, in terms of the point looked at)."""
+    v = optimizer.momentum * slots[0] - rate * g
+    return w + (optimizer.momentum * v - rate * g), (v,)
+
+
+def rmsprop(
+    optimizer: RMSprop, w: Array, g: Array, slots: Slots, rate: Array, t: Array, xp: Any
+) -> tuple[Array, Slots]:
+    """v = rho v + (1 - rho) g^2; w - rate g / sqrt(v + epsilon) (Tieleman and Hinton 2012)."""
+    v = optimizer.rho * slots[0] + (1 - optimizer.rho) * (g * g)
+    return w - rate * g / xp.sqrt(v + optimizer.epsilon), (v,)
+
+
+def adam(optimizer: Adam, w: Array, g: Array, slots: Slots, rate: Array, t: Array, xp: Any) -> tuple[Array, Slots]:
+    """m and v are running means of g and g^2; w - alpha m / (sqrt(v) + epsilon).
+
+    alpha = rate sqrt(1 - beta_2^t) / (1 - beta_1^t) corrects both for their start at 0 (Kingma and Ba 2015, the form
+    at the end of section 2).
+    """
+    alpha = rate * xp.sqrt(1 - optimizer.beta_2**t) / (1 - optimizer.beta_1**t)
+    m = slots[0] + (g - slots[0]) * (1 - optimizer.beta_1)
+    v = slots[1] + (g * g - slots[1]) * (1 - optimizer.beta_2)
+    return w - m * alpha / (xp.sqrt(v) + optimizer.epsilon), (m, v)
+
+
+def adamw(optimizer: AdamW, w: Array, g: Array, slots: Slots, rate: Array, t: Array, xp: Any) -> tuple[Array, Slots]:
+    """w - rate weight_decay w, then Adam (Loshchilov and Hutter 2019); biases decay too, as in Keras."""
+    return adam(optimizer, w - w * optimizer.weight_decay * rate, g, slots, rate, t, xp)
+
+
+@dataclass(frozen=True)
+class Method:
+    rule: Callable[..., tuple[Array, Slots]]
+    slots: int
+
+
+METHODS: dict[type, Method] = {
+    GradientDescent: Method(gradient_descent, 0),
+    Momentum: Method(momentum, 1),
+    Nesterov: Method(nesterov, 1),
+    RMSprop: Method(rmsprop, 1),
+    Adam: Method(adam, 2),
+    AdamW: Method(adamw, 2),
+}
+
+
+def start(optimizer: Optimizer, weights: Parameters, xp: Any) -> State:
+    """No step taken, and zeros for every weight that is trained; the count is in the weights' type."""
+    count = METHODS[type(optimizer)].slots
+    dtype = next(value.dtype for layer in weights for value in layer.values())
+    slots = [{name: (xp.zeros_like(w),) * count for name, w in layer.items()} for layer in weights]
+    return xp.zeros((), dtype), slots
+
+
+def update(
+    optimizer: Optimizer,
+    weights: Parameters,
+    gradients: Parameters,
+    state: State,
+    learning_rate: Array,
+    total_steps: int,
+    xp: Any,
+) -> tuple[Parameters, State]:
+    """Every weight after one step, and the state; a weight without a gradient (a running average) stays as it is."""
+    rule = METHODS[type(optimizer)].rule
+    taken, slots = state
+    rate = learning_rate
+    if (schedule := optimizer.schedule).kind is not ScheduleKind.constant or schedule.warmup:
+        rate = rate * factor(taken, total_steps, schedule, xp)
+    updated: Parameters = []
+    remembered: list[dict[str, Slots]] = []
+    for own, own_gradients, own_slots in zip(weights, gradients, slots, strict=True):
+        changed = {
+            name: rule(optimizer, own[name], g, own_slots[name], rate, taken + 1, xp)
+            for name, g in own_gradients.items()
+        }
+        updated.append(own | {name: w for name, (w, _) in changed.items()})
+        remembered.append(own_slots | {name: kept for name, (_, kept) in changed.items()})
+    return updated, (taken + 1, remembered)

@@ -1,0 +1,65 @@
+"""The readable reference: the training loop in NumPy, one step after the other."""
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from twinnet.engines.contract import Chunk, Problem
+from twinnet.engines.scratch import optimizers
+from twinnet.engines.scratch.arrays import Parameters, inward
+from twinnet.engines.scratch.loop import Masks, batches, evaluation_batch, program, rows
+from twinnet.engines.scratch.propagation import evaluate, inputs, spread, step
+
+SMALL = 1 << 16  # multiplications in a layer's matrix product below which one thread is faster than two
+
+
+class Reference:
+    """A training whose arrays are NumPy's; see `loop.Trainer`."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.recipe = program(problem)
+        self.weights = spread(problem.network.layers, inward(problem.weights))
+        self.state = optimizers.start(self.recipe.optimizer, self.weights, np)
+        self.rate = np.asarray(problem.optimizer.learning_rate, problem.X_train.dtype)
+        self.masks = Masks(problem, self.recipe)
+        self.X, self.X_valid = (rows(problem.network, X) for X in (problem.X_train, problem.X_valid))
+        self.threads = problem.engine.threads or (1 if _small(problem) else None)
+
+    def run(self, epochs: range) -> Chunk:
+        # A loss that is not finite is told by the monitor, once, rather than by every operation that meets it.
+        with np.errstate(all="ignore"), threadpool_limits(self.threads):
+            recorded = np.array([self._epoch(epoch) for epoch in epochs])
+            valid = self._evaluate()
+        return Chunk(recorded[:, 0], recorded[:, 1], *valid)
+
+    def parameters(self) -> Parameters:
+        return [{name: value.copy() for name, value in layer.items()} for layer in self.weights]
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        """Loss and metric of the epoch, averaged over its batches."""
+        problem, order = self.problem, self.problem.order(epoch)
+        total = np.zeros(2)
+        for number, part in enumerate(batches(problem)):
+            index = slice(None) if problem.full_batch else order[part]
+            A, Y = inputs(self.recipe, self.X[index], problem.y_train[index], np)
+            masks = self.masks.draw(epoch * problem.steps_per_epoch + number, A.shape[-1])
+            self.weights, self.state, *measured = step(
+                self.recipe, self.weights, self.state, self.rate, A, Y, masks, np
+            )
+            if problem.full_batch:
+                return np.array(measured, dtype=float)
+            total += np.array(measured, dtype=float) * A.shape[-1]
+        return total / len(problem.X_train)
+
+    def _evaluate(self) -> np.ndarray:
+        total, size = np.zeros(2), evaluation_batch(self.problem)
+        for start in range(0, len(self.X_valid), size):
+            part = slice(start, start + size)
+            A, Y = inputs(self.recipe, self.X_valid[part], self.problem.y_valid[part], np)
+            total += np.array(evaluate(self.recipe, self.weights, A, Y, np), dtype=float) * A.shape[-1]
+        return total / len(self.X_valid)
+
+
+def _small(problem: Problem) -> bool:
+    largest = max((value.size for layer in problem.weights for value in layer.values()), default=0)
+    return largest * problem.batch_size < SMALL
