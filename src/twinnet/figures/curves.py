@@ -32,18 +32,20 @@ def learning_curves(history: History, title: str, notes: Sequence[str] = ()) -> 
             marker=marker,
             markersize=4,
         )
-        axes.set(xlabel="epoch", title=key)
+        axes.set_title(key)
         axes.legend()
-        _epoch_axis(axes, history.epochs)
+        epoch_axis(axes, history.epochs)
         if key == "accuracy":
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
 
 
-def _epoch_axis(axes: Axes, epochs: int) -> None:
+def epoch_axis(axes: Axes, epochs: int) -> None:
+    """Scale and ticks of the epochs, counted from 1."""
     if epochs > LOG_FROM:
         axes.set_xscale("log")
         axes.set_xlabel("epoch (logarithmic)")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     else:
+        axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,0 +1,148 @@
+"""Runs beside each other. Every function takes a dictionary or table of the runs of one data set, best first."""
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from twinnet.evaluation import class_probabilities
+from twinnet.figures.curves import epoch_axis
+from twinnet.figures.images import COLUMNS, ROWS, image_grid
+from twinnet.figures.style import BLUE, PALETTE, WRONG, new_figure, styled
+from twinnet.statistics import Calibration
+
+PANELS = 4  # in a row
+LINES = ("-", "--", ":", "-.")  # so that curves that lie on each other are seen, and more runs than colours
+
+
+@styled
+def intervals(rows: pd.DataFrame, score: str, title: str, notes: Sequence[str] = ()) -> Figure:
+    """`score` of each run with its interval; rows have experiment, low, high and the score."""
+    figure = new_figure(8, 1.5 + 0.4 * len(rows), title, notes)
+    axes = figure.subplots()
+    places = np.arange(len(rows))
+    values = rows[score].to_numpy()
+    reach = np.clip([values - rows["low"], rows["high"] - values], 0, None)
+    axes.errorbar(values, places, xerr=reach, fmt="o", color=BLUE, capsize=4)
+    for place, value in zip(places, values, strict=True):
+        text = f"{value:.2%}" if score == "accuracy" else f"{value:.4g}"
+        axes.annotate(text, (value, place), (0, 6), textcoords="offset points", ha="center", fontsize=9)
+    axes.set_yticks(places, rows["experiment"])
+    axes.set_ylim(len(rows) - 0.5, -0.6)
+    axes.set_xlabel(f"{score} with its {rows['confidence'].iloc[0]:.0%} interval")
+    if score == "accuracy":
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    return figure
+
+
+@styled
+def curves(histories: Mapping[str, pd.DataFrame], score: str, title: str, notes: Sequence[str] = ()) -> Figure:
+    """Loss and `score` of the validation split over the epochs, all runs in the same axes; rows as in history.csv."""
+    figure = new_figure(11, 4.4, title, notes)
+    longest = max(int(history["epoch"].max()) for history in histories.values())
+    for axes, key in zip(figure.subplots(1, 2), ("loss", score), strict=True):
+        for index, (name, history) in enumerate(histories.items()):
+            axes.plot(
+                history["epoch"],
+                history[f"valid/{key}"],
+                color=PALETTE[index % len(PALETTE)],
+                linestyle=LINES[index % len(LINES)],
+                linewidth=1.6 if index % 2 else 3,
+                marker="o" if len(history) == 1 else None,
+                label=name,
+            )
+        axes.set_title(f"{key}, validation split")
+        epoch_axis(axes, longest)
+        if key == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
+    return figure
+
+
+@styled
+def reliability(calibrations: Mapping[str, Calibration], title: str, notes: Sequence[str] = ()) -> Figure:
+    """Accuracy against confidence, one panel a run; dots grow with the samples in the bin."""
+    columns = min(PANELS, len(calibrations))
+    figure = new_figure(max(3.1 * columns, 5), 3.5 * ceil(len(calibrations) / columns), title, notes)
+    grid = figure.subplots(ceil(len(calibrations) / columns), columns, squeeze=False, sharex=True, sharey=True)
+    for axes in grid.flat[len(calibrations) :]:
+        axes.set_axis_off()
+    for axes, (name, calibration) in zip(grid.flat, calibrations.items(), strict=False):
+        share = calibration.samples / calibration.samples.sum()
+        axes.plot([0, 1], [0, 1], color="#888888", linestyle="--", linewidth=1)
+        axes.plot(calibration.confidence, calibration.accuracy, color=BLUE, linewidth=1.2)
+        axes.scatter(calibration.confidence, calibration.accuracy, s=12 + 260 * share, color=BLUE, alpha=0.75)
+        axes.set_title(f"{name}\nexpected error {calibration.error:.1%}", fontsize=9)
+        axes.set(xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1.0))
+            axis.set_ticks([0, 0.5, 1])
+        axes.set_xlabel("confidence")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("accuracy")
+    return figure
+
+
+@styled
+def class_scores(rows: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> Figure:
+    """Precision, recall and F1 of each class and run; rows have experiment, class and the three scores."""
+    names, classes = list(dict.fromkeys(rows["experiment"])), list(dict.fromkeys(rows["class"]))
+    upright = len(classes) <= 4
+    width = 3.4 + 0.75 * len(classes) * (3 if upright else 1)
+    height = 0.9 + 0.42 * len(names)
+    figure = new_figure(max(width, 6), 1.4 + (height if upright else 3 * height), title, notes)
+    grid = figure.subplots(1 if upright else 3, 3 if upright else 1, sharex=True, sharey=True)
+    for axes, score in zip(grid, ("precision", "recall", "f1"), strict=True):
+        values = rows.pivot(index="experiment", columns="class", values=score).loc[names, classes].to_numpy()
+        image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        _write_cells(axes, values)
+        axes.set_title("F1" if score == "f1" else score)
+        axes.set_yticks(range(len(names)), names)
+        axes.grid(False)
+        if upright:
+            axes.set_xticks(range(len(classes)), classes)
+        else:
+            axes.set_xticks(range(len(classes)), classes, rotation=35, ha="right")
+    figure.colorbar(image, ax=grid, shrink=0.6, format="{x:.0%}")
+    return figure
+
+
+def _write_cells(axes: Axes, values: np.ndarray) -> None:
+    for (row, column), value in np.ndenumerate(values):
+        axes.text(
+            column,
+            row,
+            f"{value:.0%}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if value > 0.55 else "black",
+        )
+
+
+def mistakes(
+    images: np.ndarray,
+    y_true: np.ndarray,
+    y_prob: np.ndarray,
+    classes: Sequence[str],
+    title: str,
+    notes: Sequence[str] = (),
+) -> Figure | None:
+    """The wrong predictions that the network was surest of, "predicted, confidence (true)"; None without mistakes."""
+    probabilities = class_probabilities(y_prob)
+    y_pred, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(y_pred != y_true)
+    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][: ROWS * COLUMNS]
+    if not len(surest):
+        return None
+    captions = [f"{classes[y_pred[i]]}, {_percent(confidence[i])}\n({classes[y_true[i]]})" for i in surest]
+    return image_grid(images[surest], captions, title, [WRONG] * len(surest), notes)
+
+
+def _percent(confidence: float) -> str:
+    """Rounded down, so that 99.97% does not read as certainty."""
+    return f"{np.floor(confidence * 1000) / 10:.1f}%"
