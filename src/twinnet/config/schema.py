@@ -211,6 +211,7 @@ class Engine:
 class ScratchEngine(Engine):
     kind: str = "scratch"
     array: ArrayLibrary = ArrayLibrary.jax  # numpy is the readable reference, jax compiles the same functions
+    batch_configs: bool = False  # in a sweep: train all configurations of one shape in one compiled call
 
 
 @dataclass
@@ -271,6 +272,8 @@ class Experiment:
 class Tracking:
     enabled: bool = True
     live_seconds: float = 2.0  # how often curves of a running training are sent
+    timeout_seconds: int = 5  # for one answer of a tracking server
+    patience_seconds: float = 15.0  # for a slow server at the end of a run; what it lacks is published later
 
 
 @dataclass
@@ -290,6 +293,9 @@ class SingleRun(Experiment):
 
     profile: Limits = field(default_factory=Limits)
     tracking: Tracking = field(default_factory=Tracking)
+    resume: bool = True  # in a sweep: take the result of a finished run of the same configuration, data and code
+    fail_fast: bool = False  # in a sweep: start no further job after one has failed
+    objective: str = "valid/loss"  # what the best configuration of a sweep is best in; loss and mae: the least
 
 
 # ------------------------------------------------------------------------------------------ data sets
@@ -325,6 +331,7 @@ class Transport:
     total_timeout: float = 600.0  # seconds for one file, with every retry
     retries: int = 3
     backoff: float = 0.5  # seconds before the second retry, doubled for each further one
+    patience: float = 60.0  # seconds; a Retry-After beyond it ends the attempt
     max_redirects: int = 5
     max_bytes: int = 100_000_000  # of one file whose size is not known beforehand
     user_agent: str = "twinnet/0.1 (research and teaching)"
