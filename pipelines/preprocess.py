@@ -1,0 +1,11 @@
+"""Stage `preprocess`: data/raw/<name>/ to the arrays of each split in data/processed/<name>.npz."""
+
+import sys
+
+from pipelines._stage import params, stage
+from twinnet import config, paths
+from twinnet.data.preprocess import preprocess
+
+with stage():
+    name = sys.argv[1]
+    preprocess(config.dataset(params()["datasets"][name]), paths.root())

@@ -1,0 +1,11 @@
+"""Stage `tabulate`: data/raw/<name>/ to the table of players in data/processed/."""
+
+import sys
+
+from pipelines._stage import params, stage
+from twinnet import config, paths
+from twinnet.data.preprocess import tabulate
+
+with stage():
+    name = sys.argv[1]
+    tabulate(config.dataset(params()["datasets"][name]), paths.root())
