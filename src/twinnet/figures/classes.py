@@ -78,7 +78,8 @@ def decision_boundary(
     for label, colour in enumerate(_class_colours(len(classes))):
         for side, (X, y) in sides.items():
             axes.scatter(
-                *X[y == label].T,
+                X[y == label, 0],
+                X[y == label, 1],
                 s=26 if side == "training" else 34,
                 marker=MARKERS[side],
                 color=colour,

@@ -95,8 +95,9 @@ def class_scores(rows: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> F
     width = 3.4 + 0.75 * len(classes) * (3 if upright else 1)
     height = 0.9 + 0.42 * len(names)
     figure = new_figure(max(width, 6), 1.4 + (height if upright else 3 * height), title, notes)
-    grid = figure.subplots(1 if upright else 3, 3 if upright else 1, sharex=True, sharey=True)
-    for axes, score in zip(grid, ("precision", "recall", "f1"), strict=True):
+    rows_columns = (1, 3) if upright else (3, 1)
+    grid = figure.subplots(*rows_columns, squeeze=False, sharex=True, sharey=True)
+    for axes, score in zip(grid.flat, ("precision", "recall", "f1"), strict=True):
         values = rows.pivot(index="experiment", columns="class", values=score).loc[names, classes].to_numpy()
         image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         _write_cells(axes, values)

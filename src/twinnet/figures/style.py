@@ -5,12 +5,13 @@ import textwrap
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.typing import RcKeyType
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,7 +31,7 @@ RIGHT, WRONG = "#00734F", "#C1272D"  # green and red dark enough to read as text
 TRAIN, VALID = BLUE, RED
 CLASS_0_TO_1 = LinearSegmentedColormap.from_list("class_0_to_1", [BLUE, "#FFFFFF", ORANGE])
 
-RC = {
+RC: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.titlesize": 11,

@@ -1,0 +1,35 @@
+"""`python -m twinnet.compare [compare.confidence=0.9 ...]`: what lies in runs/, then the seeds of the store."""
+
+import logging
+import sys
+
+from twinnet import config, paths
+from twinnet.compare import compare, leaderboard_text, seeds
+from twinnet.errors import TwinnetError, one_line
+
+log = logging.getLogger("twinnet.compare")
+
+
+def main(overrides: list[str]) -> None:
+    root = paths.root()
+    settings = config.compare(config.compose(root, "config", overrides).compare)
+    reports = root / paths.REPORTS
+    compare(root / paths.RUNS, reports, settings, root=root)
+    print(leaderboard_text(reports))
+    if settings.store:
+        try:
+            from twinnet import tracking
+
+            table = seeds.over_seeds(tracking.runs_table())
+        except TwinnetError as error:
+            log.warning("no table of seeds: %s", error)
+            return
+        seeds.write(table, reports)
+        if several := seeds.text(table):
+            print(f"\n{several}")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    with one_line():
+        main(sys.argv[1:])

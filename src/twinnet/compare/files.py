@@ -1,0 +1,131 @@
+"""What a comparison leaves in reports/: tables, pictures, and files that DVC plots."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from twinnet.compare import report, tables
+from twinnet.compare.results import Result
+from twinnet.config.schema import Compare
+from twinnet.figures import STAND_IN, comparison, save
+from twinnet.statistics import calibration
+
+Images = Callable[[Result], np.ndarray | None]  # of the samples that a run predicted
+
+
+def write(results: Sequence[Result], reports: Path, settings: Compare, images: Images) -> None:
+    """Write every file of the comparison of `results` to `reports`; they appear there when all are complete."""
+    reports.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".comparison-", dir=reports))
+    try:
+        board, pairs = tables.leaderboard(results, settings), tables.pairs(results, settings)
+        classes = tables.per_class(results)
+        board.to_csv(staging / "comparison.csv", index=False)
+        pairs.to_csv(staging / "pairs.csv", index=False)
+        classes.to_csv(staging / "per_class.csv", index=False)
+        figures = _draw(results, board, classes, _folder(staging / "figures"), settings, images)
+        (staging / "comparison.md").write_text(report.markdown(board, pairs, figures))
+        (staging / "metrics.json").write_text(json.dumps(_metrics(board), indent=2) + "\n")
+        _write_plots(results, staging / "plots", settings)
+        for entry in sorted(staging.iterdir()):
+            target = reports / entry.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            os.replace(entry, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _metrics(board: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """For `dvc metrics`: the scores of each run."""
+    rows = board.set_index("experiment")[["accuracy", "mae", "loss", "ece"]]
+    return {str(name): {str(key): round(v, 6) for key, v in row.dropna().items()} for name, row in rows.iterrows()}
+
+
+def _write_plots(results: Sequence[Result], directory: Path, settings: Compare) -> None:
+    """confusion/<run>.csv with a row for each sample, calibration/<run>.csv with one for each bin."""
+    confusion, reliability = _folder(directory / "confusion"), _folder(directory / "calibration")
+    for result in results:
+        if result.regression:
+            continue
+        names = np.array(result.classes)
+        pd.DataFrame({"actual": names[result.y_true], "predicted": names[result.y_pred]}).to_csv(
+            confusion / f"{result.name}.csv", index=False
+        )
+        bins = calibration(result.y_true, result.y_prob, settings.bins)
+        pd.DataFrame(
+            {"confidence": bins.confidence.round(6), "accuracy": bins.accuracy.round(6), "samples": bins.samples}
+        ).to_csv(reliability / f"{result.name}.csv", index=False)
+
+
+def _draw(
+    results: Sequence[Result],
+    board: pd.DataFrame,
+    classes: pd.DataFrame,
+    directory: Path,
+    settings: Compare,
+    images: Images,
+) -> dict[str, list[str]]:
+    """Paths of the figures of each section, relative to the report."""
+    drawn: dict[str, list[str]] = {}
+    by_name = {result.name: result for result in results}
+    for (data_set, stand_in, task), rows in report.sections(board):
+        chosen = [by_name[name] for name in rows["experiment"]]
+        key = report.section(data_set, stand_in)
+        figures = _section_figures(key, task, rows, chosen, [STAND_IN] if stand_in else [])
+        if task == "classes":
+            figures |= _class_figures(key, chosen, classes[classes["stand_in"] == stand_in], settings, images)
+        drawn.setdefault(key, []).extend(
+            f"{directory.name}/{save(figure, directory / f'{name}.png').name}" for name, figure in figures.items()
+        )
+    return drawn
+
+
+def _section_figures(
+    key: str, task: str, rows: pd.DataFrame, chosen: Sequence[Result], notes: list[str]
+) -> dict[str, Figure]:
+    score, of = ("mae", ", regression") if task == "regression" else ("accuracy", "")
+    suffix = "_regression" if of else ""
+    return {
+        f"leaderboard_{key}{suffix}": comparison.intervals(rows, score, f"{key}{of}: leaderboard", notes),
+        f"curves_{key}{suffix}": comparison.curves(
+            {result.name: result.history for result in chosen}, score, f"{key}{of}: learning curves", notes
+        ),
+    }
+
+
+def _class_figures(
+    key: str, chosen: Sequence[Result], classes: pd.DataFrame, settings: Compare, images: Images
+) -> dict[str, Figure]:
+    notes = [STAND_IN] if chosen[0].stand_in else []
+    bins = {result.name: calibration(result.y_true, result.y_prob, settings.bins) for result in chosen}
+    figures = {f"calibration_{key}": comparison.reliability(bins, f"{key}: calibration", notes)}
+    rows = classes[classes["experiment"].isin(bins)]
+    for number, labels in enumerate(dict.fromkeys(tuple(result.classes) for result in chosen), start=1):
+        names = [result.name for result in chosen if tuple(result.classes) == labels]
+        suffix = f"_{number}" if number > 1 else ""
+        figures[f"classes_{key}{suffix}"] = comparison.class_scores(
+            rows[rows["experiment"].isin(names)], f"{key}: scores of each class", notes
+        )
+    for result in chosen:
+        shown = images(result)
+        if shown is not None and (figure := _mistakes(result, shown, notes)) is not None:
+            figures[f"mistakes_{result.name}"] = figure
+    return figures
+
+
+def _mistakes(result: Result, images: np.ndarray, notes: list[str]) -> Figure | None:
+    title = f"{result.name}: the mistakes it was surest of"
+    return comparison.mistakes(images, result.y_true, result.y_prob, result.classes, title, notes)
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path

@@ -1,0 +1,121 @@
+"""Configurations over their seeds, from the runs of the tracking store, so that sweeps count.
+
+The table of runs has one row a run and these columns: `experiment`, `dataset`, `configuration` (a hash that leaves
+out the seed), `seed`, `status`, `engine`, `device`, `data_source`, and metrics under the contract's names
+(`test/accuracy`, `valid/loss`, `seconds`, ...). Later runs of the same seed replace earlier ones.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from twinnet.compare.report import table_of
+from twinnet.errors import DataError
+
+GROUP = ["dataset", "data_source", "experiment", "configuration"]
+NEEDED = [*GROUP, "seed", "status", "engine", "device"]
+SHOWN = 20  # rows of each data set in Markdown; the CSV has them all
+COLUMNS = ["dataset", "data_source", "experiment", "configuration", "seeds", "score", "mean", "sd", "loss", "loss_sd",
+           "seconds", "engine", "device", "differs"]  # fmt: skip
+
+
+def over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row a configuration, the best of each data set first; `mean` and `sd` are of the evaluation split.
+
+    `score` names what is averaged: accuracy (mae for regression) of the test split where there is one, else of the
+    validation split. `sd` is the sample standard deviation, empty for a single seed. Raises DataError for a table
+    without the columns it needs.
+    """
+    if missing := [name for name in NEEDED if name not in runs]:
+        raise DataError(f"expected a table of runs with the columns {', '.join(NEEDED)}; {', '.join(missing)} missing")
+    finished = runs[runs["status"] == "FINISHED"].drop_duplicates([*GROUP, "seed"], keep="last")
+    rows = [_row(dict(zip(GROUP, key, strict=True)), group) for key, group in finished.groupby(GROUP, sort=False)]
+    table = pd.DataFrame([row for row in rows if row], columns=COLUMNS)
+    table["differs"] = table["differs"].fillna("")
+    better = table["mean"].where(table["score"].str.endswith("/mae"), -table["mean"])
+    table = table.assign(better=better, stand_in=table["data_source"] == "synthetic")
+    return table.sort_values(["stand_in", "dataset", "better", "experiment"], ignore_index=True)[COLUMNS]
+
+
+def _row(key: dict[str, object], group: pd.DataFrame) -> dict[str, object] | None:
+    """Mean and standard deviation of a configuration's runs; None where no run has a score."""
+    candidates = [f"{split}/{metric}" for split in ("test", "valid") for metric in ("accuracy", "mae")]
+    score = next((name for name in candidates if name in group and group[name].notna().any()), None)
+    if score is None:
+        return None
+    scored = group[group[score].notna()]
+    loss = scored.get(f"{score.partition('/')[0]}/loss", pd.Series(dtype=float))
+    return key | {
+        "seeds": len(scored),
+        "score": score,
+        "mean": scored[score].mean(),
+        "sd": scored[score].std(),
+        "loss": loss.mean(),
+        "loss_sd": loss.std(),
+        "seconds": scored.get("seconds", pd.Series(dtype=float)).mean(),
+        "engine": ", ".join(sorted(set(scored["engine"].astype(str)))),
+        "device": ", ".join(sorted(set(scored["device"].astype(str)))),
+        "differs": scored["differs"].iloc[-1] if "differs" in scored else "",
+    }
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """seeds.md: the first rows of each data set."""
+    parts = [
+        "# Configurations over their seeds",
+        "Mean ± standard deviation over the seeds of one configuration, from all finished runs of the tracking store. "
+        "The standard deviation is that of training again with another seed; it says nothing about other data.",
+    ]
+    for (dataset, source), rows in table.groupby(["dataset", "data_source"], sort=False):
+        parts.append(f"## {dataset}{', synthetic stand-in data' if source == 'synthetic' else f' ({source})'}")
+        parts.append(table_of([_cells(row) for row in rows.head(SHOWN).to_dict("records")]))
+        if len(rows) > SHOWN:
+            parts.append(f"{len(rows) - SHOWN} more configurations are in seeds.csv.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(row: dict[str, object]) -> dict[str, str]:
+    percent = str(row["score"]).endswith("accuracy")
+    return {
+        "experiment": str(row["experiment"]),
+        "configuration": f"`{str(row['configuration'])[:8]}` {row['differs']}".strip(),
+        "seeds": str(row["seeds"]),
+        "score": str(row["score"]),
+        "mean ± sd": _spread(row["mean"], row["sd"], percent),
+        "loss": _spread(row["loss"], row["loss_sd"], False),
+        "seconds": "" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}",
+        "engine": str(row["engine"]),
+        "device": str(row["device"]),
+    }
+
+
+def _spread(mean: object, sd: object, percent: bool) -> str:
+    def number(value: object) -> str:
+        return f"{value:.2%}" if percent else f"{value:.4f}"
+
+    if pd.isna(mean):
+        return ""
+    return number(mean) if pd.isna(sd) else f"{number(mean)} ± {number(sd)}"
+
+
+def text(table: pd.DataFrame) -> str:
+    """The configurations of at least two seeds, at most 100 columns wide; empty where there are none."""
+    several = table[table["seeds"] > 1]
+    lines = []
+    for (dataset, source), rows in several.groupby(["dataset", "data_source"], sort=False):
+        lines += ["", f"{dataset}, data from {source}: mean and standard deviation over seeds"]
+        for row in rows.head(SHOWN).to_dict("records"):
+            cells = _cells(row)
+            name = f"{row['experiment']} {str(row['configuration'])[:8]}"
+            lines.append(f"  {name:<36.36}{row['seeds']:>4} seeds  {cells['mean ± sd']:<20}{row['differs']:.34}")
+    return "\n".join(lines[1:])
+
+
+def write(table: pd.DataFrame, reports: Path) -> Sequence[Path]:
+    """seeds.csv and seeds.md in `reports`: beside the comparison, which is made from runs/ alone."""
+    reports.mkdir(parents=True, exist_ok=True)
+    csv, md = reports / "seeds.csv", reports / "seeds.md"
+    table.to_csv(csv, index=False)
+    md.write_text(markdown(table))
+    return csv, md
