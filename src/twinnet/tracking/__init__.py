@@ -1,0 +1,41 @@
+"""MLflow, and nothing else knows MLflow.
+
+A training is told to a tracker, which hands it on to a process of its own, so that no store can hold a training up;
+`publish` sends what lies on disk and the store has not got; `runs_table` reads the store back.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twinnet.config.schema import Tracking
+from twinnet.tracking.publish import Published, publish
+from twinnet.tracking.store import StoreError, address
+from twinnet.tracking.table import runs_table
+from twinnet.tracking.tracker import MlflowTracker
+
+if TYPE_CHECKING:
+    from twinnet.training import Tracker
+
+__all__ = ["Published", "StoreError", "address", "publish", "runs_table", "tracker"]
+
+
+def tracker(
+    settings: Tracking,
+    *,
+    overrides: Sequence[str] = (),
+    parent: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    root: Path | None = None,
+) -> "Tracker":
+    """The tracker of one run; make it before the data is loaded, so that MLflow is imported meanwhile.
+
+    `overrides` are Hydra's, `parent` is the id of the MLflow run that this one belongs to, `tags` are added to the
+    run's own; `root` is the checkout whose store is used where MLFLOW_TRACKING_URI names none.
+    """
+    if not settings.enabled:
+        from twinnet.training import Untracked  # here, so that the worker does not load what trains
+
+        return Untracked()
+    told = dict(tags or {}) | ({"mlflow.parentRunId": parent} if parent else {})
+    return MlflowTracker(settings, overrides, told, root)

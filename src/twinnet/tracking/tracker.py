@@ -1,0 +1,134 @@
+"""The tracker that a training tells about itself; it hands everything on to a worker process and never raises."""
+
+import logging
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twinnet import paths, records
+from twinnet.config.schema import Experiment, Tracking
+from twinnet.records import Facts
+from twinnet.tracking.process import Pool
+from twinnet.tracking.secrets import mask, masked
+from twinnet.tracking.store import address, is_server
+
+if TYPE_CHECKING:
+    from twinnet.data.splits import Splits
+    from twinnet.engines.contract import History
+    from twinnet.networks import Network
+    from twinnet.training import Run
+
+log = logging.getLogger(__name__)
+
+LOCAL_SECONDS = 300.0  # at most, for what no server can delay: importing MLflow, writing to a local store
+POOL = Pool()
+
+
+class MlflowTracker:
+    """Implements `training.Tracker`. Whatever goes wrong here is a line in the log and costs no training."""
+
+    def __init__(
+        self, settings: Tracking, overrides: Sequence[str], tags: Mapping[str, str], root: Path | None = None
+    ) -> None:
+        self.settings, self.overrides, self.tags, self.root = settings, overrides, dict(tags), root
+        self.where = address(root)
+        self.worker = POOL.take(self.where, settings)
+        self.facts: Facts | None = None
+        self.history: History | None = None
+        self.rows_sent, self.last_sent = 0, time.monotonic()
+        self.healthy, self.over = True, False
+
+    def started(self, experiment: Experiment, splits: "Splits", network: "Network", device: str) -> None:
+        with _harmless():
+            root = self.root or paths.root()
+            from twinnet.tracking import facts as facts_of  # here, so that the worker does not load what it needs
+
+            facts = facts_of.gather(experiment, splits, network, device, root=root, overrides=self.overrides)
+            self.facts = Facts(**masked(asdict(facts), self.where))
+            self.worker.send("start", settings=asdict(self.settings), facts=asdict(self.facts), tags=self.tags)
+
+    def progressed(self, history: "History") -> None:
+        self.history = history
+        if time.monotonic() - self.last_sent >= self.settings.live_seconds:
+            with _harmless():
+                self._send_rows()
+                while self._hear(0):
+                    pass
+
+    def finished(self, run: "Run") -> None:
+        with _harmless():
+            if self.facts is None:
+                return
+            self._send_rows()
+            warnings = [mask(warning, self.where) for warning in run.warnings]
+            records.write(run.directory, replace(self.facts, warnings=warnings, ended=records.now()))
+            self.worker.send("finish", directory=str(run.directory.absolute()))
+            self._end(f"the run is complete in {run.directory}; `python -m pipelines.publish` sends what runs/ holds")
+
+    def failed(self, error: BaseException) -> None:
+        with _harmless():
+            if self.over:
+                return  # interrupted while the worker writes the end of the run, which it goes on to do
+            if self.facts is None:
+                POOL.give_back(self.worker)  # nothing was trained, so there is no run
+                return
+            self._send_rows()
+            interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+            self.worker.send(
+                "fail",
+                status="KILLED" if interrupted else "FAILED",
+                reason="interrupted" if interrupted else mask(f"{type(error).__name__}: {error}", self.where),
+                traceback=mask("".join(traceback.format_exception(error)), self.where),
+            )
+            self._end("it is marked as killed there when the next run starts")
+
+    def _send_rows(self) -> None:
+        """The points of the curves since the last time."""
+        self.last_sent = time.monotonic()
+        rows = records.points(self.history, self.rows_sent) if self.history else []
+        self.rows_sent += len(rows)
+        if rows:
+            self.worker.send("rows", rows=rows)
+
+    def _end(self, consolation: str) -> None:
+        """Wait until the worker has written the end of the run, but no longer than a store may take."""
+        self.over = True
+        last, begun = None, time.monotonic()
+        while last is None and time.monotonic() - begun < self._patience():
+            heard = self._hear(0.2)
+            if heard and heard["said"] in ("done", "ended"):
+                last = heard
+        if last and last["said"] == "done":
+            POOL.give_back(self.worker)
+            if last["complete"]:
+                return
+            why = "does not have the whole run"
+        else:
+            status = self.worker.stop()
+            why = f"lost the run: its process ended with status {status}" if last else "took too long"
+        log.warning("the tracking store %s %s; %s", mask(self.where, self.where), why, consolation)
+
+    def _patience(self) -> float:
+        """Seconds to wait at the end of a run."""
+        if not self.worker.ready or not is_server(self.where):
+            return LOCAL_SECONDS
+        return self.settings.patience_seconds if self.healthy else self.settings.timeout_seconds
+
+    def _hear(self, seconds: float) -> dict[str, Any] | None:
+        heard = self.worker.hear(seconds)
+        if heard and heard["said"] == "warning":
+            self.healthy = False
+            log.warning("%s; the training does without it", heard["text"])
+        return heard
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        log.warning("tracking: %s", mask(f"{type(error).__name__}: {error}"))

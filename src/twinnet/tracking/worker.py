@@ -1,0 +1,119 @@
+"""The process that talks to MLflow beside a training: `python -m twinnet.tracking.worker`.
+
+It reads one JSON message a line from its standard input and answers each `finish` and `fail` with `done`. MLflow is
+imported here, so that neither its import (seconds of one core) nor a store that hangs or crashes can hold a training
+up. When the input ends in the middle of a run, the training process has died: the run is marked KILLED.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twinnet import records
+from twinnet.config.schema import Tracking
+from twinnet.records import Facts
+from twinnet.tracking import recording
+from twinnet.tracking.secrets import mask
+from twinnet.tracking.store import Store, StoreError, address, connect, guarded
+
+DIED = "the training process ended without a word (killed, or out of memory)"
+RETRY_SECONDS = 30.0  # between two tries to reach a store that did not answer while a training goes on
+
+
+@dataclass
+class Live:
+    """A run that trains now, and what of it the store has not got yet."""
+
+    settings: Tracking
+    facts: Facts
+    tags: dict[str, str]
+    store: Store | None = None
+    run_id: str | None = None
+    pending: list[dict[str, float]] = field(default_factory=list)
+    last_epoch: int = 0
+
+    def send(self) -> tuple[Store, str]:
+        """Bring the store up to date: the run itself, then the points of its curves that it lacks."""
+        if self.store is None:
+            self.store = connect(self.settings)
+        if self.run_id is None:
+            self.run_id = recording.start(self.store, self.facts, self.tags)
+            self.store.bury()
+        if self.pending:
+            recording.rows(self.store, self.run_id, self.pending)
+            self.last_epoch, self.pending = int(self.pending[-1]["epoch"]), []
+        return self.store, self.run_id
+
+    def finish(self, directory: str) -> None:
+        self.pending = []  # history.csv has them too
+        store, run_id = self.send()
+        recording.finish(store, run_id, records.read(Path(directory)), self.last_epoch)
+
+    def fail(self, status: str, reason: str, traceback: str) -> None:
+        store, run_id = self.send()
+        recording.fail(store, run_id, self.facts, status, reason, traceback)
+
+
+def serve(messages: Iterable[str], say: Callable[..., None]) -> None:
+    """Follow the messages of one training process, run after run."""
+    live: Live | None = None
+    retry_at = 0.0
+
+    def attempt(act: Callable[[], object]) -> bool:
+        """A store that fails is a warning, once a run."""
+        nonlocal retry_at
+        try:
+            with guarded(address()):
+                act()
+            return True
+        except Exception as error:
+            if not retry_at:
+                told = str(error) if isinstance(error, StoreError) else mask(f"{type(error).__name__}: {error}")
+                say("warning", text=" ".join(told.split()))
+            retry_at = time.monotonic() + RETRY_SECONDS
+            return False
+
+    for line in messages:
+        message: dict[str, Any] = json.loads(line)
+        asked = message.pop("do")
+        if asked == "start":
+            live = Live(Tracking(**message["settings"]), Facts(**message["facts"]), message["tags"])
+            retry_at = 0.0
+            attempt(live.send)
+        elif live is None:
+            continue
+        elif asked == "rows":
+            live.pending += message["rows"]
+            if time.monotonic() >= retry_at:
+                attempt(live.send)
+        else:
+            act = getattr(live, asked)
+            say("done", complete=attempt(lambda act=act, message=message: act(**message)), run_id=live.run_id)
+            live = None
+    if live is not None:
+        last = live
+        attempt(lambda: last.fail("KILLED", DIED, ""))
+
+
+def main() -> None:
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a library prints must not look like a reply
+
+    def say(said: str, **more: Any) -> None:
+        try:
+            replies.write(json.dumps({"said": said, **more}) + "\n")
+            replies.flush()
+        except OSError:
+            pass  # nobody listens any more
+
+    say("ready")
+    serve(sys.stdin, say)
+
+
+if __name__ == "__main__":
+    main()
