@@ -78,10 +78,16 @@ def _draw(
     by_name = {result.name: result for result in results}
     for (data_set, stand_in, task), rows in report.sections(board):
         chosen = [by_name[name] for name in rows["experiment"]]
-        key = report.section(data_set, stand_in)
-        figures = _section_figures(key, task, rows, chosen, [STAND_IN] if stand_in else [])
-        if task == "classes":
-            figures |= _class_figures(key, chosen, classes[classes["stand_in"] == stand_in], settings, images)
+        key, title = report.section(data_set, stand_in), report.title(data_set, stand_in)
+        notes = [STAND_IN] if stand_in else []
+        if silent := [result.name for result in chosen if result.notes()]:
+            notes.append(f"{', '.join(silent)}: a loss that cannot teach the network anything")
+        if task == "regression":
+            figures = _section_figures(f"{key}_regression", f"{title}, regression", "mae", rows, chosen, notes)
+        else:
+            figures = _section_figures(key, title, "accuracy", rows, chosen, notes)
+            figures |= _class_figures(key, title, chosen, classes, settings, notes)
+            figures |= _mistakes(chosen, images)
         drawn.setdefault(key, []).extend(
             f"{directory.name}/{save(figure, directory / f'{name}.png').name}" for name, figure in figures.items()
         )
@@ -89,41 +95,39 @@ def _draw(
 
 
 def _section_figures(
-    key: str, task: str, rows: pd.DataFrame, chosen: Sequence[Result], notes: list[str]
+    key: str, title: str, score: str, rows: pd.DataFrame, chosen: Sequence[Result], notes: list[str]
 ) -> dict[str, Figure]:
-    score, of = ("mae", ", regression") if task == "regression" else ("accuracy", "")
-    suffix = "_regression" if of else ""
+    histories = {result.name: result.history for result in chosen}
     return {
-        f"leaderboard_{key}{suffix}": comparison.intervals(rows, score, f"{key}{of}: leaderboard", notes),
-        f"curves_{key}{suffix}": comparison.curves(
-            {result.name: result.history for result in chosen}, score, f"{key}{of}: learning curves", notes
-        ),
+        f"leaderboard_{key}": comparison.intervals(rows, score, f"{title}: leaderboard", notes),
+        f"curves_{key}": comparison.curves(histories, score, f"{title}: learning curves", notes),
     }
 
 
 def _class_figures(
-    key: str, chosen: Sequence[Result], classes: pd.DataFrame, settings: Compare, images: Images
+    key: str, title: str, chosen: Sequence[Result], classes: pd.DataFrame, settings: Compare, notes: list[str]
 ) -> dict[str, Figure]:
-    notes = [STAND_IN] if chosen[0].stand_in else []
+    """Calibration, and the scores of each class; runs that name their classes otherwise get a picture of their own."""
     bins = {result.name: calibration(result.y_true, result.y_prob, settings.bins) for result in chosen}
-    figures = {f"calibration_{key}": comparison.reliability(bins, f"{key}: calibration", notes)}
-    rows = classes[classes["experiment"].isin(bins)]
+    figures = {f"calibration_{key}": comparison.reliability(bins, f"{title}: calibration", notes)}
     for number, labels in enumerate(dict.fromkeys(tuple(result.classes) for result in chosen), start=1):
         names = [result.name for result in chosen if tuple(result.classes) == labels]
+        rows = classes[classes["experiment"].isin(names)]
         suffix = f"_{number}" if number > 1 else ""
-        figures[f"classes_{key}{suffix}"] = comparison.class_scores(
-            rows[rows["experiment"].isin(names)], f"{key}: scores of each class", notes
-        )
-    for result in chosen:
-        shown = images(result)
-        if shown is not None and (figure := _mistakes(result, shown, notes)) is not None:
-            figures[f"mistakes_{result.name}"] = figure
+        figures[f"classes_{key}{suffix}"] = comparison.class_scores(rows, f"{title}: scores of each class", notes)
     return figures
 
 
-def _mistakes(result: Result, images: np.ndarray, notes: list[str]) -> Figure | None:
-    title = f"{result.name}: the mistakes it was surest of"
-    return comparison.mistakes(images, result.y_true, result.y_prob, result.classes, title, notes)
+def _mistakes(chosen: Sequence[Result], images: Images) -> dict[str, Figure]:
+    figures = {}
+    for result in chosen:
+        shown, title = images(result), f"{result.name}: the mistakes it was surest of"
+        notes = ([STAND_IN] if result.stand_in else []) + result.notes()
+        if shown is not None and not result.correct.all():
+            figures[f"mistakes_{result.name}"] = comparison.mistakes(
+                shown, result.y_true, result.y_prob, result.classes, title, notes
+            )
+    return figures
 
 
 def _folder(path: Path) -> Path:

@@ -19,6 +19,10 @@ def section(data_set: str, stand_in: bool) -> str:
     return f"{data_set}_stand_in" if stand_in else data_set
 
 
+def title(data_set: str, stand_in: bool) -> str:
+    return f"{data_set} (stand-in)" if stand_in else data_set
+
+
 def sections(board: pd.DataFrame) -> Iterator[tuple[tuple[str, bool, str], pd.DataFrame]]:
     """(data set, stand-in, task) and the rows of each table of the leaderboard, in its order."""
     for (data_set, stand_in, task), rows in board.groupby(["data_set", "stand_in", "task"], sort=False):
@@ -35,7 +39,9 @@ def markdown(board: pd.DataFrame, pairs: pd.DataFrame, figures: Mapping[str, Seq
         "# Comparison of the runs",
         f"Intervals are {confidence:.0%} ones: Wilson's for an accuracy, a bootstrap for a mean absolute error. "
         "Two runs are called different only where McNemar's exact test, corrected by Holm for the number of pairs of "
-        "the data set, and the paired bootstrap of the difference both say so. Losses are comparable between runs "
+        "the data set, and the paired bootstrap of the difference, whose intervals hold for all those pairs together, "
+        "both say so. That is about two trained networks; which configuration is better in general shows over several "
+        "seeds (`python -m twinnet.compare` after a sweep of seeds). Losses are comparable between runs "
         "that train the same loss. The calibration error is how far confidence and accuracy lie apart on average.",
     ]
     told_stand_ins = False

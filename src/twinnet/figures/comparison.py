@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from twinnet.evaluation import class_probabilities
-from twinnet.figures.curves import epoch_axis
+from twinnet.figures.curves import MARKERS_TO, epoch_axis
 from twinnet.figures.images import COLUMNS, ROWS, image_grid
 from twinnet.figures.style import BLUE, PALETTE, WRONG, new_figure, styled
 from twinnet.statistics import Calibration
@@ -52,7 +52,8 @@ def curves(histories: Mapping[str, pd.DataFrame], score: str, title: str, notes:
                 color=PALETTE[index % len(PALETTE)],
                 linestyle=LINES[index % len(LINES)],
                 linewidth=1.6 if index % 2 else 3,
-                marker="o" if len(history) == 1 else None,
+                marker="o" if len(history) <= MARKERS_TO else None,
+                markersize=4,
                 label=name,
             )
         axes.set_title(f"{key}, validation split")
@@ -67,7 +68,7 @@ def curves(histories: Mapping[str, pd.DataFrame], score: str, title: str, notes:
 def reliability(calibrations: Mapping[str, Calibration], title: str, notes: Sequence[str] = ()) -> Figure:
     """Accuracy against confidence, one panel a run; dots grow with the samples in the bin."""
     columns = min(PANELS, len(calibrations))
-    figure = new_figure(max(3.1 * columns, 5), 3.5 * ceil(len(calibrations) / columns), title, notes)
+    figure = new_figure(max(3.1 * columns, 5), 0.5 + 3.4 * ceil(len(calibrations) / columns), title, notes)
     grid = figure.subplots(ceil(len(calibrations) / columns), columns, squeeze=False, sharex=True, sharey=True)
     for axes in grid.flat[len(calibrations) :]:
         axes.set_axis_off()
@@ -132,14 +133,12 @@ def mistakes(
     classes: Sequence[str],
     title: str,
     notes: Sequence[str] = (),
-) -> Figure | None:
-    """The wrong predictions that the network was surest of, "predicted, confidence (true)"; None without mistakes."""
+) -> Figure:
+    """The wrong predictions that the network was surest of, each titled "predicted, confidence (true)"."""
     probabilities = class_probabilities(y_prob)
     y_pred, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(y_pred != y_true)
     surest = wrong[np.argsort(-confidence[wrong], kind="stable")][: ROWS * COLUMNS]
-    if not len(surest):
-        return None
     captions = [f"{classes[y_pred[i]]}, {_percent(confidence[i])}\n({classes[y_true[i]]})" for i in surest]
     return image_grid(images[surest], captions, title, [WRONG] * len(surest), notes)
 
