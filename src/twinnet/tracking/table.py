@@ -7,9 +7,12 @@ from typing import Any
 import pandas as pd
 
 from twinnet.config.schema import Tracking
-from twinnet.tracking.store import connect, guarded
+from twinnet.tracking.store import opened
 
-COLUMNS = ("run_id", "experiment", "dataset", "configuration", "seed", "engine", "device", "data_source", "status")
+COLUMNS = (
+    "run_id", "experiment", "dataset", "configuration", "seed", "engine", "device", "data_source", "data_digest",
+    "overrides", "status",
+)  # fmt: skip
 
 
 def runs_table(
@@ -24,8 +27,7 @@ def runs_table(
     `configuration` is the hash of the configuration without the seed, so that seeds can be averaged over it; `status`
     None keeps failed, killed and running ones too. Raises StoreError where the store does not answer.
     """
-    store = connect(settings or Tracking(), root)
-    with guarded(store.address):
+    with opened(settings or Tracking(), root) as store:
         experiments = {
             found.experiment_id: found.name
             for found in store.client.search_experiments()
@@ -48,6 +50,8 @@ def _row(run: Any, experiments: dict[str, str]) -> dict[str, Any]:
         "engine": tags.get("engine", ""),
         "device": tags.get("device", ""),
         "data_source": tags.get("data_source", ""),
+        "data_digest": run.inputs.dataset_inputs[0].dataset.digest if run.inputs.dataset_inputs else "",
+        "overrides": tags.get("overrides", ""),
         "status": run.info.status,
         "started": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
         **run.data.metrics,
