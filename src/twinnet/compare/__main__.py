@@ -3,8 +3,9 @@
 import logging
 import sys
 
-from twinnet import config, paths
+from twinnet import config, paths, tracking
 from twinnet.compare import compare, leaderboard_text, seeds
+from twinnet.config.schema import Tracking
 from twinnet.errors import TwinnetError, one_line
 
 log = logging.getLogger("twinnet.compare")
@@ -12,15 +13,14 @@ log = logging.getLogger("twinnet.compare")
 
 def main(overrides: list[str]) -> None:
     root = paths.root()
-    settings = config.compare(config.compose(root, "config", overrides).compare)
+    composed = config.compose(root, "config", overrides)
+    settings = config.compare(composed.compare)
     reports = root / paths.REPORTS
     compare(root / paths.RUNS, reports, settings, root=root)
     print(leaderboard_text(reports))
     if settings.store:
         try:
-            from twinnet import tracking
-
-            table = seeds.over_seeds(tracking.runs_table())
+            table = seeds.over_seeds(tracking.runs_table(Tracking(**composed.tracking), root=paths.main_root()))
         except TwinnetError as error:
             log.warning("no table of seeds: %s", error)
             return

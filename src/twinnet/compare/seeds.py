@@ -1,8 +1,8 @@
 """Configurations over their seeds, from the runs of the tracking store, so that sweeps count.
 
-The table of runs has one row a run and these columns: `experiment`, `dataset`, `configuration` (a hash that leaves
-out the seed), `seed`, `status`, `engine`, `device`, `data_source`, and metrics under the contract's names
-(`test/accuracy`, `valid/loss`, `seconds`, ...). Later runs of the same seed replace earlier ones.
+The table of runs is that of `tracking.runs_table`: one row a run, the oldest first, with the columns NEEDED and
+metrics under the contract's names (`test/accuracy`, `valid/loss`, `seconds`, ...). `configuration` is a hash that
+leaves out the seed. Of several runs with the same seed the last one counts.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from twinnet.compare.report import table_of
+from twinnet.compare.report import WIDTH, table_of
 from twinnet.errors import DataError
 
-GROUP = ["dataset", "data_source", "experiment", "configuration"]
-NEEDED = [*GROUP, "seed", "status", "engine", "device"]
-SHOWN = 20  # rows of each data set in Markdown; the CSV has them all
-COLUMNS = ["dataset", "data_source", "experiment", "configuration", "seeds", "score", "mean", "sd", "loss", "loss_sd",
-           "seconds", "engine", "device", "differs"]  # fmt: skip
+GROUP = ["dataset", "data_source", "data_digest", "experiment", "configuration"]
+NEEDED = [*GROUP, "seed", "status", "engine", "device", "overrides"]
+SHOWN = 20  # rows of each data set in Markdown and on the terminal; the CSV has them all
+COLUMNS = [
+    "dataset", "data_source", "data_digest", "experiment", "configuration", "overrides", "seeds", "score", "mean",
+    "sd", "loss", "loss_sd", "seconds", "engine", "device",
+]  # fmt: skip
+LEFT_OUT = ("seed=", "experiment=", "hydra.", "tracking")  # overrides that do not tell configurations apart
 
 
 def over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
@@ -30,9 +33,8 @@ def over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
     if missing := [name for name in NEEDED if name not in runs]:
         raise DataError(f"expected a table of runs with the columns {', '.join(NEEDED)}; {', '.join(missing)} missing")
     finished = runs[runs["status"] == "FINISHED"].drop_duplicates([*GROUP, "seed"], keep="last")
-    rows = [_row(dict(zip(GROUP, key, strict=True)), group) for key, group in finished.groupby(GROUP, sort=False)]
+    rows = [_row(dict(zip(GROUP, key, strict=True)), group) for key, group in finished.groupby(GROUP, sort=False, dropna=False)]
     table = pd.DataFrame([row for row in rows if row], columns=COLUMNS)
-    table["differs"] = table["differs"].fillna("")
     better = table["mean"].where(table["score"].str.endswith("/mae"), -table["mean"])
     table = table.assign(better=better, stand_in=table["data_source"] == "synthetic")
     return table.sort_values(["stand_in", "dataset", "better", "experiment"], ignore_index=True)[COLUMNS]
@@ -56,8 +58,13 @@ def _row(key: dict[str, object], group: pd.DataFrame) -> dict[str, object] | Non
         "seconds": scored.get("seconds", pd.Series(dtype=float)).mean(),
         "engine": ", ".join(sorted(set(scored["engine"].astype(str)))),
         "device": ", ".join(sorted(set(scored["device"].astype(str)))),
-        "differs": scored["differs"].iloc[-1] if "differs" in scored else "",
+        "overrides": _settings(str(scored["overrides"].iloc[-1])),
     }
+
+
+def _settings(overrides: str) -> str:
+    """What was asked for besides the experiment and the seed."""
+    return " ".join(part for part in overrides.split() if not part.lstrip("+~").startswith(LEFT_OUT))
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -79,7 +86,7 @@ def _cells(row: dict[str, object]) -> dict[str, str]:
     percent = str(row["score"]).endswith("accuracy")
     return {
         "experiment": str(row["experiment"]),
-        "configuration": f"`{str(row['configuration'])[:8]}` {row['differs']}".strip(),
+        "configuration": f"`{str(row['configuration'])[:8]}` {row['overrides']}".strip(),
         "seeds": str(row["seeds"]),
         "score": str(row["score"]),
         "mean ± sd": _spread(row["mean"], row["sd"], percent),
@@ -104,11 +111,13 @@ def text(table: pd.DataFrame) -> str:
     several = table[table["seeds"] > 1]
     lines = []
     for (dataset, source), rows in several.groupby(["dataset", "data_source"], sort=False):
-        lines += ["", f"{dataset}, data from {source}: mean and standard deviation over seeds"]
+        lines += ["", f"{dataset}, data from {source}: mean ± standard deviation over seeds"]
         for row in rows.head(SHOWN).to_dict("records"):
-            cells = _cells(row)
-            name = f"{row['experiment']} {str(row['configuration'])[:8]}"
-            lines.append(f"  {name:<36.36}{row['seeds']:>4} seeds  {cells['mean ± sd']:<20}{row['differs']:.34}")
+            name = " ".join([str(row["experiment"]), str(row["overrides"]) or str(row["configuration"])[:8]])
+            spread = _cells(row)["mean ± sd"]
+            lines.append(f"  {row['score']:<15}{spread:<20}{row['seeds']:>3} seeds  {name}"[:WIDTH])
+        if len(rows) > SHOWN:
+            lines.append(f"  {len(rows) - SHOWN} more are in seeds.csv")
     return "\n".join(lines[1:])
 
 
