@@ -13,7 +13,30 @@ import numpy as np
 from twinnet.networks import Weights
 
 Array = Any  # numpy.ndarray or jax.Array
+WRITTEN_OUT = 64  # numbers of a matrix up to which its product is written out
+
 Parameters = list[dict[str, Array]]  # one dictionary a layer, as in `networks`, in the engine's own layout
+
+
+def product(a: Array, b: Array, xp: Any) -> Array:
+    """The matrix product a b.
+
+    Compiled, a product of few numbers is written out as a sum of rows: XLA then fuses it with what is done to it.
+    """
+    if xp is np or a.size > WRITTEN_OUT:
+        return xp.dot(a, b)
+    return sum(a[:, k : k + 1] * b[k : k + 1] for k in range(a.shape[1]))
+
+
+def mean_of_samples(A: Array, xp: Any) -> Array:
+    """The mean of each row, (rows, 1), from A (rows, samples).
+
+    Compiled, it is a product with a column of ones: XLA has vector instructions for that, and none for a sum on a CPU.
+    """
+    samples = A.shape[1]
+    if xp is np:
+        return xp.sum(A, axis=1, keepdims=True) / samples
+    return xp.dot(A, xp.ones((samples, 1), A.dtype)) / samples
 
 
 def samples_last(X: Array, xp: Any) -> Array:

@@ -1,9 +1,9 @@
 """The same functions compiled by XLA: a whole chunk of epochs is one call, on the CPU or a GPU."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from twinnet.engines.contract import Chunk, Problem
 from twinnet.engines.scratch import optimizers
 from twinnet.engines.scratch.arrays import Array, Parameters, inward
-from twinnet.engines.scratch.loop import Masks, evaluation_batch, program, rows
+from twinnet.engines.scratch.loop import Masks, evaluation_batch, program, rows, threads
 from twinnet.engines.scratch.propagation import Recipe, evaluate, inputs, spread, step
 from twinnet.errors import DeviceError
 
@@ -33,7 +33,8 @@ class Compiled:
         self.recipe = program(problem)
         self.masks = Masks(problem, self.recipe)
         self.device = _device(problem.device)
-        with self._context():
+        self.compiled = _compiler(threads(problem), problem.device)
+        with self.context():
             weights = jax.device_put(spread(problem.network.layers, inward(problem.weights)), self.device)
             self.carry: Carry = (weights, optimizers.start(self.recipe.optimizer, weights, jnp))
             self.rate = jnp.asarray(problem.optimizer.learning_rate, problem.X_train.dtype)
@@ -49,29 +50,28 @@ class Compiled:
 
     def run(self, epochs: range) -> Chunk:
         recorded = []
-        with self._context():
-            for block in self._blocks(epochs):
-                self.carry, train, valid = _epochs(
-                    self.recipe,
-                    self.problem.batch_size,
-                    evaluation_batch(self.problem),
-                    len(block),
-                    self.carry,
-                    self.rate,
-                    self.data,
-                    self._orders(block),
-                    self._masks(block),
-                )
-                recorded.append(train)
-            values = np.concatenate([np.asarray(train) for train in recorded], axis=1).astype(float)
-            loss, metric = np.asarray(valid, dtype=float)
+        for block in self._blocks(epochs):
+            self.carry, train, valid = self.compiled(
+                self.recipe,
+                self.problem.batch_size,
+                evaluation_batch(self.problem),
+                len(block),
+                self.carry,
+                self.rate,
+                self.data,
+                self._orders(block),
+                self._masks(block),
+            )
+            recorded.append(train)
+        values = np.concatenate([np.asarray(train) for train in recorded], axis=1).astype(float)
+        loss, metric = np.asarray(valid, dtype=float)
         return Chunk(*values, loss, metric)
 
     def parameters(self) -> Parameters:
         return jax.tree.map(np.array, self.carry[0])
 
     @contextmanager
-    def _context(self) -> Iterator[None]:
+    def context(self) -> Iterator[None]:
         with jax.enable_x64(self.problem.X_train.dtype == np.float64), jax.default_device(self.device):
             yield
 
@@ -109,7 +109,19 @@ class Compiled:
         )
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=4)
+@cache
+def _compiler(threads: int | None, device: str) -> Callable[..., tuple[Carry, Array, Array]]:
+    """`_epochs`, compiled; for one thread without the machinery that hands work to others."""
+    options: dict[str, Any] = {}
+    if device == "cpu" and threads == 1:
+        options = {
+            "xla_cpu_enable_concurrency_optimized_scheduler": False,
+            "xla_cpu_multi_thread_eigen": False,
+            "xla_cpu_prefer_vector_width": 512,
+        }
+    return jax.jit(_epochs, static_argnums=(0, 1, 2, 3), donate_argnums=4, compiler_options=options)
+
+
 def _epochs(
     recipe: Recipe,
     batch: int,

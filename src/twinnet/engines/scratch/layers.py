@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from twinnet.config.schema import Activation
 from twinnet.engines.scratch import activations, images
-from twinnet.engines.scratch.arrays import Array
+from twinnet.engines.scratch.arrays import Array, mean_of_samples, product
 from twinnet.networks import Activate, BatchNorm, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D
 
 
@@ -39,16 +39,15 @@ def unfold(layers: tuple[Layer, ...]) -> list[tuple[Layer, ...]]:
 
 def dense_forward(layer: Dense, weights: dict[str, Array], A: Array, mode: Mode, xp: Any) -> tuple[Array, Array]:
     """Z = W A + b: (units, samples) from (inputs, samples). The chapter's forward propagation."""
-    return xp.dot(weights["W"], A) + weights["b"], A
+    return product(weights["W"], A, xp) + weights["b"], A
 
 
 def dense_backward(
     layer: Dense, weights: dict[str, Array], A: Array, dZ: Array, xp: Any
 ) -> tuple[Array, dict[str, Array]]:
-    """dJ/dA = W^T dZ, dJ/dW = dZ A^T / samples, dJ/db = sum of dZ / samples. The chapter's back propagation."""
-    samples = A.shape[-1]
-    gradients = {"W": xp.dot(dZ, A.T) / samples, "b": xp.sum(dZ, axis=1, keepdims=True) / samples}
-    return xp.dot(weights["W"].T, dZ), gradients
+    """dJ/dA = W^T dZ, dJ/dW = dZ A^T / samples, dJ/db = mean of dZ. The chapter's back propagation."""
+    gradients = {"W": xp.dot(dZ, A.T) / A.shape[-1], "b": mean_of_samples(dZ, xp)}
+    return product(weights["W"].T, dZ, xp), gradients
 
 
 def activate_forward(layer: Activate, weights: dict[str, Array], Z: Array, mode: Mode, xp: Any) -> tuple[Array, Array]:

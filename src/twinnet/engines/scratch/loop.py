@@ -1,6 +1,7 @@
 """The training loop that the reference (NumPy) and the compiled engine (JAX) share, and what both prepare."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
 
@@ -11,11 +12,16 @@ from twinnet.engines.scratch.arrays import Parameters
 from twinnet.engines.scratch.propagation import Recipe, recipe
 from twinnet.networks import Dropout, Flatten, Network
 
+SMALL = 1 << 16  # multiplications in a layer's matrix product below which one thread is faster than several
 EVALUATION_BATCH = 256  # samples evaluated at once, where the training batch is smaller
 
 
 class Trainer(Protocol):
     """What holds the weights of a training and moves them on."""
+
+    def context(self) -> AbstractContextManager[None]:
+        """The settings of the array library that `run` needs, entered once."""
+        ...
 
     def run(self, epochs: range) -> Chunk:
         """Train these epochs and evaluate the validation split."""
@@ -29,12 +35,13 @@ class Trainer(Protocol):
 def train(problem: Problem, trainer: Trainer, monitor: Monitor) -> Parameters:
     """All chunks, or as many as the monitor wants; the best weights where it looks for them, else the last."""
     best = None
-    for epochs in problem.chunks():
-        stop = monitor(trainer.run(epochs))
-        if monitor.improved:
-            best = trainer.parameters()
-        if stop:
-            break
+    with trainer.context():
+        for epochs in problem.chunks():
+            stop = monitor(trainer.run(epochs))
+            if monitor.improved:
+                best = trainer.parameters()
+            if stop:
+                break
     return trainer.parameters() if best is None else best
 
 
@@ -57,6 +64,12 @@ def batches(problem: Problem) -> Iterator[slice]:
 
 def evaluation_batch(problem: Problem) -> int:
     return min(len(problem.X_valid), max(problem.batch_size, EVALUATION_BATCH))
+
+
+def threads(problem: Problem) -> int | None:
+    """As many as the engine is told, else one for a small network, else None: the array library's own choice."""
+    largest = max((value.size for layer in problem.weights for value in layer.values()), default=0)
+    return problem.engine.threads or (1 if largest * problem.batch_size < SMALL else None)
 
 
 class Masks:

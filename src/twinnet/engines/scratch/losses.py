@@ -9,7 +9,7 @@ from typing import Any
 
 from twinnet.config.schema import Activation, Loss, Task
 from twinnet.engines.scratch.activations import propagate_back
-from twinnet.engines.scratch.arrays import Array
+from twinnet.engines.scratch.arrays import Array, mean_of_samples
 
 
 def target(task: Task, units: int, y: Array, like: Array, xp: Any) -> Array:
@@ -31,14 +31,15 @@ def value(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
     match loss:
         case Loss.binary_crossentropy:
             q = xp.where(Y > 0.5, A, 1 - A)
-            return -xp.where(q < _tiny(A, xp), -abs(Z), xp.log(xp.maximum(q, _tiny(A, xp)))).mean()
+            each = xp.where(q < _tiny(A, xp), abs(Z), -xp.log(xp.maximum(q, _tiny(A, xp))))
         case Loss.categorical_crossentropy:
             if len(Z) == 1:  # A / sum A is 1 whatever A is
-                return (0 * A).mean()
-            highest = Z.max(axis=0)
-            return (xp.log(xp.exp(Z - highest).sum(axis=0)) + highest - (Y * Z).sum(axis=0)).mean()
+                return (0 * A).sum()
+            highest = Z.max(axis=0, keepdims=True)
+            each = xp.log(xp.exp(Z - highest).sum(axis=0, keepdims=True)) + highest - (Y * Z).sum(axis=0, keepdims=True)
         case Loss.mean_squared_error:
-            return ((A - Y) ** 2).mean()
+            each = ((A - Y) ** 2).mean(axis=0, keepdims=True)
+    return mean_of_samples(each, xp)[0, 0]
 
 
 def derivative(loss: Loss, A: Array, Y: Array, xp: Any) -> Array:
@@ -85,11 +86,12 @@ def metric(task: Task, A: Array, Y: Array, xp: Any) -> Array:
     """
     match task:
         case Task.binary:
-            return ((A > 0.5) == (Y > 0.5)).mean(dtype=A.dtype)
+            each = (A > 0.5) == (Y > 0.5)
         case Task.multiclass:
-            return (A.argmax(axis=0) == Y.argmax(axis=0)).mean(dtype=A.dtype)
+            each = A.argmax(axis=0, keepdims=True) == Y.argmax(axis=0, keepdims=True)
         case Task.regression:
-            return abs(A - Y).mean()
+            each = abs(A - Y)
+    return mean_of_samples(each.astype(A.dtype), xp)[0, 0]
 
 
 def _tiny(A: Array, xp: Any) -> float:

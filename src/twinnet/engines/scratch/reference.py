@@ -1,15 +1,16 @@
 """The readable reference: the training loop in NumPy, one step after the other."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from twinnet.engines.contract import Chunk, Problem
 from twinnet.engines.scratch import optimizers
 from twinnet.engines.scratch.arrays import Parameters, inward
-from twinnet.engines.scratch.loop import Masks, batches, evaluation_batch, program, rows
+from twinnet.engines.scratch.loop import Masks, batches, evaluation_batch, program, rows, threads
 from twinnet.engines.scratch.propagation import evaluate, inputs, spread, step
-
-SMALL = 1 << 16  # multiplications in a layer's matrix product below which one thread is faster than two
 
 
 class Reference:
@@ -23,14 +24,17 @@ class Reference:
         self.rate = np.asarray(problem.optimizer.learning_rate, problem.X_train.dtype)
         self.masks = Masks(problem, self.recipe)
         self.X, self.X_valid = (rows(problem.network, X) for X in (problem.X_train, problem.X_valid))
-        self.threads = problem.engine.threads or (1 if _small(problem) else None)
+        self.threads = threads(problem)
 
-    def run(self, epochs: range) -> Chunk:
+    @contextmanager
+    def context(self) -> Iterator[None]:
         # A loss that is not finite is told by the monitor, once, rather than by every operation that meets it.
         with np.errstate(all="ignore"), threadpool_limits(self.threads):
-            recorded = np.array([self._epoch(epoch) for epoch in epochs])
-            valid = self._evaluate()
-        return Chunk(recorded[:, 0], recorded[:, 1], *valid)
+            yield
+
+    def run(self, epochs: range) -> Chunk:
+        recorded = np.array([self._epoch(epoch) for epoch in epochs])
+        return Chunk(recorded[:, 0], recorded[:, 1], *self._evaluate())
 
     def parameters(self) -> Parameters:
         return [{name: value.copy() for name, value in layer.items()} for layer in self.weights]
@@ -58,8 +62,3 @@ class Reference:
             A, Y = inputs(self.recipe, self.X_valid[part], self.problem.y_valid[part], np)
             total += np.array(evaluate(self.recipe, self.weights, A, Y, np), dtype=float) * A.shape[-1]
         return total / len(self.X_valid)
-
-
-def _small(problem: Problem) -> bool:
-    largest = max((value.size for layer in problem.weights for value in layer.values()), default=0)
-    return largest * problem.batch_size < SMALL
