@@ -320,6 +320,7 @@ class Source:
     address: str = ""  # what stands before the name of a file; a mirror takes it from TWINNET_MIRROR
     headers: dict[str, str] = field(default_factory=dict)
     interval: float = 0.0  # seconds between two requests, at least
+    sha256: dict[str, str] = field(default_factory=dict)  # of files as this source sends them, where they never change
 
 
 @dataclass
@@ -360,6 +361,7 @@ class NBADataset(Dataset):
     players: dict[str, list[int]] = field(  # season type -> fewest and most players that are plausible
         default_factory=lambda: {"regular_season": [350, 750], "playoffs": [120, 350]}
     )
+    strict: bool = True  # ranks and sums in the statistics must agree with the values
 
 
 @dataclass

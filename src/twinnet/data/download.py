@@ -1,29 +1,44 @@
 """The first source that gives a data set whole and verified, to data/raw/<name>/."""
 
-import gzip
 import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-import numpy as np
-from filelock import FileLock
+import pandas as pd
+from filelock import FileLock, Timeout
 
 from twinnet import paths
-from twinnet.config.schema import Dataset, ImageDataset, NBADataset, SourcePolicy, StandIn
-from twinnet.data import archives, provenance, standin_images, standin_players, tables
+from twinnet.config.schema import Dataset, ImageDataset, NBADataset, Source, SourcePolicy
+from twinnet.data import archives, changes, provenance, standin, tables
 from twinnet.data.provenance import Provenance
 from twinnet.data.sources import MIRROR, Remote, locator
 from twinnet.data.transport import Client, SourceError
-from twinnet.errors import ConfigError, DataError
+from twinnet.errors import DataError
 
 log = logging.getLogger(__name__)
 
-CACHE = Path("data/cache")
+CACHE, REJECTED, VERSIONS = Path("data/cache"), Path("data/rejected"), "versions"
 SYNTHETIC = "synthetic"
-NOTE = "This is stand-in data, drawn by a program: no source of the real data answered or was asked."
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a download works: the folder to fill; the cache and what failed are shared by a DVC experiment's copies."""
+
+    target: Path
+    cache: Path
+    rejected: Path
+
+    @classmethod
+    def of(cls, dataset: Dataset, root: Path) -> "Places":
+        shared = Path(os.environ.get("DVC_ROOT") or root)
+        return cls(root / paths.RAW / dataset.name, shared / CACHE / dataset.name, shared / REJECTED / dataset.name)
 
 
 def download(dataset: Dataset, root: Path = Path(".")) -> Path:
@@ -33,64 +48,69 @@ def download(dataset: Dataset, root: Path = Path(".")) -> Path:
     Where no host at all answers and `source` is auto, the stand-in takes its place and says so.
     Raises DataError naming each source with its reason where there is no data.
     """
-    target = root / paths.RAW / dataset.name
-    cache = Path(os.environ.get("DVC_ROOT") or root) / CACHE / dataset.name
-    cache.mkdir(parents=True, exist_ok=True)
+    places = Places.of(dataset, root)
+    target = places.target
     target.parent.mkdir(parents=True, exist_ok=True)
+    places.cache.mkdir(parents=True, exist_ok=True)
     with (
-        FileLock(cache.parent / f"{dataset.name}.lock"),
+        _alone(places.cache.with_suffix(".lock"), dataset.name),
         tempfile.TemporaryDirectory(prefix=f".{dataset.name}-", dir=target.parent, ignore_cleanup_errors=True) as made,
     ):
         folder = Path(made) / dataset.name
-        if dataset.source is SourcePolicy.synthetic:
-            record = _stand_in(dataset, folder)
-        else:
-            record = _real(dataset, folder, Client(dataset.transport, cache)) or _stand_in(dataset, folder)
+        record = None
+        if dataset.source is not SourcePolicy.synthetic:
+            record = _real(dataset, folder, places)
+        record = record or _stand_in(dataset, folder)
         provenance.write(folder, record)
-        _put(folder, target, Path(made) / "replaced")
-    size = sum(file.bytes for file in record.files)
-    log.info(
-        "%s: %s, %d files, %.1f MB, %s",
-        dataset.name,
-        record.source,
-        len(record.files),
-        size / 1e6,
-        record.files[0].address,
-    )
+        if target.exists():
+            os.replace(target, Path(made) / "replaced")
+        os.replace(folder, target)
+    size, first = sum(file.bytes for file in record.files), record.files[0].address
+    log.info("%s: %s, %d files, %.1f MB, %s", dataset.name, record.source, len(record.files), size / 1e6, first)
     return target
 
 
-def verify(dataset: Dataset, folder: Path, *, pinned: bool = True) -> None:
-    """Raise DataError where the files in `folder` are not the data set."""
+def verify(dataset: Dataset, folder: Path, *, pinned: bool = True) -> pd.DataFrame | None:
+    """Raise DataError where the files in `folder` are not the data set; returns the table, where it is one."""
     if isinstance(dataset, NBADataset):
-        tables.table(dataset, folder)
-    elif isinstance(dataset, ImageDataset):
+        return tables.table(dataset, folder)
+    if isinstance(dataset, ImageDataset):
         archives.read(dataset, folder, pinned=pinned)
+    return None
 
 
-def _real(dataset: Dataset, folder: Path, client: Client) -> Provenance | None:
+@contextmanager
+def _alone(path: Path, name: str) -> Iterator[None]:
+    """One download of a data set at a time; the second process waits, and then finds the first one's files kept."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0.1)
+    except Timeout:
+        log.info("%s: waiting for another download of it", name)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _real(dataset: Dataset, folder: Path, places: Places) -> Provenance | None:
     """From the first source that has it; None where nobody answered and a stand-in is allowed."""
+    client = Client(dataset.transport, places.cache)
     reasons, answered = [], False
     for name, source in dataset.sources.items():
-        where = locator(source)
-        remotes = where.remotes(source, dataset)
+        remotes = locator(source).remotes(source, dataset)
         if not remotes:
             reasons.append(f"{name}: {MIRROR} is not set")
             continue
-        shutil.rmtree(folder, ignore_errors=True)
         try:
-            for remote in remotes:
-                client.fetch(remote, folder / remote.name, most_bytes(dataset, remote))
-            verify(dataset, folder)
-            files = tuple(provenance.raw_file(folder, remote.name, remote.recorded) for remote in remotes)
-            return Provenance(dataset.name, where.origin, dataset.licence, "", files)
+            return _from(name, source, remotes, dataset, folder, client, places)
         except SourceError as error:
             reason, answered = str(error), answered or error.answered
         except DataError as error:
             reason, answered = str(error), True
         log.warning("%s: %s: %s", dataset.name, name, reason)
         reasons.append(f"{name}: {reason}")
-    shutil.rmtree(folder, ignore_errors=True)
     told = "; ".join(reasons) or "no sources are listed"
     if answered or dataset.source is SourcePolicy.real:
         raise DataError(
@@ -99,6 +119,57 @@ def _real(dataset: Dataset, folder: Path, client: Client) -> Provenance | None:
         )
     log.warning("%s: nobody answered (%s)", dataset.name, told)
     return None
+
+
+def _from(
+    name: str, source: Source, remotes: list[Remote], dataset: Dataset, folder: Path, client: Client, places: Places
+) -> Provenance:
+    """Everything from one source, verified; raises SourceError or DataError, leaving nothing in `folder`."""
+    for attempt in (1, 2):
+        client.resumed.clear()
+        try:
+            table = _fetched(source, remotes, dataset, folder, client)
+            break
+        except (SourceError, DataError) as error:
+            if isinstance(error, DataError):
+                _reject(name, remotes, folder, places.rejected, str(error))
+                client.forget(remotes)
+            shutil.rmtree(folder, ignore_errors=True)
+            # What was put together from two answers may be neither of them: once more, from the beginning.
+            if attempt == 2 or isinstance(error, SourceError) or not client.resumed:
+                raise
+    origin = locator(source).origin
+    client.keep(remotes, folder)
+    if table is not None:
+        changes.record(table, origin, versions(dataset, places))
+    files = tuple(provenance.raw_file(folder, remote.name, remote.recorded) for remote in remotes)
+    return Provenance(dataset.name, origin, dataset.licence, "", files)
+
+
+def _fetched(
+    source: Source, remotes: list[Remote], dataset: Dataset, folder: Path, client: Client
+) -> pd.DataFrame | None:
+    for remote in remotes:
+        client.fetch(remote, folder / remote.name, most_bytes(dataset, remote))
+        expected = source.sha256.get(remote.name)
+        if expected and (received := provenance.sha256(folder / remote.name)) != expected:
+            raise DataError(f"{remote.name}: expected the SHA-256 {expected}; received {received}")
+    return verify(dataset, folder)
+
+
+def versions(dataset: Dataset, places: Places) -> Path:
+    """Where the last version of each season lies; one folder for each type of season."""
+    kind = dataset.season_type.value if isinstance(dataset, NBADataset) else "table"
+    return places.cache / VERSIONS / kind
+
+
+def _reject(name: str, remotes: list[Remote], folder: Path, rejected: Path, reason: str) -> None:
+    """Keep the files of a source that failed aside, each as <source>-<file>, and why in <source>-reason.txt."""
+    rejected.mkdir(parents=True, exist_ok=True)
+    for remote in remotes:
+        if (folder / remote.name).exists():
+            os.replace(folder / remote.name, rejected / f"{name}-{remote.name.replace('/', '-')}")
+    (rejected / f"{name}-reason.txt").write_text(reason + "\n")
 
 
 def most_bytes(dataset: Dataset, remote: Remote) -> int:
@@ -110,36 +181,8 @@ def most_bytes(dataset: Dataset, remote: Remote) -> int:
 
 
 def _stand_in(dataset: Dataset, folder: Path) -> Provenance:
-    folder.mkdir(parents=True)
-    if isinstance(dataset, NBADataset):
-        names = standin_players.write(dataset, folder)
-    elif isinstance(dataset, ImageDataset) and dataset.stand_in is not StandIn.none:
-        names = _stand_in_images(dataset, folder)
-    else:
-        raise DataError(f"{dataset.name}: there is no stand-in for it, and nobody answered; set {MIRROR}")
+    names = standin.write(dataset, folder)
     verify(dataset, folder, pinned=False)
-    log.warning("%s: STAND-IN DATA. %s", dataset.name, NOTE)
+    log.warning("%s: STAND-IN DATA. %s", dataset.name, standin.NOTE)
     files = tuple(provenance.raw_file(folder, name, "drawn by twinnet") for name in names)
-    return Provenance(dataset.name, SYNTHETIC, "MIT", NOTE, files)
-
-
-def _stand_in_images(dataset: ImageDataset, folder: Path) -> list[str]:
-    classes = len(dataset.reading.classes or [])
-    for seed, split in enumerate(("train", "test")):
-        X, y = dataset.arrays.get(f"X_{split}"), dataset.arrays.get(f"y_{split}")
-        if X is None or y is None:
-            continue
-        if classes != 10 or list(X.shape[1:]) != [standin_images.SIDE] * 2 or X.member:
-            raise ConfigError(f"datasets.{dataset.name}.stand_in: expected 10 classes of 28 x 28 images in IDX files")
-        labels = np.random.default_rng(seed).permutation(np.arange(X.shape[0]) % classes)
-        for array, values in ((X, standin_images.draw(dataset.stand_in, labels, seed)), (y, labels)):
-            packed = gzip.compress(archives.encode_idx(values), compresslevel=1, mtime=0)
-            (folder / array.file).write_bytes(packed)
-    return list(dataset.files)
-
-
-def _put(folder: Path, target: Path, replaced: Path) -> None:
-    """Move a complete folder to its place; the one that lay there goes with the temporary folder."""
-    if target.exists():
-        os.replace(target, replaced)
-    os.replace(folder, target)
+    return Provenance(dataset.name, SYNTHETIC, "MIT", standin.NOTE, files)

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from twinnet import paths
-from twinnet.config.schema import Dataset, ImageData, ImageDataset, NBADataset, TableData
+from twinnet.config.schema import Dataset, ImageData, ImageDataset, NBADataset, TableData, Task
 from twinnet.data import archives, provenance, tables
-from twinnet.data.reading import split_table
+from twinnet.data.splitting import split_table
 from twinnet.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ def preprocess(dataset: Dataset, root: Path = Path(".")) -> Path:
         arrays = _images(archives.read(dataset, raw, pinned=recorded.source != "synthetic"), dataset.reading)
     elif isinstance(dataset, NBADataset) and isinstance(dataset.reading, TableData):
         arrays = split_table(_table(dataset, raw), dataset.reading)
+        if dataset.reading.task is not Task.regression:
+            arrays |= {name: y.astype(np.int64) for name, y in arrays.items() if name.startswith("y_")}
     else:
         raise DataError(f"datasets.{dataset.name}: {dataset.kind} cannot be read as {dataset.reading.kind}")
     path = root / paths.PROCESSED / f"{dataset.name}.npz"

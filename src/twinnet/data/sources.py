@@ -29,6 +29,10 @@ class Remote:
     interval: float = 0.0  # seconds between two requests to this host
     pinned: bool = False  # its hash is known, so that a partial download can be resumed without asking what changed
 
+    @property
+    def is_web(self) -> bool:
+        return self.address.startswith(("http://", "https://"))
+
 
 class Locator(Protocol):
     """What a source is. `origin` is how provenance.json calls what comes from it."""

@@ -29,6 +29,11 @@ RATES = {
     "C": (0.07, 1.9, 11.0, 15.0, 1.2, 9.9, 4.0, 0.75, 1.80, 2.0, 83.5, 254),
 }
 TEAMS = 30
+RANKED = (
+    *("GP", "W", "L", "W_PCT", "MIN", "FGM", "FGA", "FG_PCT", "FG3M", "FG3A", "FG3_PCT", "FTM", "FTA", "FT_PCT"),
+    *("OREB", "DREB", "REB", "AST", "TOV", "STL", "BLK", "PF", "PTS", "PLUS_MINUS"),
+)
+FEWEST_ARE_BEST = ("L", "TOV", "PF")
 
 
 def write(dataset: NBADataset, raw: Path) -> list[str]:
@@ -110,4 +115,6 @@ def _stats(rng: np.random.Generator, own: pd.DataFrame, ids: np.ndarray) -> pd.D
     s["W_PCT"] = s["W_PCT"].round(3)
     tenths = [name for name in s if s[name].dtype.kind == "f" and not name.endswith("_PCT")]
     s[tenths] = s[tenths].round(1)
+    for name in RANKED:
+        s[f"{name}_RANK"] = s[name].rank(method="min", ascending=name in FEWEST_ARE_BEST).astype(int)
     return s

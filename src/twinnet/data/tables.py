@@ -13,6 +13,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from twinnet.config.schema import NBADataset, SeasonType
+from twinnet.data import consistency
 from twinnet.errors import DataError
 
 FIRST_SEASON = 1996
@@ -82,7 +83,10 @@ def table(dataset: NBADataset, raw: Path) -> pd.DataFrame:
     parts = []
     for season in seasons(dataset):
         stats, index = _season(dataset, raw, season)
-        part = _join(_checked(stats, STATS_SCHEMA), index)
+        stats = _checked(stats, STATS_SCHEMA)
+        if dataset.strict:
+            consistency.check(stats)
+        part = _join(stats, index)
         fewest, most = dataset.players[dataset.season_type.value]
         if not fewest <= len(part) <= most:
             raise DataError(f"{label(season)}: expected {fewest} to {most} players; received {len(part)}")
@@ -163,6 +167,8 @@ def _result_set(path: Path, asked: Mapping[str, str]) -> pd.DataFrame:
         parameters = answer["parameters"]
         (result,) = answer["resultSets"]
         headers, rows = result["headers"], result["rowSet"]
+        if any(type(row) is not list or len(row) != len(headers) for row in rows):
+            raise ValueError(f"rows of other lengths than the {len(headers)} headers")
         frame = pd.DataFrame(rows, columns=headers)
         wrong = {key: parameters[key] for key in asked if parameters.get(key, asked[key]) != asked[key]}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -1,13 +1,13 @@
 """Getting one file from an address: with retries, resumed where it broke off, never longer than a limit."""
 
-import hashlib
 import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from filelock import FileLock
@@ -18,6 +18,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
 from urllib3.util import Retry
 
 from twinnet.config.schema import Transport
+from twinnet.data.kept import VALIDATORS, Kept
 from twinnet.data.sources import Remote
 
 log = logging.getLogger(__name__)
@@ -53,31 +54,59 @@ class PatientRetry(Retry):
     def get_backoff_time(self) -> float:
         return max(super().get_backoff_time(), self.interval)
 
-    def increment(self, method: Any = None, url: Any = None, response: Any = None, *args: Any, **kwargs: Any) -> Retry:
+    def increment(
+        self, method: Any = None, url: Any = None, response: Any = None, *args: Any, **kwargs: Any
+    ) -> "PatientRetry":
         wait = self.get_retry_after(response) if response is not None else None
         if wait is not None and wait > self.patience:
             raise MaxRetryError(None, url, ResponseError(f"{response.status}, to be asked again in {wait:.0f} s"))  # type: ignore[arg-type]  # the pool is only named
+        if response is not None:
+            log.info("answered %s, asking again", response.status)
         return super().increment(method, url, response, *args, **kwargs)
 
 
 class Client:
-    """Fetches files; `cache` keeps what is partial and, once accepted, what a server may say has not changed."""
+    """Fetches the files of one data set; what `cache` keeps of earlier downloads is continued, or asked about."""
 
     def __init__(self, settings: Transport, cache: Path) -> None:
         self.settings = settings
         self.cache = cache
-        self.cache.mkdir(parents=True, exist_ok=True)
+        self.resumed: set[str] = set()  # names of the files that were put together from more than one answer
+        self._validators: dict[str, dict[str, str]] = {}  # address -> what came with its answer
 
     def fetch(self, remote: Remote, target: Path, most: int) -> None:
-        """Write the file at `remote.address` to `target`; raises SourceError, leaving no `target`, where it fails."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not remote.address.startswith(("http://", "https://")):
-            return _copy(Path(remote.address).expanduser(), remote, target, most)
-        part = self.cache / f"{_key(remote)}.part"
-        _within(self.settings.total_timeout, lambda stopped: self._get(remote, part, most, stopped))
-        shutil.move(part, target)
+        """Write the file at `remote.address` to `target`; raises SourceError, leaving no `target`, where it fails.
 
-    def _get(self, remote: Remote, part: Path, most: int, stopped: threading.Event) -> None:
+        Where no host answers, the file that was accepted from this address before serves, and the log says so.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not remote.is_web:
+            return _copy(Path(remote.address).expanduser(), remote, target, most)
+        kept = Kept(self.cache, remote.address)
+        try:
+            _within(self.settings.total_timeout, lambda stopped: self._get(remote, kept, most, stopped))
+        except SourceError as error:
+            if not remote.pinned:
+                kept.part.unlink(missing_ok=True)
+            if error.answered or kept.body is None:
+                raise
+            log.warning("%s: %s; the copy of an earlier download serves", remote.name, error)
+            shutil.copyfile(kept.body, kept.part)
+        shutil.move(kept.part, target)
+
+    def keep(self, remotes: Sequence[Remote], folder: Path) -> None:
+        """Keep files that were accepted, for the next download."""
+        for remote in remotes:
+            if remote.is_web:
+                validators = self._validators.get(remote.address, {})
+                Kept(self.cache, remote.address).keep(folder / remote.name, validators)
+
+    def forget(self, remotes: Sequence[Remote]) -> None:
+        """Drop what is kept of files that were rejected, so that they are asked for anew."""
+        for remote in remotes:
+            Kept(self.cache, remote.address).forget()
+
+    def _get(self, remote: Remote, kept: Kept, most: int, stopped: threading.Event) -> None:
         reason = ""
         with requests.Session() as session:
             session.max_redirects = self.settings.max_redirects
@@ -86,12 +115,12 @@ class Client:
             session.mount("https://", adapter)
             for _ in range(self.settings.retries + 1):
                 try:
-                    return self._stream(session, remote, part, most, stopped)
+                    return self._stream(session, remote, kept, most, stopped)
                 except BrokenOffError as error:
                     reason = str(error)
                 except requests.RequestException as error:
                     raise SourceError(_reason(error), answered=_answered(error)) from error
-        raise SourceError(reason, answered=True)
+        raise SourceError(reason, answered=True)  # every answer began, and none came to its end
 
     def _retry(self, remote: Remote) -> PatientRetry:
         s = self.settings
@@ -108,61 +137,76 @@ class Client:
         return retry
 
     def _stream(
-        self, session: requests.Session, remote: Remote, part: Path, most: int, stopped: threading.Event
+        self, session: requests.Session, remote: Remote, kept: Kept, most: int, stopped: threading.Event
     ) -> None:
-        """One request and its body, appended to `part` where the server continues what is there."""
+        """One request and its body, appended to the partial file where the server continues what is there."""
+        # Without a pinned hash nobody can tell whether the rest belongs to what is there.
+        start = kept.part.stat().st_size if remote.pinned and kept.part.exists() else 0
+        body = None if start else kept.body
         headers = {"User-Agent": self.settings.user_agent, "Accept-Encoding": "identity", **remote.headers}
-        start = part.stat().st_size if remote.pinned and part.exists() else 0
-        if start:
-            headers["Range"] = f"bytes={start}-"
+        headers |= {"Range": f"bytes={start}-"} if start else {}
+        headers |= kept.conditions if body else {}
         self._pause(remote)
         timeout = (self.settings.connect_timeout, self.settings.read_timeout)
         with session.get(remote.address, headers=headers, timeout=timeout, stream=True) as response:
-            if response.status_code == 416:
-                part.unlink(missing_ok=True)
-                raise BrokenOffError("the partial file does not fit the one offered")
-            if response.status_code not in (200, 206):
-                raise _refused(response)
-            resumed = response.status_code == 206
-            if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-                part.unlink(missing_ok=True)
+            if response.status_code == 304 and body:
+                shutil.copyfile(body, kept.part)
+                return
+            continued = response.status_code == 206 and start > 0
+            elsewhere = continued and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+            if elsewhere or (response.status_code == 416 and start):
+                kept.part.unlink(missing_ok=True)
                 raise BrokenOffError("another range than the one asked for")
-            _save(response, part, start if resumed else 0, most, stopped, remote.name)
+            if response.status_code != 200 and not continued:
+                raise _refused(response)
+            if continued:
+                self.resumed.add(remote.name)
+            given = {name: response.headers[name] for name in VALIDATORS.values() if name in response.headers}
+            self._validators[remote.address] = given
+            _save(response, kept.part, start if continued else 0, most, stopped, remote)
 
     def _pause(self, remote: Remote) -> None:
-        """Wait until `interval` seconds have passed since the last request of any process to this source."""
+        """Wait until `interval` seconds have passed since the last request of any process to this host."""
         if not remote.interval:
             return
-        clock = self.cache / "last_request"
+        clock = self.cache.parent / f"{urlsplit(remote.address).hostname}.last_request"
         with FileLock(f"{clock}.lock"):
             last = clock.stat().st_mtime if clock.exists() else 0.0
             time.sleep(max(0.0, min(remote.interval, last + remote.interval - time.time())))
             clock.touch()
 
 
-def _save(response: requests.Response, part: Path, start: int, most: int, stopped: threading.Event, name: str) -> None:
-    """The body to `part` from byte `start` on, at most `most` bytes in all; raises BrokenOffError where it ends early."""
-    decode = "Content-Encoding" in response.headers and not name.endswith(".gz")
-    length = response.headers.get("Content-Length")
-    expected = start + int(length) if length and length.isdigit() and not decode else None
+def _save(
+    response: requests.Response, part: Path, start: int, most: int, stopped: threading.Event, remote: Remote
+) -> None:
+    """Append the body to the first `start` bytes of `part`, to `most` bytes in all.
+
+    Raises BrokenOffError where the body ends early, SourceError where it is too long or may have ended anywhere.
+    """
+    encoded = "Content-Encoding" in response.headers and not remote.name.endswith(".gz")
+    length = response.headers.get("Content-Length", "")
+    expected = start + int(length) if length.isdigit() and not encoded else None
     if (expected or 0) > most:
         raise SourceError(f"expected at most {most} bytes; the server announces {expected}", answered=True)
+    if not (length or remote.pinned or response.headers.get("Transfer-Encoding") == "chunked"):
+        raise SourceError("the server does not say how long the answer is, so it may be cut", answered=True)
     size = start
-    bar = tqdm(desc=name, total=expected, initial=start, unit="B", unit_scale=True, leave=False, disable=None)
+    bar = tqdm(desc=remote.name, total=expected, initial=start, unit="B", unit_scale=True, leave=False, disable=None)
     with part.open("ab" if start else "wb") as file, bar:
         try:
-            while chunk := response.raw.read1(CHUNK, decode_content=decode):
+            while chunk := response.raw.read1(CHUNK, decode_content=encoded):
                 if stopped.is_set():
                     return
                 size += len(chunk)
                 if size > most:
+                    part.unlink()
                     raise SourceError(f"expected at most {most} bytes; there are more", answered=True)
                 file.write(chunk)
                 bar.update(len(chunk))
         except (HTTPError, OSError) as error:
-            raise BrokenOffError(f"broke off after {size} bytes: {type(error).__name__}") from error
+            raise BrokenOffError(f"broke off after {size} bytes ({type(error).__name__})") from error
     if expected is not None and size != expected:
-        raise BrokenOffError(f"expected {expected} bytes; received {size}")
+        raise BrokenOffError(f"broke off after {size} of {expected} bytes")
 
 
 def _copy(path: Path, remote: Remote, target: Path, most: int) -> None:
@@ -226,7 +270,3 @@ def _reason(error: requests.RequestException) -> str:
         if sign in text.lower():
             return told
     return type(error).__name__
-
-
-def _key(remote: Remote) -> str:
-    return hashlib.sha256(remote.address.encode()).hexdigest()[:16]
