@@ -19,12 +19,14 @@ EVALUATION_BATCH = 256  # samples evaluated at once, where the training batch is
 class Trainer(Protocol):
     """What holds the weights of a training and moves them on."""
 
+    together: int  # how many chunks it is best given at once
+
     def context(self) -> AbstractContextManager[None]:
         """The settings of the array library that `run` needs, entered once."""
         ...
 
-    def run(self, epochs: range) -> Chunk:
-        """Train these epochs and evaluate the validation split."""
+    def run(self, chunks: list[range]) -> list[Chunk]:
+        """Train these chunks of epochs, all of one length, and evaluate the validation split after each."""
         ...
 
     def parameters(self) -> Parameters:
@@ -35,14 +37,25 @@ class Trainer(Protocol):
 def train(problem: Problem, trainer: Trainer, monitor: Monitor) -> Parameters:
     """All chunks, or as many as the monitor wants; the best weights where it looks for them, else the last."""
     best = None
+    together = trainer.together if monitor.early_stopping.patience is None else 1
     with trainer.context():
-        for epochs in problem.chunks():
-            stop = monitor(trainer.run(epochs))
+        for chunks in groups(list(problem.chunks()), together):
+            for measured in trainer.run(chunks):
+                stop = monitor(measured)
             if monitor.improved:
                 best = trainer.parameters()
             if stop:
                 break
     return trainer.parameters() if best is None else best
+
+
+def groups(chunks: list[range], together: int) -> Iterator[list[range]]:
+    """The chunks, several at once; the last one by itself where it is shorter than the others."""
+    last = [chunks.pop()] if len(chunks[-1]) < len(chunks[0]) else []
+    for start in range(0, len(chunks), together):
+        yield chunks[start : start + together]
+    if last:
+        yield last
 
 
 def program(problem: Problem) -> Recipe:

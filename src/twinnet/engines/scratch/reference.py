@@ -16,6 +16,8 @@ from twinnet.engines.scratch.propagation import evaluate, inputs, spread, step
 class Reference:
     """A training whose arrays are NumPy's; see `loop.Trainer`."""
 
+    together = 1
+
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.recipe = program(problem)
@@ -32,9 +34,8 @@ class Reference:
         with np.errstate(all="ignore"), threadpool_limits(self.threads):
             yield
 
-    def run(self, epochs: range) -> Chunk:
-        recorded = np.array([self._epoch(epoch) for epoch in epochs])
-        return Chunk(recorded[:, 0], recorded[:, 1], *self._evaluate())
+    def run(self, chunks: list[range]) -> list[Chunk]:
+        return [Chunk(*np.array([self._epoch(epoch) for epoch in epochs]).T, *self._evaluate()) for epochs in chunks]
 
     def parameters(self) -> Parameters:
         return [{name: value.copy() for name, value in layer.items()} for layer in self.weights]
