@@ -1,129 +1,173 @@
-"""Trainings without an engine: the tracker is told what a real one tells, and the run's directory holds the contract."""
+"""Small real trainings, a store that is migrated already, a tracking server, and a wire to it that can break."""
 
-import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Callable
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import matplotlib
-import numpy as np
 import pytest
-import yaml
 
-from twinnet import config
+from twinnet import tracking, training
 from twinnet.config.schema import Experiment, Tracking
-from twinnet.data.splits import Splits
-from twinnet.engines.contract import Chunk, History
-from twinnet.engines.scratch.fitted import Fitted
-from twinnet.networks import describe
-from twinnet.training import Run, Tracker, write_history
+from twinnet.engines.contract import History
+from twinnet.tracking.store import connect
+from twinnet.training import Run, Tracker
 
-matplotlib.use("Agg")
-
-ROWS = 40
-
-
-def splits(experiment: Experiment) -> Splits:
-    shape = describe(experiment).input_shape
-    random = np.random.default_rng(0)
-    X, y = random.normal(size=(ROWS, *shape)).astype(experiment.engine.dtype.value), random.integers(0, 2, ROWS)
-    return Splits(
-        X[:20], y[:20], X[20:], y[20:], None, None, "snapshot", "5" * 64, np.zeros(shape[-1]), np.ones(shape[-1])
-    )
-
-
-@pytest.fixture
-def pretend(compose: Callable[..., Experiment]) -> Callable[..., Run]:
-    """`pretend(tracker, directory, chunks=5, at=..., seed=3)`: tell the tracker of a training; returns its Run.
-
-    `at(chunk)` is called before each chunk and may raise, as a training may.
-    """
-
-    def train(
-        tracker: Tracker,
-        directory: Path,
-        *overrides: str,
-        name: str = "nba_scratch",
-        chunks: int = 5,
-        at: Callable[[int], None] = lambda chunk: None,
-        warnings: tuple[str, ...] = (),
-    ) -> Run:
-        experiment = compose(name, f"epochs={chunks * 10}", *overrides)
-        try:
-            run = _train(experiment, tracker, directory, chunks, at, warnings)
-        except BaseException as error:
-            tracker.failed(error)
-            raise
-        tracker.finished(run)
-        return run
-
-    return train
-
-
-def _train(
-    experiment: Experiment,
-    tracker: Tracker,
-    directory: Path,
-    chunks: int,
-    at: Callable[[int], None],
-    warnings: tuple[str, ...],
-) -> Run:
-    data, network = splits(experiment), describe(experiment)
-    tracker.started(experiment, data, network, "cpu")
-    history = History()
-    for chunk in range(chunks):
-        at(chunk)
-        loss = 1 / (1 + chunk + np.linspace(0, 1, 10))
-        history.append(Chunk(loss, 1 - loss / 2, loss[-1] * 1.1, 1 - loss[-1] / 1.9))
-        tracker.progressed(history)
-    fitted = Fitted(network, network.initial_weights(experiment.model.init, experiment.seed, "float64"))
-    y_prob = fitted.predict(data.X_valid)
-    metrics = {
-        "train/loss": float(history.train_loss[-1][-1]),
-        "train/accuracy": float(history.train_metric[-1][-1]),
-        "valid/loss": history.valid_loss[-1],
-        "valid/accuracy": history.valid_metric[-1],
-        "epochs": history.epochs,
-        "seconds": round(time.perf_counter() % 1000, 3),
-        "parameters": network.parameters(),
-        "data_source": data.source,
-        "device": "cpu",
-    }
-    run = Run(experiment, directory, metrics, history, warnings)
-    _write(run, fitted, data.y_valid, y_prob)
-    return run
-
-
-def _write(run: Run, fitted: Fitted, y_true: np.ndarray, y_prob: np.ndarray) -> None:
-    from matplotlib.figure import Figure
-
-    (run.directory / "figures").mkdir(parents=True)
-    (run.directory / "config.yaml").write_text(yaml.safe_dump(config.plain(run.experiment), sort_keys=False))
-    (run.directory / "metrics.json").write_text(json.dumps(run.metrics))
-    np.savez_compressed(run.directory / "predictions.npz", y_true=y_true, y_prob=y_prob)
-    write_history(run.history, run.directory)
-    fitted.save(run.directory)
-    figure = Figure(figsize=(2, 2))
-    figure.subplots().plot(run.history.valid_loss)
-    figure.savefig(run.directory / "figures" / "curves.png")
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A checkout's root, whose store is mlflow.db in it."""
-    (tmp_path / "conf").mkdir()
-    (tmp_path / "conf" / "config.yaml").touch()
-    (tmp_path / "dvc.yaml").touch()
-    return tmp_path
+Train = Callable[..., Run]
+SERVER_SECONDS = 120  # a server takes about ten seconds to start, and more on a busy machine
 
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty store, made once: a migration takes seconds."""
-    root = tmp_path_factory.mktemp("store")
-    from twinnet.tracking.store import connect
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    connect(f"sqlite:///{file}")
+    return file
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        connect(Tracking(), root)
-    return root / "mlflow.db"
+
+@pytest.fixture
+def project(tiny_project: Path, migrated: Path) -> Path:
+    """A checkout with data to train on and a store without runs."""
+    shutil.copy(migrated, tiny_project / "mlflow.db")
+    return tiny_project
+
+
+class Interfering:
+    """A tracker that calls `at(history)` after each chunk, where a test makes things go wrong."""
+
+    def __init__(self, tracker: Tracker, at: Callable[[History], None]) -> None:
+        self.started, self.finished, self.failed = tracker.started, tracker.finished, tracker.failed
+        self.tracker, self.at = tracker, at
+
+    def progressed(self, history: History) -> None:
+        self.tracker.progressed(history)
+        self.at(history)
+
+
+@pytest.fixture
+def train(project: Path, compose: Callable[..., Experiment]) -> Train:
+    """`train("epochs=50", name="nba_scratch", at=...)`: a real training in `project`, tracked; returns its Run."""
+
+    def trained(
+        *overrides: str,
+        name: str = "nba_scratch",
+        directory: Path | None = None,
+        settings: Tracking | None = None,
+        at: Callable[[History], None] | None = None,
+        **more: object,
+    ) -> Run:
+        experiment = compose(name, "engine=scratch_numpy", "epochs=30", *overrides)
+        tracker = tracking.tracker(settings or Tracking(), overrides=overrides, root=project, **more)
+        watched = Interfering(tracker, at) if at else tracker
+        return training.train(experiment, directory or project / "runs" / name, root=project, tracker=watched)
+
+    return trained
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(folder: Path, store: str, *, port: int | None = None, command: str = "server") -> Iterator[str]:
+    """An MLflow server on a loopback port, with its artifacts in `folder`; yields its address."""
+    port = port or free_port()
+    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "mlflow", command, "--backend-store-uri", store, "--workers", "1"),
+                *("--host", "127.0.0.1", "--port", str(port), "--artifacts-destination", str(folder / "artifacts")),
+            ],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,
+        )
+    try:
+        _await_health(f"http://127.0.0.1:{port}/health", server, folder / "server.log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, 9)
+        server.wait()
+
+
+def _await_health(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + SERVER_SECONDS
+    while time.monotonic() < until and server.poll() is None:
+        with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(address, timeout=5):
+            return
+        time.sleep(0.2)
+    pytest.fail(f"the MLflow server did not start:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[str]:
+    """The address of an MLflow server on SQLite."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(migrated, folder / "mlflow.db")
+    with serving(folder, f"sqlite:///{folder}/mlflow.db") as address:
+        yield address
+
+
+class Wire:
+    """A TCP relay to a server that can be cut: `refuse` drops connections, `hang` takes them and never answers."""
+
+    def __init__(self, target: int) -> None:
+        self.target, self.state = target, "pass"
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self.listener.getsockname()[1])
+        self.open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def break_as(self, state: str) -> None:
+        self.state = state
+        for connection in self.open:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.break_as("refuse")
+        self.listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                self.open.append(client)
+                if self.state == "refuse":
+                    client.close()
+                elif self.state == "pass":
+                    upstream = socket.create_connection(("127.0.0.1", self.target))
+                    self.open.append(upstream)
+                    for ends in ((client, upstream), (upstream, client)):
+                        threading.Thread(target=self._relay, args=ends, daemon=True).start()
+
+    @staticmethod
+    def _relay(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.close()
+
+
+@pytest.fixture
+def wire(server: str) -> Iterator[Wire]:
+    """A wire to the server; `http://127.0.0.1:{wire.port}` is the server seen through it."""
+    relay = Wire(int(server.rpartition(":")[2]))
+    yield relay
+    relay.close()

@@ -18,13 +18,12 @@ from twinnet.tracking.store import settle
 class Worker:
     """A process of `twinnet.tracking.worker` and the two threads that feed it and listen to it."""
 
-    def __init__(self, where: str, settings: Tracking) -> None:
+    def __init__(self, settings: Tracking) -> None:
         library = str(Path(twinnet.__file__).parents[1])
         inherited = os.environ.get("PYTHONPATH")
         environment = os.environ | settle(settings)
         environment["PYTHONPATH"] = os.pathsep.join([library, *([inherited] if inherited else [])])
-        environment["MLFLOW_TRACKING_URI"] = where  # not an argument, which other users of the machine could read
-        self.owner, self.where, self.ready = os.getpid(), where, False
+        self.owner, self.settings, self.ready = os.getpid(), settings, False
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "twinnet.tracking.worker"],
             stdin=subprocess.PIPE,
@@ -51,8 +50,8 @@ class Worker:
         except queue.Empty:
             return None
 
-    def usable(self, where: str) -> bool:
-        return self.where == where and self.owner == os.getpid() and self.process.poll() is None
+    def usable(self, settings: Tracking) -> bool:
+        return self.settings == settings and self.owner == os.getpid() and self.process.poll() is None
 
     def stop(self) -> int:
         """End the process whatever it does; its exit status."""
@@ -81,12 +80,12 @@ class Pool:
     def __init__(self) -> None:
         self.spare: list[Worker] = []
 
-    def take(self, where: str, settings: Tracking) -> Worker:
+    def take(self, settings: Tracking) -> Worker:
         while self.spare:
             worker = self.spare.pop()
-            if worker.usable(where):
+            if worker.usable(settings):
                 return worker
-        return Worker(where, settings)
+        return Worker(settings)
 
     def give_back(self, worker: Worker) -> None:
         self.spare.append(worker)

@@ -10,7 +10,7 @@ from twinnet import paths, records
 from twinnet.config.schema import Tracking
 from twinnet.errors import DataError
 from twinnet.tracking.secrets import mask
-from twinnet.tracking.store import Store, StoreError, address, connect, guarded
+from twinnet.tracking.store import Store, StoreError, address, opened
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ def publish(runs: Path, settings: Tracking | None = None, *, root: Path | None =
     done: dict[bool, list[str]] = {True: [], False: []}
     broken: list[DataError] = []
     try:
-        store = connect(settings, root)
-        with FileLock(_folder((root or paths.main_root()) / "build") / "publish.lock"), guarded(store.address):
+        lock = FileLock(_folder((root or paths.main_root()) / "build") / "publish.lock")
+        with lock, opened(settings, root) as store:
             store.bury()
             for folder in folders:
                 try:

@@ -131,24 +131,32 @@ def alive(process: str) -> bool:
         return False
 
 
-def connect(settings: Tracking, root: Path | None = None) -> Store:
-    """Open the store. A new SQLite store is made under a lock, because its migration stands only one process.
+def connect(where: str) -> Store:
+    """The store at an address. A new SQLite store is made under a lock: its migration stands only one process."""
+    from mlflow import MlflowClient  # here: importing it takes seconds
 
-    Importing MLflow takes seconds: call this where they do no harm. Raises StoreError.
-    """
-    where = address(root)
-    os.environ.update(settle(settings))
-    with guarded(where):
-        from mlflow import MlflowClient
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    file = database_file(where)
+    if file is None:
+        return Store(where, MlflowClient(where))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.lock"):
+        return Store(where, MlflowClient(where))
 
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        file = database_file(where)
-        if file is None:
-            return Store(where, MlflowClient(where))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{file}.lock"):
-            return Store(where, MlflowClient(where))
+
+@contextmanager
+def opened(settings: Tracking, root: Path | None = None) -> Iterator[Store]:
+    """The store of this checkout, with the variables of `settle` set meanwhile. Raises StoreError."""
+    where, before = address(root), dict(os.environ)
+    wanted = settle(settings)
+    os.environ.update(wanted)
+    try:
+        with guarded(where):
+            yield connect(where)
+    finally:
+        for name in wanted.keys() - before.keys():
+            os.environ.pop(name, None)
 
 
 @contextmanager

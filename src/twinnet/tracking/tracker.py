@@ -36,7 +36,7 @@ class MlflowTracker:
     ) -> None:
         self.settings, self.overrides, self.tags, self.root = settings, overrides, dict(tags), root
         self.where = address(root)
-        self.worker = POOL.take(self.where, settings)
+        self.worker = POOL.take(settings)
         self.facts: Facts | None = None
         self.history: History | None = None
         self.rows_sent, self.last_sent = 0, time.monotonic()
@@ -49,7 +49,7 @@ class MlflowTracker:
 
             facts = facts_of.gather(experiment, splits, network, device, root=root, overrides=self.overrides)
             self.facts = Facts(**masked(asdict(facts), self.where))
-            self.worker.send("start", settings=asdict(self.settings), facts=asdict(self.facts), tags=self.tags)
+            self.worker.send("start", where=self.where, facts=asdict(self.facts), tags=self.tags)
 
     def progressed(self, history: "History") -> None:
         self.history = history

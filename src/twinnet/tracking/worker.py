@@ -11,15 +11,15 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twinnet import records
-from twinnet.config.schema import Tracking
 from twinnet.records import Facts
 from twinnet.tracking import recording
 from twinnet.tracking.secrets import mask
-from twinnet.tracking.store import Store, StoreError, address, connect, guarded
+from twinnet.tracking.store import Store, StoreError, connect, guarded
 
 DIED = "the training process ended without a word (killed, or out of memory)"
 RETRY_SECONDS = 30.0  # between two tries to reach a store that did not answer while a training goes on
@@ -29,7 +29,7 @@ RETRY_SECONDS = 30.0  # between two tries to reach a store that did not answer w
 class Live:
     """A run that trains now, and what of it the store has not got yet."""
 
-    settings: Tracking
+    where: str
     facts: Facts
     tags: dict[str, str]
     store: Store | None = None
@@ -40,7 +40,7 @@ class Live:
     def send(self) -> tuple[Store, str]:
         """Bring the store up to date: the run itself, then the points of its curves that it lacks."""
         if self.store is None:
-            self.store = connect(self.settings)
+            self.store = connect(self.where)
         if self.run_id is None:
             self.run_id = recording.start(self.store, self.facts, self.tags)
             self.store.bury()
@@ -64,16 +64,16 @@ def serve(messages: Iterable[str], say: Callable[..., None]) -> None:
     live: Live | None = None
     retry_at = 0.0
 
-    def attempt(act: Callable[[], object]) -> bool:
+    def attempt(where: str, act: Callable[[], object]) -> bool:
         """A store that fails is a warning, once a run."""
         nonlocal retry_at
         try:
-            with guarded(address()):
+            with guarded(where):
                 act()
             return True
         except Exception as error:
             if not retry_at:
-                told = str(error) if isinstance(error, StoreError) else mask(f"{type(error).__name__}: {error}")
+                told = str(error) if isinstance(error, StoreError) else mask(f"{type(error).__name__}: {error}", where)
                 say("warning", text=" ".join(told.split()))
             retry_at = time.monotonic() + RETRY_SECONDS
             return False
@@ -82,22 +82,22 @@ def serve(messages: Iterable[str], say: Callable[..., None]) -> None:
         message: dict[str, Any] = json.loads(line)
         asked = message.pop("do")
         if asked == "start":
-            live = Live(Tracking(**message["settings"]), Facts(**message["facts"]), message["tags"])
+            live = Live(message["where"], Facts(**message["facts"]), message["tags"])
             retry_at = 0.0
-            attempt(live.send)
+            attempt(live.where, live.send)
         elif live is None:
             continue
         elif asked == "rows":
             live.pending += message["rows"]
             if time.monotonic() >= retry_at:
-                attempt(live.send)
+                attempt(live.where, live.send)
         else:
             act = getattr(live, asked)
-            say("done", complete=attempt(lambda act=act, message=message: act(**message)), run_id=live.run_id)
+            complete = attempt(live.where, partial(act, **message))
+            say("done", complete=complete)
             live = None
     if live is not None:
-        last = live
-        attempt(lambda: last.fail("KILLED", DIED, ""))
+        attempt(live.where, partial(live.fail, "KILLED", DIED, ""))
 
 
 def main() -> None:

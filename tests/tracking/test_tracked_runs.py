@@ -1,0 +1,149 @@
+"""What a tracked training leaves in the store."""
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from twinnet import config, records, tracking
+from twinnet.config.schema import Tracking
+from twinnet.engines.scratch import fitted
+from twinnet.errors import DivergedError
+from twinnet.tracking.store import Store, connect
+from twinnet.training import Run, Untracked
+
+
+def store(root: Path) -> Store:
+    return connect(f"sqlite:///{root}/mlflow.db")
+
+
+def only_run(root: Path) -> Any:
+    (run,) = store(root).search("")
+    return run
+
+
+@pytest.fixture
+def run(train: Callable[..., Run]) -> Run:
+    return train("epochs=2500", "seed=7", tags={"sweep": "first"})
+
+
+def test_a_run_holds_all_that_is_known_of_it(run: Run, project: Path) -> None:
+    found, client = only_run(project), store(project).client
+    assert (found.info.status, found.info.run_name) == ("FINISHED", "nba_scratch")
+    assert client.get_experiment(found.info.experiment_id).name == "nba"
+    expected = records.flatten(config.plain(run.experiment))
+    assert found.data.params == {key: value for key, value in expected.items() if key not in ("name", "description")}
+    final = {key: value for key, value in run.metrics.items() if not isinstance(value, str)}
+    assert found.data.metrics == pytest.approx(final)
+    tags = found.data.tags
+    assert (tags["device"], tags["seed"], tags["engine"]) == ("cpu", "7", "scratch/numpy")
+    assert (tags["data_source"], tags["sweep"], tags["overrides"]) == ("synthetic", "first", "epochs=2500 seed=7")
+    assert tags["warnings"] == run.warnings[0]
+    assert tags["version.numpy"] == np.__version__
+    assert tags["twinnet.result"] == records.result(run.directory)
+    assert "a synthetic stand-in, not real data" in tags["mlflow.note.content"]
+    (data,) = found.inputs.dataset_inputs
+    digest = json.loads((run.directory / "record.json").read_text())["data"]["digest"]
+    assert (data.dataset.name, data.dataset.digest) == ("nba", digest[:36])
+    kept = [file.path for file in client.list_artifacts(found.info.run_id)]
+    assert kept == ["config.yaml", "figures", "history", "metrics.json", "predictions.npz"]
+    figures = {file.path for file in client.list_artifacts(found.info.run_id, "figures")}
+    assert figures == {f"figures/{path.name}" for path in (run.directory / "figures").iterdir()}
+
+
+def test_curves_have_at_most_a_thousand_steps_each_an_epoch(run: Run, project: Path) -> None:
+    client, table = store(project).client, run.history.table()
+    for key in ("train/loss", "train/accuracy", "valid/loss", "valid/accuracy"):
+        points = client.get_metric_history(only_run(project).info.run_id, key)
+        assert len(points) <= 1000
+        assert [point.step for point in points] == list(table["epoch"])
+        np.testing.assert_allclose([point.value for point in points], table[key], rtol=1e-9)
+
+
+def test_the_logged_model_predicts_what_the_run_predicts(run: Run, project: Path) -> None:
+    import mlflow
+
+    found = only_run(project)
+    (output,) = found.outputs.model_outputs
+    model = store(project).client.get_logged_model(output.model_id)
+    loaded = mlflow.pyfunc.load_model(model.artifact_location)
+    requirements = (Path(model.artifact_location.removeprefix("file://")) / "requirements.txt").read_text().split()
+    assert [line.partition("==")[0] for line in requirements] == ["mlflow", "numpy"]
+    assert loaded.metadata.get_input_schema().input_types() == [np.dtype("float64")]
+    shown = loaded.input_example
+    X = np.random.default_rng(0).normal(size=(9, 2))
+    for sample in (X, shown):
+        expected = fitted.load(run.directory / "model.npz").predict(sample)
+        np.testing.assert_allclose(loaded.predict(sample), expected, rtol=1e-12)
+
+
+def test_a_new_experiment_opens_as_model_training(run: Run, project: Path) -> None:
+    experiment = store(project).client.get_experiment_by_name("nba")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "nba" in experiment.tags["mlflow.note.content"]
+
+
+def test_a_failed_training_is_marked_with_its_reason_and_traceback(train: Callable[..., Run], project: Path) -> None:
+    with pytest.raises(DivergedError):
+        train("data.scaling=standard", "optimizer.learning_rate=1e308", "epochs=100")
+    found, client = only_run(project), store(project).client
+    assert found.info.status == "FAILED"
+    assert found.data.tags["reason"].startswith("DivergedError: the loss is no longer a finite number at epoch")
+    traceback = client.download_artifacts(found.info.run_id, "traceback.txt", str(project))
+    assert "in _train" in Path(traceback).read_text()
+    assert "**Failed.** DivergedError" in found.data.tags["mlflow.note.content"]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_training_is_killed_and_keeps_its_curves(
+    train: Callable[..., Run], project: Path, interruption: type[BaseException]
+) -> None:
+    def at(history: Any) -> None:
+        if history.epochs == 20:
+            raise interruption
+
+    with pytest.raises(interruption):
+        train(at=at)
+    found = only_run(project)
+    assert (found.info.status, found.data.tags["reason"]) == ("KILLED", "interrupted")
+    points = store(project).client.get_metric_history(found.info.run_id, "valid/loss")
+    assert [point.step for point in points] == list(range(1, 21))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_curves_grow_while_the_training_runs(train: Callable[..., Run], project: Path) -> None:
+    seen: list[int] = []
+
+    def at(history: Any) -> None:
+        until = time.monotonic() + 60
+        while history.epochs == 20 and not seen and time.monotonic() < until:
+            for found in store(project).search("attributes.status = 'RUNNING'"):
+                seen.extend(p.step for p in store(project).client.get_metric_history(found.info.run_id, "train/loss"))
+            time.sleep(0.05)
+
+    train(at=at, settings=Tracking(live_seconds=0))
+    assert seen
+    assert seen == list(range(1, len(seen) + 1))
+
+
+def test_tracking_can_be_switched_off(train: Callable[..., Run], project: Path) -> None:
+    assert isinstance(tracking.tracker(Tracking(enabled=False)), Untracked)
+    train(settings=Tracking(enabled=False))
+    assert list(store(project).search("")) == []
+
+
+def test_runs_are_read_back_as_a_table(train: Callable[..., Run], project: Path) -> None:
+    first = train("seed=1")
+    second = train("seed=2", "optimizer.learning_rate=0.01")
+    third = train("seed=3")
+    table = tracking.runs_table(root=project).set_index("seed")
+    assert list(table["experiment"].unique()) == ["nba_scratch"]
+    assert table["configuration"][1] == table["configuration"][3] != table["configuration"][2]
+    for seed, run in ((1, first), (2, second), (3, third)):
+        assert table["valid/loss"][seed] == pytest.approx(run.metrics["valid/loss"])
+    assert tracking.runs_table(root=project, datasets=["mnist"]).empty
