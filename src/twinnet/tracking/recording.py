@@ -35,9 +35,8 @@ def start(store: Store, facts: Facts, tags: Mapping[str, str]) -> str:
     experiment = store.experiment(facts.dataset, accounts.experiment(facts))
     told = _tags(facts) | {PROCESS: this_process(), "mlflow.note.content": accounts.running(facts)} | dict(tags)
     told = {key: mask(value, store.address) for key, value in told.items()}
-    run_id: str = store.client.create_run(
-        experiment, start_time=facts.started, tags=told, run_name=facts.name
-    ).info.run_id
+    name = told.pop("mlflow.runName", facts.name)  # a job of a sweep is named by its values
+    run_id: str = store.client.create_run(experiment, start_time=facts.started, tags=told, run_name=name).info.run_id
     params = [Param(key, value) for key, value in parameters(facts).items()]
     for begin in range(0, len(params), MAX_PARAMS):
         store.client.log_batch(run_id, params=params[begin : begin + MAX_PARAMS])
@@ -102,6 +101,7 @@ def parameters(facts: Facts) -> dict[str, str]:
 def _tags(facts: Facts) -> dict[str, str]:
     commit, dirty = facts.code.get("commit", ""), facts.code.get("dirty")
     told = {
+        "experiment": facts.name,
         "engine": facts.engine,
         "device": facts.device,
         "seed": str(facts.config["seed"]),

@@ -11,7 +11,7 @@ from twinnet import paths, records
 from twinnet.config.schema import Tracking
 from twinnet.errors import DataError
 from twinnet.tracking.secrets import mask
-from twinnet.tracking.store import PROCESS, Store, StoreError, connect, guarded, this_process
+from twinnet.tracking.store import PROCESS, Store, StoreError, opened, this_process
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +70,7 @@ def begin(settings: Tracking, sweep: Sweep, *, root: Path | None = None) -> str 
     if not settings.enabled:
         return None
     try:
-        store = connect(settings, root)
-        with FileLock(_folder((root or paths.main_root()) / "build") / "sweep.lock"), guarded(store.address):
+        with _lock(root), opened(settings, root) as store:
             store.bury()
             return _parent(store, sweep)
     except StoreError as error:
@@ -104,8 +103,7 @@ def _parent(store: Store, sweep: Sweep) -> str:
 def finished(settings: Tracking, keys: Iterable[str], *, root: Path | None = None) -> dict[str, list[Stored]]:
     """Result key -> its finished runs in the store, the earliest first. Raises StoreError."""
     wanted = set(keys)
-    store = connect(settings, root)
-    with guarded(store.address):
+    with opened(settings, root) as store:
         return _finished(store, wanted)
 
 
@@ -130,8 +128,7 @@ def settle(
     answer is a line in the log: the same command sends what is missing another time.
     """
     try:
-        store = connect(settings, root)
-        with FileLock(_folder((root or paths.main_root()) / "build") / "sweep.lock"), guarded(store.address):
+        with _lock(root), opened(settings, root) as store:
             store.bury()
             children = list(children)
             present = _finished(store, {child.key for child in children})
@@ -159,8 +156,7 @@ def _settle(store: Store, parent: str | None, child: Child, present: list[Stored
 def end(settings: Tracking, parent: str, ending: Ending, *, root: Path | None = None) -> None:
     """Close the parent run with the summary."""
     try:
-        store = connect(settings, root)
-        with guarded(store.address):
+        with opened(settings, root) as store:
             _close(store, parent, ending)
     except StoreError as error:
         log.warning("%s; the sweep's summary is in its folder only", error)
@@ -177,6 +173,8 @@ def _close(store: Store, parent: str, ending: Ending) -> None:
     client.set_terminated(parent, ending.status)
 
 
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+def _lock(root: Path | None) -> FileLock:
+    """One process of this checkout at a time."""
+    folder = (root or paths.main_root()) / "build"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / "sweep.lock")

@@ -43,7 +43,7 @@ def _row(run: Any, experiments: dict[str, str]) -> dict[str, Any]:
     tags = run.data.tags
     return {
         "run_id": run.info.run_id,
-        "experiment": tags.get("mlflow.runName", ""),
+        "experiment": tags.get("experiment") or tags.get("mlflow.runName", ""),
         "dataset": experiments[run.info.experiment_id],
         "configuration": tags["twinnet.configuration"],
         "seed": int(tags["seed"]),
