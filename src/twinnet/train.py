@@ -1,15 +1,21 @@
-"""The Hydra application: `python -m twinnet.train experiment=nba_scratch optimizer.learning_rate=0.01`."""
+"""The Hydra application: `python -m twinnet.train experiment=nba_scratch optimizer.learning_rate=0.01`.
+
+With `-m` it is a sweep: `python -m twinnet.train -m seed=1,2,3 optimizer.learning_rate=0.1,0.01`.
+"""
 
 import logging
+import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 import hydra
 from hydra._internal.utils import get_args_parser  # the only parser of Hydra's own flags
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from twinnet import config, paths, tracking, training
+from twinnet import config, paths
 from twinnet.config.schema import Tracking
 from twinnet.errors import one_line
 
@@ -17,7 +23,9 @@ log = logging.getLogger(__name__)
 
 
 def job(composed: DictConfig) -> float:
-    """One job of the application; returns the loss on the validation split."""
+    """Train one experiment; returns the loss on the validation split."""
+    from twinnet import tracking, training  # here, so that the jobs of a sweep settle their threads first
+
     hydra_config = HydraConfig.get()
     directory = Path(hydra_config.runtime.output_dir)
     with one_line():
@@ -32,12 +40,26 @@ def job(composed: DictConfig) -> float:
 
 def main() -> None:
     """Check the whole command line in one line's worth of words, then hand it to Hydra."""
+    signal.signal(signal.SIGTERM, _interrupt)
     with one_line():
         root = paths.root()
         arguments = get_args_parser().parse_args()
-        if not (arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.multirun):
-            config.experiment(config.compose(root, "train", arguments.overrides))
-    hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name="train")(job)()
+        if not (arguments.help or arguments.hydra_help or arguments.cfg or arguments.info):
+            # Of a sweep, only what chooses and sets the launcher: its jobs are checked by twinnet.sweeps.
+            own = [word for word in arguments.overrides if not arguments.multirun or word.startswith("hydra")]
+            composed = config.compose(root, "train", own)
+            if not arguments.multirun:
+                config.experiment(composed)
+        os.chdir(root)
+    try:
+        hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name="train")(job)()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

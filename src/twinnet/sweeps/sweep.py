@@ -1,0 +1,177 @@
+"""The process that leads a sweep: check everything, find what is trained, launch the rest, tell how it went."""
+
+import hashlib
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from twinnet.config.schema import Tracking
+from twinnet.errors import ConfigError
+from twinnet.sweeps import grid, launchers, outcomes, results, summary
+from twinnet.sweeps.grid import Job
+from twinnet.sweeps.jobs import Assignment, tags
+from twinnet.sweeps.outcomes import Outcome
+from twinnet.sweeps.progress import Progress, duration
+from twinnet.sweeps.work import Launch, Work
+
+log = logging.getLogger(__name__)
+OBJECTIVES = tuple(
+    f"{split}/{metric}" for split in ("valid", "test", "train") for metric in ("loss", "accuracy", "mae")
+)
+
+
+def lead(
+    root: Path,
+    overrides: Sequence[str],
+    folder: Path,
+    *,
+    launcher: str,
+    launcher_settings: Mapping[str, Any],
+    launch: Launch,
+) -> list[Outcome]:
+    """Run every job of the grid once and return how each ended, in the order of the grid.
+
+    Raises TwinnetError, before any job starts, for what cannot work; ends the process with status 1 where a job
+    failed and 130 where it was interrupted.
+    """
+    jobs, composed = grid.jobs(root, overrides)
+    if composed.objective not in OBJECTIVES:
+        raise ConfigError(f"objective: expected one of {', '.join(OBJECTIVES)}; received {composed.objective}")
+    launchers.check(launcher, launcher_settings)
+    sweep = _Sweep(root, jobs, composed, folder.absolute(), overrides)
+    found = sweep.found() if composed.resume else {}
+    print(f"sweep of {len(jobs)} jobs, {len(found)} of them trained already; {sweep.folder}", flush=True)
+    assignment = sweep.begin(launchers.threads(launcher, launcher_settings))
+    begun, ended = time.monotonic(), dict(found)
+    status = "KILLED"
+    with Progress(assignment.outcomes, {job.key: job for job in jobs}, composed.objective) as progress:
+        for outcome in found.values():
+            progress.tell(outcome)
+        waiting = [job for job in jobs if job.key not in found]
+        work = Work(launch, launcher, assignment, progress, launchers.at_once(launcher, launcher_settings))
+        try:
+            ended |= work.run(waiting)
+            status = "FAILED" if any(outcome.status not in outcomes.DONE for outcome in ended.values()) else "FINISHED"
+        except KeyboardInterrupt:
+            progress.look()
+            ended |= outcomes.read(assignment.outcomes)
+        finally:
+            sweep.end(assignment, ended, status, time.monotonic() - begun)
+    if status != "FINISHED":
+        sys.exit(1 if status == "FAILED" else 130)
+    return [ended[job.key] for job in jobs]
+
+
+class _Sweep:
+    """The sweep as a whole: its folder, its parent run, its summary."""
+
+    def __init__(
+        self, root: Path, jobs: Sequence[Job], composed: DictConfig, folder: Path, overrides: Sequence[str]
+    ) -> None:
+        self.root, self.jobs, self.composed, self.folder = root, jobs, composed, folder
+        self.overrides = [word for word in overrides if not word.startswith(("resume=", "fail_fast="))]
+        self.tracking: Tracking = grid.settings(composed, "tracking")
+        self.key = hashlib.sha256("".join(sorted(job.key for job in jobs)).encode()).hexdigest()[: results.KEY_LENGTH]
+        self.swept = tuple(jobs[0].swept)
+        self.parent: str | None = None
+
+    def found(self) -> dict[str, Outcome]:
+        """What is trained already: on this disk, or else in a store that is shared with another machine."""
+        known: dict[str, Outcome] = {}
+        for job in self.jobs:
+            if metrics := results.find(job.key, self.root):
+                place = str(results.directory(job.key, self.root))
+                known[job.key] = Outcome(job.key, outcomes.REUSED, metrics, place)
+        missing = [job.key for job in self.jobs if job.key not in known]
+        return known | (self._elsewhere(missing) if missing and self.tracking.enabled else {})
+
+    def _elsewhere(self, keys: Sequence[str]) -> dict[str, Outcome]:
+        from twinnet.tracking import StoreError, sweeps
+
+        try:
+            stored = sweeps.finished(self.tracking, keys, root=self.root)
+        except StoreError as error:
+            log.warning("%s; what another machine has trained is not known", error)
+            return {}
+        return {key: Outcome(key, outcomes.REUSED, dict(runs[-1].metrics)) for key, runs in stored.items()}
+
+    def begin(self, threads: int | None) -> Assignment:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.tracking.enabled:
+            from twinnet.tracking import sweeps
+
+            described = sweeps.Sweep(
+                key=self.key,
+                dataset=self.jobs[0].experiment.data.name,
+                name=f"sweep of {' × '.join(self.swept) or self.jobs[0].experiment.name}",
+                note=summary.announcement(self.jobs, self.overrides),
+                swept={name: ", ".join(dict.fromkeys(job.swept[name] for job in self.jobs)) for name in self.swept},
+                tags={"overrides": " ".join(self.overrides), "jobs": str(len(self.jobs))},
+            )
+            self.parent = sweeps.begin(self.tracking, described, root=self.root)
+        return Assignment(
+            root=self.root,
+            folder=self.folder,
+            tags={"twinnet.sweep": self.key},
+            parent=self.parent,
+            resume=self.composed.resume,
+            fail_fast=self.composed.fail_fast,
+            threads=threads,
+            swept=self.swept,
+        )
+
+    def end(self, assignment: Assignment, ended: dict[str, Outcome], status: str, seconds: float) -> None:
+        """Say how it went, leave the summary in the sweep's folder, and bring the store up to date."""
+        whole = summary.summarise(self.jobs, ended, self.composed.objective)
+        runs = self._children(assignment, ended)
+        files = summary.write(whole, self.folder, runs)
+        if self.parent:
+            self._close(whole, files, status)
+        for line in self._account(whole, ended, status, seconds):
+            print(line, flush=True)
+
+    def _account(self, whole: summary.Summary, ended: dict[str, Outcome], status: str, seconds: float) -> list[str]:
+        counted = Counter(outcome.status for outcome in ended.values())
+        done = counted[outcomes.FINISHED] + counted[outcomes.REUSED]
+        said = f"{done} of {len(self.jobs)} jobs are finished ({counted[outcomes.REUSED]} were before)"
+        for word in (outcomes.FAILED, outcomes.STOPPED):
+            said += f", {counted[word]} {word}" if counted[word] else ""
+        lines = [f"{said}, after {duration(seconds)}; {self.folder / summary.TABLE}"]
+        if whole.best:
+            lines.append(f"best {self.composed.objective}: {whole.best}")
+        lines += [f"failed: {line}" for line in whole.failures]
+        if status == "KILLED":
+            lines.append("interrupted; the same command trains only what is missing")
+        return lines
+
+    def _children(self, assignment: Assignment, ended: dict[str, Outcome]) -> dict[str, str]:
+        """Result key -> id of its finished run in the store, which is sent now where it was not."""
+        if not self.tracking.enabled:
+            return {}
+        from twinnet.tracking import sweeps
+
+        children = [
+            sweeps.Child(job.key, Path(ended[job.key].directory), tags(job, assignment))
+            for job in self.jobs
+            if job.key in ended and ended[job.key].status in outcomes.DONE and ended[job.key].directory
+        ]
+        return sweeps.settle(self.tracking, self.parent, children, root=self.root)
+
+    def _close(self, whole: summary.Summary, files: list[Path], status: str) -> None:
+        from twinnet.tracking import sweeps
+
+        assert self.parent is not None
+        ending = sweeps.Ending(
+            status=status,
+            note=f"{summary.announcement(self.jobs, self.overrides)}\n\n{whole.note}",
+            tags={"best": whole.best, "failures": "; ".join(whole.failures)},
+            metrics=whole.best_metrics,
+            artifacts=files,
+        )
+        sweeps.end(self.tracking, self.parent, ending, root=self.root)
