@@ -117,12 +117,12 @@ class History:
 
     @property
     def epochs(self) -> int:
-        return sum(map(len, self.train_loss))
+        return self.valid_epoch[-1] if self.valid_epoch else 0
 
     def append(self, chunk: Chunk) -> None:
         self.train_loss.append(np.asarray(chunk.train_loss, dtype=float))
         self.train_metric.append(np.asarray(chunk.train_metric, dtype=float))
-        self.valid_epoch.append(self.epochs)
+        self.valid_epoch.append(self.epochs + len(chunk.train_loss))
         self.valid_loss.append(float(chunk.valid_loss))
         self.valid_metric.append(float(chunk.valid_metric))
 

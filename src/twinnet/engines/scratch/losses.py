@@ -5,7 +5,10 @@ shape: 0 or 1 for one unit, one-hot columns for several, numbers for regression.
 sample's own loss; the mean over the samples is taken where the gradients of the weights are.
 """
 
+from functools import cache
 from typing import Any
+
+import numpy as np
 
 from twinnet.config.schema import Activation, Loss, Task
 from twinnet.engines.scratch.activations import propagate_back
@@ -31,7 +34,7 @@ def value(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
     match loss:
         case Loss.binary_crossentropy:
             q = xp.where(Y > 0.5, A, 1 - A)
-            each = xp.where(q < _tiny(A, xp), abs(Z), -xp.log(xp.maximum(q, _tiny(A, xp))))
+            each = xp.where(q < _tiny(A), abs(Z), -xp.log(xp.maximum(q, _tiny(A))))
         case Loss.categorical_crossentropy:
             if len(Z) == 1:  # A / sum A is 1 whatever A is
                 return (0 * A).sum()
@@ -67,7 +70,7 @@ def error(loss: Loss, activation: Activation, A: Array, Y: Array, xp: Any) -> Ar
     """
     match activation, loss:
         case Activation.sigmoid, Loss.binary_crossentropy:
-            lost = xp.where(Y > 0.5, A, 1 - A) < _tiny(A, xp)
+            lost = xp.where(Y > 0.5, A, 1 - A) < _tiny(A)
             # Where the fraction is lost, any A that divides will do: A - Y is taken instead.
             dA = derivative(loss, xp.where(lost, 0.5, A), Y, xp)
             return xp.where(lost, A - Y, propagate_back(activation, A, dA, xp))
@@ -94,6 +97,11 @@ def metric(task: Task, A: Array, Y: Array, xp: Any) -> Array:
     return mean_of_samples(each.astype(A.dtype), xp)[0, 0]
 
 
-def _tiny(A: Array, xp: Any) -> float:
+def _tiny(A: Array) -> float:
     """The smallest number whose reciprocal is finite."""
-    return float(xp.finfo(A.dtype).tiny)
+    return _smallest(np.dtype(A.dtype))
+
+
+@cache
+def _smallest(dtype: np.dtype) -> float:
+    return float(np.finfo(dtype).tiny)

@@ -26,6 +26,7 @@ class Reference:
         self.rate = np.asarray(problem.optimizer.learning_rate, problem.X_train.dtype)
         self.masks = Masks(problem, self.recipe)
         self.X, self.X_valid = (rows(problem.network, X) for X in (problem.X_train, problem.X_valid))
+        self.whole = inputs(self.recipe, self.X, problem.y_train, np) if problem.full_batch else None
         self.threads = threads(problem)
 
     @contextmanager
@@ -45,13 +46,12 @@ class Reference:
         problem, order = self.problem, self.problem.order(epoch)
         total = np.zeros(2)
         for number, part in enumerate(batches(problem)):
-            index = slice(None) if problem.full_batch else order[part]
-            A, Y = inputs(self.recipe, self.X[index], problem.y_train[index], np)
+            A, Y = self.whole or inputs(self.recipe, self.X[order[part]], problem.y_train[order[part]], np)
             masks = self.masks.draw(epoch * problem.steps_per_epoch + number, A.shape[-1])
             self.weights, self.state, *measured = step(
                 self.recipe, self.weights, self.state, self.rate, A, Y, masks, np
             )
-            if problem.full_batch:
+            if self.whole:
                 return np.array(measured, dtype=float)
             total += np.array(measured, dtype=float) * A.shape[-1]
         return total / len(problem.X_train)
