@@ -1,0 +1,30 @@
+"""The Keras engine: the same description as a Keras 3 model, on TensorFlow or JAX (engine.backend).
+
+Keras, and with it a backend, is imported when a training or a saved model asks for it.
+"""
+
+from pathlib import Path
+
+from twinnet.config.schema import Backend, KerasEngine
+from twinnet.engines.contract import FittedNetwork, Monitor, Problem
+from twinnet.engines.keras import backend
+
+
+def fit(problem: Problem, monitor: Monitor) -> FittedNetwork:
+    """Train `problem` as engines/contract.py says.
+
+    Raises DivergedError, through the monitor, and ConfigError where this process already uses another backend.
+    """
+    assert isinstance(problem.engine, KerasEngine)
+    backend.load(problem.engine)
+    from twinnet.engines.keras import training
+
+    return training.fit(problem, monitor)
+
+
+def load(path: Path) -> FittedNetwork:
+    """A network that `FittedNetwork.save` wrote, on the backend that this process uses (TensorFlow where none yet)."""
+    backend.load(KerasEngine(backend=backend.loaded() or Backend.tensorflow))
+    from twinnet.engines.keras.fitted import KerasNetwork
+
+    return KerasNetwork.load(path)

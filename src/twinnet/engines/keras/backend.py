@@ -1,0 +1,126 @@
+"""Which library Keras computes with: settled once in a process, before Keras is imported."""
+
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
+
+from twinnet.config.schema import Backend, Dtype, KerasEngine
+from twinnet.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+NOTE = re.compile(r"WARNING: All log messages before absl|[IW]\d{4} ")
+QUIET = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",  # TensorFlow's C++ notes about CPU instructions and missing GPUs
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # JAX takes GPU memory as it needs it
+}
+
+
+def loaded() -> Backend | None:
+    """The backend of Keras in this process, or None where Keras is not imported yet."""
+    if "keras" not in sys.modules:
+        return None
+    return Backend(sys.modules["keras"].backend.backend())
+
+
+def load(engine: KerasEngine) -> None:
+    """Import Keras with the engine's backend and set the number of its threads.
+
+    Raises ConfigError where Keras is already imported with another backend.
+    """
+    present = loaded()
+    if present is not None and present is not engine.backend:
+        raise ConfigError(
+            f"engine.backend={engine.backend.value}: expected {present.value}, which Keras already uses in this "
+            "process; run it in a process of its own (hydra/launcher=joblib does in a sweep)"
+        )
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if present is None:
+        logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)  # it tells of each device it does not find
+        with _environment("KERAS_BACKEND", engine.backend.value), _without_notes():
+            import_module("keras")
+        _take_little_memory(engine.backend)
+    if engine.threads is not None:
+        _set_threads(engine)
+
+
+def gpus(engine: KerasEngine) -> list[str]:
+    """Names of the GPUs that the engine's backend sees."""
+    load(engine)
+    if engine.backend is Backend.jax:
+        jax = import_module("jax")
+        return [device.device_kind for device in jax.devices() if device.platform == "gpu"]
+    tf = import_module("tensorflow")
+    return [
+        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+
+
+@contextmanager
+def scope(backend: Backend, dtype: Dtype, device: str) -> Iterator[None]:
+    """Compute on `device` ("cpu" or "gpu"), with values up to `dtype`: JAX needs to be told about float64."""
+    precise = backend is Backend.jax and dtype is Dtype.float64
+    with (
+        import_module("jax").enable_x64(True) if precise else nullcontext(),
+        import_module("keras").device(f"{device}:0"),
+    ):
+        yield
+
+
+def _take_little_memory(backend: Backend) -> None:
+    if backend is Backend.tensorflow:
+        tf = import_module("tensorflow")
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def _set_threads(engine: KerasEngine) -> None:
+    """TensorFlow takes the number of its threads only before its first computation in a process."""
+    if engine.backend is not Backend.tensorflow:
+        log.warning("engine.threads=%d: JAX chooses its threads by itself; ignored", engine.threads)
+        return
+    threading = import_module("tensorflow").config.threading
+    if threading.get_intra_op_parallelism_threads() == engine.threads:
+        return
+    try:
+        threading.set_intra_op_parallelism_threads(engine.threads)
+        threading.set_inter_op_parallelism_threads(engine.threads)
+    except RuntimeError:
+        log.warning("engine.threads=%d: TensorFlow already computes in this process; ignored", engine.threads)
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    """Leave out what C++ libraries note on stderr while they are imported, before TF_CPP_MIN_LOG_LEVEL counts."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile("w+") as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            written.seek(0)
+            sys.stderr.writelines(line for line in written if not NOTE.match(line))

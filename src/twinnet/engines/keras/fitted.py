@@ -1,0 +1,59 @@
+"""A trained Keras model as the contract's FittedNetwork."""
+
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from twinnet.config.schema import Backend, Dtype
+from twinnet.engines.keras import backend, model
+from twinnet.errors import DataError
+from twinnet.networks import Weights
+
+ROWS = 1024  # of one call: bounds the memory that the activations of a convolution take
+
+
+class KerasNetwork:
+    """Predicts with `network`, a functional model that `model.build` made or a file held."""
+
+    def __init__(self, network: keras.Model, device: str = "cpu") -> None:
+        self.network, self.device = network, device
+        self.network.jit_compile = False  # compiling for one pass over the data costs more than it saves
+
+    @classmethod
+    def load(cls, path: Path) -> "KerasNetwork":
+        """Raises DataError where `path` is not a model that Keras can read safely."""
+        try:
+            with _scope("cpu"):
+                return cls(keras.saving.load_model(path, compile=False))
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"expected a Keras model in {path}; received: {str(error).splitlines()[0]}") from error
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Activations of the output layer, (samples, units)."""
+        with _scope(self.device):
+            return in_batches(self.network, X)
+
+    def weights(self) -> Weights:
+        return model.get_weights(self.network)
+
+    def save(self, directory: Path) -> Path:
+        """Write model.keras, whole or not at all."""
+        path, partial = directory / "model.keras", directory / ".model.part.keras"
+        try:
+            self.network.save(partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+
+def _scope(device: str) -> AbstractContextManager[None]:
+    return backend.scope(backend.loaded() or Backend.tensorflow, Dtype.float64, device)
+
+
+def in_batches(network: keras.Model, X: np.ndarray) -> np.ndarray:
+    """The model's output for X, (samples, units), a few rows at a time."""
+    return np.concatenate([network.predict_on_batch(X[start : start + ROWS]) for start in range(0, len(X), ROWS)])

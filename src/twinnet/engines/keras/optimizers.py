@@ -1,0 +1,45 @@
+"""The optimizers of the schema as Keras has them."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from twinnet.config import schema
+from twinnet.config.schema import Optimizer, Schedule, ScheduleKind
+from twinnet.engines.schedules import factor
+
+
+class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
+    """optimizer.learning_rate times its schedule, in the dtype of the weights.
+
+    Constant rates take this way too: a plain number becomes a float32 variable in Keras, too coarse for float64.
+    """
+
+    def __init__(self, rate: float, schedule: Schedule, total_steps: int, dtype: str) -> None:
+        self.rate, self.schedule, self.total_steps, self.dtype = rate, schedule, total_steps, dtype
+
+    def __call__(self, step: Any) -> Any:
+        if self.schedule.kind is ScheduleKind.constant and not self.schedule.warmup:
+            return ops.convert_to_tensor(self.rate, self.dtype)
+        return self.rate * factor(ops.cast(step, self.dtype), self.total_steps, self.schedule, ops)
+
+
+def build(optimizer: Optimizer, model: keras.Model, total_steps: int, dtype: str) -> keras.optimizers.Optimizer:
+    """The optimizer for `model`; AdamW decays the kernels alone."""
+    rate: Any = LearningRate(optimizer.learning_rate, optimizer.schedule, total_steps, dtype)
+    match optimizer:
+        case schema.AdamW(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=weight_decay):
+            adamw = keras.optimizers.AdamW(rate, weight_decay, beta_1, beta_2, epsilon)
+            adamw.exclude_from_weight_decay([v for v in model.trainable_variables if v.name != "kernel"])
+            return adamw
+        case schema.Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon):
+            return keras.optimizers.Adam(rate, beta_1, beta_2, epsilon)
+        case schema.RMSprop(rho=rho, epsilon=epsilon):
+            return keras.optimizers.RMSprop(rate, rho, epsilon=epsilon)
+        case schema.Nesterov(momentum=momentum):
+            return keras.optimizers.SGD(rate, momentum, nesterov=True)
+        case schema.Momentum(momentum=momentum):
+            return keras.optimizers.SGD(rate, momentum)
+        case _:
+            return keras.optimizers.SGD(rate)

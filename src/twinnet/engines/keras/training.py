@@ -1,0 +1,198 @@
+"""Training with Keras' own `fit`, recording a loss and a metric for each epoch of the problem.
+
+The whole training is one pass of `fit`, so that nothing is set up again between epochs. Sums of what the steps computed
+are kept in variables of the model and read after each chunk of epochs: 100,000 epochs of one batch are 1,000 calls into
+the backend, of 100 steps each.
+"""
+
+import logging
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from twinnet.config.schema import Activation, Backend, KerasEngine, Loss, Task
+from twinnet.engines.contract import Chunk, Monitor, Problem
+from twinnet.engines.keras import backend, model, optimizers
+from twinnet.engines.keras.batches import batches, targets
+from twinnet.engines.keras.fitted import ROWS, KerasNetwork
+from twinnet.networks import Conv2D, Dense
+
+log = logging.getLogger(__name__)
+
+CONVOLUTIONAL_STEPS = 50  # in one call: a training can be interrupted between calls
+
+
+def fit(problem: Problem, monitor: Monitor) -> KerasNetwork:
+    """Train on problem.device; the backend is loaded already. Raises DivergedError through the monitor."""
+    engine = problem.engine
+    assert isinstance(engine, KerasEngine)
+    with backend.scope(engine.backend, engine.dtype, problem.device), _warnings_as_one_line():
+        network = model.build(problem.network, problem.weights, engine.dtype.value, problem.seed)
+        trained = _compiled(network, problem, engine)
+        reporter = Reporter(problem, monitor)
+        trained.fit(batches(problem), callbacks=[reporter], shuffle=False, verbose=0)
+        if reporter.best is not None:
+            trained.set_weights(reporter.best)
+    return KerasNetwork(network, problem.device)
+
+
+def _compiled(network: keras.Model, problem: Problem, engine: KerasEngine) -> "RecordedModel":
+    output, dtype = problem.network.layers[-1], engine.dtype.value
+    assert isinstance(output, Dense)
+    outputs, from_logits = model.trained_output(network, problem.loss, output.activation)
+    trained = RecordedModel(network.input, outputs)
+    chunk = len(next(problem.chunks()))
+    trained.measure = Measure(problem.task, 0.0 if from_logits else 0.5)
+    trained.record = Record(chunk, problem.steps_per_epoch, dtype)
+    trained.valid_record = Record(1, problem.steps_per_epoch, dtype)
+    convolutional = any(isinstance(layer, Conv2D) for layer in problem.network.layers)
+    jit = not (convolutional and problem.device == "cpu") if engine.jit_compile is None else engine.jit_compile
+    trained.compile(
+        optimizers.build(problem.optimizer, trained, problem.epochs * problem.steps_per_epoch, dtype),
+        _loss(problem, output.activation, from_logits, dtype),
+        jit_compile=jit,
+        steps_per_execution=_steps_per_execution(engine, chunk * problem.steps_per_epoch, convolutional),
+    )
+    return trained
+
+
+def _steps_per_execution(engine: KerasEngine, steps: int, convolutional: bool) -> int:
+    """How many of a chunk's `steps` one call into the backend makes: a divisor, so that a chunk ends with a call.
+
+    TensorFlow makes all of them at once, and few for convolutions, whose steps are long beside the call. Keras on JAX
+    makes one call a step whatever is asked for.
+    """
+    most = engine.steps_per_execution
+    if most is None:
+        most = 1 if engine.backend is Backend.jax else CONVOLUTIONAL_STEPS if convolutional else steps
+    return max(divisor for divisor in range(1, min(most, steps) + 1) if steps % divisor == 0)
+
+
+def _loss(problem: Problem, activation: Activation, from_logits: bool, dtype: str) -> keras.losses.Loss:
+    match problem.loss:
+        case Loss.binary_crossentropy:
+            return keras.losses.BinaryCrossentropy(from_logits=from_logits, dtype=dtype)
+        case Loss.categorical_crossentropy if activation is Activation.softmax:
+            return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits, dtype=dtype)
+        case Loss.categorical_crossentropy:  # of one sigmoid unit: nothing is learned, and Keras warns of it
+            return keras.losses.CategoricalCrossentropy(dtype=dtype)
+        case Loss.mean_squared_error:
+            return keras.losses.MeanSquaredError(dtype=dtype)
+
+
+class Measure:
+    """The task's metric over a batch: accuracy, or the mean absolute error for regression.
+
+    `threshold` separates the two classes of a binary task: 0.5 for probabilities, 0 for logits.
+    """
+
+    def __init__(self, task: Task, threshold: float) -> None:
+        self.task, self.threshold = task, threshold
+
+    def __call__(self, y: Any, outputs: Any) -> Any:
+        match self.task:
+            case Task.regression:
+                return ops.mean(ops.absolute(outputs - y))
+            case Task.binary:
+                right = ops.equal(outputs >= self.threshold, y >= 0.5)
+            case Task.multiclass:
+                classes = y if len(y.shape) == 1 else ops.argmax(y, axis=-1)
+                right = ops.equal(ops.argmax(outputs, axis=-1), ops.cast(classes, "int32"))
+        return ops.mean(ops.cast(right, outputs.dtype))
+
+
+class Record(keras.metrics.Metric):
+    """Sums of loss and metric over the samples of each epoch of a chunk, added up where the training computes."""
+
+    def __init__(self, epochs: int, steps_per_epoch: int, dtype: str) -> None:
+        super().__init__(dtype, "record")
+        self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
+        self.step = self.add_variable((), "zeros", "int32", name="step")
+        self.sums = self.add_variable((3, epochs), "zeros", dtype, name="sums")  # loss, metric, samples
+
+    def update_state(self, loss: Any, metric: Any, samples: Any) -> None:
+        samples = ops.cast(samples, self.dtype)
+        values = ops.stack([ops.cast(loss, self.dtype) * samples, ops.cast(metric, self.dtype) * samples, samples])
+        here = ops.equal(ops.arange(self.epochs), ops.floor_divide(self.step, self.steps_per_epoch))
+        # Not a product with 0 and 1, which would spread a loss that is not a number over the whole chunk.
+        self.sums.assign_add(ops.where(here[None], values[:, None], ops.zeros((), self.dtype)))
+        self.step.assign_add(1)
+
+    def result(self) -> Any:
+        return self.sums[0, 0]
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean loss and metric of each epoch since the last reset, (epochs,) each."""
+        loss, metric, samples = ops.convert_to_numpy(self.sums)
+        done = samples > 0
+        return loss[done] / samples[done], metric[done] / samples[done]
+
+
+class RecordedModel(keras.Model):
+    """A functional model that keeps a `Record` of what its training and its evaluation compute."""
+
+    measure: Measure
+    record: Record
+    valid_record: Record
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        record = self.record if training else self.valid_record
+        record.update_state(loss, self.measure(y, y_pred), ops.shape(y_pred)[0])
+        return loss
+
+
+class Reporter(keras.callbacks.Callback):
+    """Reports each chunk to the monitor, stops where it says so, and keeps the best weights."""
+
+    model: RecordedModel
+
+    def __init__(self, problem: Problem, monitor: Monitor) -> None:
+        super().__init__()
+        self.monitor = monitor
+        self.best: list[np.ndarray] | None = None
+        self.ends = deque(chunk.stop * problem.steps_per_epoch for chunk in problem.chunks())
+        X, y = problem.X_valid, targets(problem, problem.y_valid)
+        self.valid = [
+            (ops.convert_to_tensor(X[start : start + ROWS]), ops.convert_to_tensor(y[start : start + ROWS]))
+            for start in range(0, len(X), ROWS)
+        ]
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if batch + 1 < self.ends[0]:
+            return
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()
+        losses, metrics = self.model.record.read()
+        valid_loss, valid_metric = self._evaluate()  # resets the records
+        self.ends.popleft()
+        self.model.stop_training = self.monitor(Chunk(losses, metrics, valid_loss, valid_metric))
+        if self.monitor.improved:
+            self.best = self.model.get_weights()
+
+    def _evaluate(self) -> tuple[float, float]:
+        totals = np.zeros(2)
+        for X, y in self.valid:
+            self.model.test_on_batch(X, y)
+            totals += np.ravel(self.model.valid_record.read()) * len(y)
+        loss, metric = totals / sum(len(y) for _, y in self.valid)
+        return float(loss), float(metric)
+
+
+@contextmanager
+def _warnings_as_one_line() -> Iterator[None]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+    told = {(warning.filename, warning.lineno): " ".join(str(warning.message).split()) for warning in caught}
+    if told:
+        log.warning("Keras: %s", "; ".join(told.values()))
