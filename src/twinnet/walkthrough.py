@@ -1,0 +1,252 @@
+"""One sample through forward propagation, loss, back propagation and update, with its numbers.
+
+    python -m twinnet.walkthrough [--features 3.4 3.6 --label guard] [override ...]
+
+Every number comes from the functions that train; `engines.scratch.propagation.step` calls the same ones.
+"""
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from twinnet import config, paths
+from twinnet.config import rules
+from twinnet.config.schema import Experiment, TableData, Task
+from twinnet.data.reading import load
+from twinnet.engines.scratch import losses, optimizers
+from twinnet.engines.scratch.activations import activate, propagate_back
+from twinnet.engines.scratch.arrays import inward
+from twinnet.engines.scratch.layers import Mode, dense_backward, dense_forward
+from twinnet.errors import ConfigError, one_line
+from twinnet.networks import Dense, describe
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One dense layer: what goes in, what comes out, what comes back, what changes.
+
+    W and dW are (units, inputs), the rest (units, 1): the engine's own layout, with the one sample as its column.
+    """
+
+    number: int
+    inputs: tuple[str, ...]  # names of what goes in
+    activation: str
+    W: np.ndarray
+    b: np.ndarray
+    Z: np.ndarray
+    A: np.ndarray
+    dA: np.ndarray
+    dZ: np.ndarray
+    dW: np.ndarray
+    db: np.ndarray
+    W_after: np.ndarray
+    b_after: np.ndarray
+
+    def forward(self) -> pd.DataFrame:
+        """One row a unit: its weights and bias, Z = W A + b, A = g(Z)."""
+        return self._table(self._weights(self.W, self.b) | {f"Z{self.number}": self.Z, f"A{self.number}": self.A})
+
+    def backward(self) -> pd.DataFrame:
+        """One row a unit: the derivative of the loss by A, Z, each weight and the bias."""
+        back = {f"dA{self.number}": self.dA, f"dZ{self.number}": self.dZ}
+        return self._table(back | self._weights(self.dW, self.db, "d"))
+
+    def update(self) -> pd.DataFrame:
+        """One row a unit: its weights and bias after the update."""
+        return self._table(self._weights(self.W_after, self.b_after))
+
+    def _weights(self, W: np.ndarray, b: np.ndarray, prefix: str = "") -> dict[str, np.ndarray]:
+        columns = {f"{prefix}W{self.number} {name}": W[:, i] for i, name in enumerate(self.inputs)}
+        return columns | {f"{prefix}b{self.number}": b}
+
+    def _table(self, columns: dict[str, np.ndarray]) -> pd.DataFrame:
+        rows = [f"unit {unit + 1}" for unit in range(len(self.b))]
+        return pd.DataFrame({name: values.ravel() for name, values in columns.items()}, index=rows)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A training step on one sample: x (features,), its label y, and the loss before and after the update."""
+
+    experiment: Experiment
+    x: np.ndarray
+    y: float
+    layers: tuple[Pass, ...]
+    loss: float
+    loss_after: float
+
+
+def walk(experiment: Experiment, x: np.ndarray, y: float) -> Walk:
+    """The first training step of an experiment, on one sample: x (features,) as the network gets it, and its label.
+
+    Raises ConfigError where the network is anything but dense layers over a table, or x has another length.
+    """
+    names = _names(experiment)
+    if len(x) != len(names):
+        raise ConfigError(f"features: expected {len(names)} ({', '.join(names)}); received {len(x)}")
+    network, dtype = describe(experiment), experiment.engine.dtype.value
+    dense = [layer for layer in network.layers if isinstance(layer, Dense)]
+    weights = inward(network.initial_weights(experiment.model.init, experiment.seed, dtype))
+    A0 = np.asarray(x, dtype)[:, None]
+    Y = losses.target(experiment.data.task, dense[-1].units, np.asarray([y]), A0, np)
+    loss = rules.loss(experiment)
+
+    Zs, As = _forward(dense, weights, A0)
+    dAs, dZs, gradients = _backward(experiment, dense, weights, As, Y)
+    state = optimizers.start(experiment.optimizer, weights, np)
+    rate = np.asarray(experiment.optimizer.learning_rate, dtype)
+    updated, _ = optimizers.update(experiment.optimizer, weights, gradients, state, rate, 1, np)
+    Zs_after, As_after = _forward(dense, updated, A0)
+
+    layers = []
+    for i, layer in enumerate(dense):
+        own, gradient, after = weights[i], gradients[i], updated[i]
+        arrays = (own["W"], own["b"], Zs[i], As[i + 1], dAs[i], dZs[i], gradient["W"], gradient["b"])
+        layers.append(Pass(i + 1, names, layer.activation.value, *arrays, after["W"], after["b"]))
+        names = tuple(f"unit {unit + 1}" for unit in range(layer.units))
+    before, after_loss = (
+        float(losses.value(loss, last, output, Y, np))
+        for last, output in ((Zs[-1], As[-1]), (Zs_after[-1], As_after[-1]))
+    )
+    return Walk(experiment, A0[:, 0], y, tuple(layers), before, after_loss)
+
+
+def _forward(dense: list[Dense], weights: list, A: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Z of each layer; A of the input and of each layer."""
+    Zs, As = [], [A]
+    for layer, own in zip(dense, weights, strict=True):
+        Z, _ = dense_forward(layer, own, As[-1], Mode(training=True), np)
+        Zs.append(Z)
+        As.append(activate(layer.activation, Z, np))
+    return Zs, As
+
+
+def _backward(
+    experiment: Experiment, dense: list[Dense], weights: list, As: list[np.ndarray], Y: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray], list[dict[str, np.ndarray]]]:
+    """dJ/dA, dJ/dZ and the gradients of each layer, from the last one back to the first."""
+    loss = rules.loss(experiment)
+    dA = losses.derivative(loss, As[-1], Y, np)
+    dZ = losses.error(loss, dense[-1].activation, As[-1], Y, np)
+    dAs, dZs, gradients = [], [], []
+    for i in reversed(range(len(dense))):
+        if i < len(dense) - 1:
+            dZ = propagate_back(dense[i].activation, As[i + 1], dA, np)
+        dAs.append(dA)
+        dZs.append(dZ)
+        dA, gradient = dense_backward(dense[i], weights[i], As[i], dZ, np)
+        gradients.append(gradient)
+    return dAs[::-1], dZs[::-1], gradients[::-1]
+
+
+def _names(experiment: Experiment) -> tuple[str, ...]:
+    """The features of an experiment that can be walked through."""
+    data, network = experiment.data, describe(experiment)
+    if not isinstance(data, TableData) or network.l2 or not all(isinstance(layer, Dense) for layer in network.layers):
+        raise ConfigError(
+            "walkthrough: expected a table and dense layers without dropout, normalisation or l2; received "
+            f"data.kind={data.kind} model.kind={experiment.model.kind}; use experiment=nba_scratch"
+        )
+    return tuple(data.features)
+
+
+FORWARD = {
+    "sigmoid": "1 / (1 + exp(-{Z}))",
+    "relu": "max({Z}, 0)",
+    "tanh": "tanh({Z})",
+    "softmax": "exp({Z}) / sum of exp({Z})",
+    "identity": "{Z}",
+}
+BACKWARD = {
+    "sigmoid": "{dA} {A} (1 - {A})",
+    "relu": "{dA} where {A} > 0, else 0",
+    "tanh": "{dA} (1 - {A}^2)",
+    "softmax": "{A} ({dA} - sum of {dA} {A})",
+    "identity": "{dA}",
+}
+
+
+def text(walked: Walk) -> str:
+    """The page: forward, loss, backward, update, each with its formula, the function that computes it, its numbers."""
+    experiment, optimizer = walked.experiment, walked.experiment.optimizer
+    units = "-".join(str(len(size)) for size in (walked.x, *(layer.b for layer in walked.layers)))
+    seen = ", ".join(f"{name} {value:g}" for name, value in zip(walked.layers[0].inputs, walked.x, strict=True))
+    lines = [
+        f"{experiment.name}: {units}, {sum(layer.W.size + layer.b.size for layer in walked.layers)} parameters, "
+        f"initial weights {experiment.model.init.value} from seed {experiment.seed}",
+        f"The sample: {seen}; its label: {_label(walked)}",
+    ]
+    lines += ["", "1. Forward (layers.dense_forward, activations.activate)"]
+    for layer in walked.layers:
+        lines += ["", *_block(_forward_formula(layer), layer.forward())]
+    lines += ["", "2. Loss (losses.value)", "", f"   J = {rules.loss(experiment).value} = {walked.loss:.8f}"]
+    lines += ["", "3. Backward, from the last layer to the first (losses.error, activations.propagate_back,"]
+    lines += ["   layers.dense_backward)"]
+    for layer in reversed(walked.layers):
+        lines += ["", *_block(_backward_formula(layer, last=layer is walked.layers[-1]), layer.backward())]
+    lines += ["", f"4. Update (optimizers.{optimizer.kind}, learning rate {optimizer.learning_rate:g})"]
+    for layer in walked.layers:
+        lines += ["", *_block(_update_formula(layer, optimizer.kind), layer.update())]
+    lines += ["", f"The loss of this sample was {walked.loss:.8f} and is now {walked.loss_after:.8f}."]
+    return "\n".join(lines)
+
+
+def _forward_formula(layer: Pass) -> str:
+    n, Z = layer.number, f"Z{layer.number}"
+    return f"Z{n} = W{n} A{n - 1} + b{n},  A{n} = {layer.activation}({Z}) = {FORWARD[layer.activation].format(Z=Z)}"
+
+
+def _backward_formula(layer: Pass, last: bool) -> str:
+    n = layer.number
+    dA = f"dA{n} = dJ/dA{n}" if last else f"dA{n} = W{n + 1}^T dZ{n + 1}"
+    dZ = BACKWARD[layer.activation].format(A=f"A{n}", dA=f"dA{n}")
+    return f"{dA},  dZ{n} = {dZ},  dW{n} = dZ{n} A{n - 1}^T,  db{n} = dZ{n}"
+
+
+def _update_formula(layer: Pass, kind: str) -> str:
+    n = layer.number
+    if kind != "gradient_descent":
+        return f"W{n} and b{n} after one step of {kind}"
+    return f"W{n} := W{n} - rate dW{n},  b{n} := b{n} - rate db{n}"
+
+
+def _block(formula: str, table: pd.DataFrame) -> list[str]:
+    return [f"   {line}" for line in (formula, *table.to_string(float_format="{:.8f}".format).splitlines())]
+
+
+def _label(walked: Walk) -> str:
+    classes = walked.experiment.data.classes
+    return f"{walked.y:g}" if classes is None else f"{int(walked.y)} ({classes[int(walked.y)]})"
+
+
+def _sample(experiment: Experiment, features: list[float] | None, label: str | None) -> tuple[np.ndarray, float]:
+    """The sample asked for, else the first one that the experiment trains on."""
+    _names(experiment)  # refuses what cannot be walked through before any data is read
+    if features is None or label is None:
+        splits = load(experiment.data, root=paths.root(), dtype=experiment.engine.dtype.value, samples=1)
+        return splits.X_train[0], float(splits.y_train[0])
+    classes = experiment.data.classes
+    if experiment.data.task is Task.regression or classes is None:
+        return np.asarray(features), float(label)
+    if label not in classes:
+        raise ConfigError(f"--label: expected one of {', '.join(classes)}; received {label!r}")
+    return np.asarray(features), float(classes.index(label))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m twinnet.walkthrough", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--features", type=float, nargs="+", help="a sample, as the network gets it; with --label")
+    parser.add_argument("--label", help="its class, or its value; without both: the first training sample")
+    parser.add_argument("overrides", nargs="*", help="as for python -m twinnet.train, e.g. optimizer=adam seed=1")
+    arguments = parser.parse_intermixed_args()
+    with one_line():
+        if (arguments.features is None) != (arguments.label is None):
+            raise ConfigError("expected --features together with --label, or neither")
+        experiment = config.experiment(config.compose(paths.root(), "train", arguments.overrides))
+        print(text(walk(experiment, *_sample(experiment, arguments.features, arguments.label))))
+
+
+if __name__ == "__main__":
+    main()
