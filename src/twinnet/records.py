@@ -108,10 +108,12 @@ def read(directory: Path) -> Record:
         curves = pd.read_csv(directory / "history.csv")
         return Record(directory, _facts(directory, metrics), metrics, curves, result(directory))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise DataError(
-            f"expected a finished run in {directory}; received {type(error).__name__}: {error}; "
-            "train it again, or delete the folder"
-        ) from error
+        raise _broken(directory, error) from error
+
+
+def _broken(directory: Path, error: Exception) -> DataError:
+    told = " ".join(f"{type(error).__name__}: {error}".split())
+    return DataError(f"expected a finished run in {directory}; received {told}; train it again, or delete the folder")
 
 
 def _facts(directory: Path, metrics: Mapping[str, Any]) -> Facts:
@@ -125,10 +127,16 @@ def _facts(directory: Path, metrics: Mapping[str, Any]) -> Facts:
 
 
 def result(directory: Path) -> str:
-    """SHA-256 over the configuration, the metrics (with the seconds it took) and the predictions."""
+    """SHA-256 over the configuration, the metrics (with the seconds it took) and the predictions.
+
+    Raises DataError where one of them is missing.
+    """
     digest = hashlib.sha256()
     for name in RESULT_FILES:
-        content = (directory / name).read_bytes()
+        try:
+            content = (directory / name).read_bytes()
+        except OSError as error:
+            raise _broken(directory, error) from error
         digest.update(f"{name} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 

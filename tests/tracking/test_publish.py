@@ -1,0 +1,118 @@
+"""One finished run for each result on disk, whichever of the two was there first."""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twinnet import records, tracking
+from twinnet.config.schema import Tracking
+from twinnet.errors import DataError
+from twinnet.tracking.store import Store, connect
+from twinnet.training import Run
+
+
+def store(root: Path) -> Store:
+    return connect(f"sqlite:///{root}/mlflow.db")
+
+
+def finished(root: Path) -> dict[str, list[Any]]:
+    """Finished runs by their result."""
+    runs: dict[str, list[Any]] = {}
+    for run in store(root).search("attributes.status = 'FINISHED'"):
+        runs.setdefault(run.data.tags["twinnet.result"], []).append(run)
+    return runs
+
+
+def test_a_tracked_run_is_not_published_again(train: Callable[..., Run], project: Path) -> None:
+    train()
+    assert tracking.publish(project / "runs", root=project).present == ("nba_scratch",)
+    assert [len(runs) for runs in finished(project).values()] == [1]
+
+
+def test_results_that_dvc_restored_are_published_once(train: Callable[..., Run], project: Path) -> None:
+    """After a clone and `dvc pull`, and where tracking was off: the store knows none of them."""
+    untracked = train("seed=1", directory=project / "runs" / "untracked", settings=Tracking(enabled=False))
+    tracked = train("seed=2", directory=project / "runs" / "tracked")
+    live = finished(project)[records.result(tracked.directory)][0]
+    fresh = project / "clone"
+    shutil.copytree(project / "runs", fresh / "runs")
+    assert tracking.publish(fresh / "runs", root=fresh).sent == ("tracked", "untracked")
+    first = finished(fresh)
+    assert tracking.publish(fresh / "runs", root=fresh).present == ("tracked", "untracked")
+    assert finished(fresh).keys() == first.keys() == {records.result(run.directory) for run in (untracked, tracked)}
+    assert all(len(runs) == 1 for runs in finished(fresh).values())
+
+    (published,) = first[records.result(tracked.directory)]
+    for key in ("metrics", "params"):
+        assert getattr(published.data, key) == getattr(live.data, key)
+    same = {key for key, value in live.data.tags.items() if published.data.tags.get(key) == value}
+    assert live.data.tags.keys() - same == {"twinnet.process", "mlflow.note.content"} - same
+    assert (published.info.start_time, published.info.end_time) == (live.info.start_time, live.info.end_time)
+    assert [i.dataset for i in published.inputs.dataset_inputs] == [i.dataset for i in live.inputs.dataset_inputs]
+
+
+def test_a_result_that_was_sent_twice_at_once_is_kept_once(train: Callable[..., Run], project: Path) -> None:
+    from twinnet.tracking import recording
+
+    run = train()
+    record = records.read(run.directory)
+    again = store(project)
+    recording.finish(again, recording.start(again, record.facts, {}), record)
+    assert [len(runs) for runs in finished(project).values()] == [2]
+    tracking.publish(project / "runs", root=project)
+    assert [len(runs) for runs in finished(project).values()] == [1]
+
+
+def test_a_killed_publish_leaves_nothing_running(train: Callable[..., Run], project: Path) -> None:
+    """As if the process had died between making a run and finishing it."""
+    from twinnet.tracking import recording
+
+    run = train(settings=Tracking(enabled=False))
+    unfinished = recording.start(store(project), records.read(run.directory).facts, {"twinnet.process": _dead()})
+    assert tracking.publish(project / "runs", root=project).sent == ("nba_scratch",)
+    killed = store(project).client.get_run(unfinished)
+    assert killed.info.status == "KILLED"
+    assert "ended without a word" in killed.data.tags["reason"]
+
+
+def _dead() -> str:
+    import socket
+
+    return f"{socket.gethostname()} 1 0.00"  # process 1 runs, but did not start then
+
+
+def test_a_broken_directory_is_told_after_the_others_are_sent(train: Callable[..., Run], project: Path) -> None:
+    train(settings=Tracking(enabled=False))
+    broken = project / "runs" / "broken"
+    shutil.copytree(project / "runs" / "nba_scratch", broken)
+    (broken / "predictions.npz").unlink()
+    with pytest.raises(DataError, match=r"runs/broken; received FileNotFoundError"):
+        tracking.publish(project / "runs", root=project)
+    assert len(finished(project)) == 1
+
+
+def test_a_store_that_refuses_is_one_line_and_no_error(
+    train: Callable[..., Run], project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(settings=Tracking(enabled=False))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter22@127.0.0.1:9")
+    caplog.clear()
+    begun = time.monotonic()
+    with caplog.at_level(logging.INFO):
+        assert tracking.publish(project / "runs", root=project).unsent == ("nba_scratch",)
+    assert time.monotonic() - begun < 10
+    (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("twinnet")]
+    assert "127.0.0.1" in line
+    assert "not published: nba_scratch" in line
+    assert "hunter22" not in caplog.text
+    assert "\n" not in line
+
+
+def test_nothing_to_publish_needs_no_store(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert tracking.publish(project / "runs", root=project) == tracking.Published()
