@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 LONGEST = 8.0  # seconds that a stalling server holds a connection
@@ -89,10 +89,8 @@ def serving() -> Iterator[FaultServer]:
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            try:
+            with suppress(OSError):  # the client has had enough, as it should
                 faults.handle(self.request)
-            except OSError:
-                pass  # the client has had enough, as it should
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True

@@ -145,7 +145,7 @@ class Images(World):
     def is_true(self, folder: Path) -> bool:
         for name, array in self.arrays().items():
             if self.kind == "npz":
-                received = np.load(folder / "pictures.npz", allow_pickle=False)[name].tobytes()
+                received = np.load(folder / "pictures.npz", allow_pickle=False)[name].astype(np.uint8).tobytes()
             else:
                 content = (folder / f"{name}.gz").read_bytes()
                 plain = gzip.decompress(content) if content[:2] == archives.GZIP_MAGIC else content

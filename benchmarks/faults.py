@@ -38,11 +38,20 @@ class Outcome:
     recovered: bool  # with a good source after it, the data is the true data
 
     @property
-    def passed(self) -> bool:
-        """Whether this is what should have happened."""
-        quiet = not self.crashed and "\n" not in self.said and not self.left and self.seconds < LIMIT
-        as_expected = self.accepted and self.right if self.case.right else not self.accepted and self.said
-        return bool(quiet and as_expected and self.recovered)
+    def mistakes(self) -> list[str]:
+        """What should not have happened; empty where all is well."""
+        wrong = {
+            "a traceback": self.crashed,
+            "more than one line": "\n" in self.said,
+            "nothing said": not (self.said or self.accepted),
+            "a hang": self.seconds > LIMIT,
+            "wrong data accepted": self.accepted and not self.right,
+            "a fault accepted": self.accepted and not self.case.right,
+            "right data refused": self.case.right and not self.accepted,
+            "a file left behind": bool(self.left),
+            "no right data from the next source": not self.recovered,
+        }
+        return [mistake for mistake, happened in wrong.items() if happened]
 
 
 def run(case: Case, server: FaultServer, folder: Path) -> Outcome:
@@ -58,8 +67,7 @@ def run(case: Case, server: FaultServer, folder: Path) -> Outcome:
     except Exception as error:
         said, crashed = f"{type(error).__name__}: {error}", True
     seconds = time.monotonic() - started
-    expected = {"data", "data/raw"} | ({"data/raw"} if accepted else set())
-    left = () if accepted else tuple(sorted(_found(folder) - expected))
+    left = () if accepted else tuple(sorted(_found(folder) - {"data", "data/raw"}))
     try:
         recovered = world.is_true(_download(world.dataset(), {"faulty": faulty, "good": good}, folder))
     except TwinnetError:
@@ -95,7 +103,7 @@ def table(outcomes: list[Outcome]) -> str:
     for outcome in outcomes:
         done = "accepted" if outcome.accepted else "refused"
         said = outcome.said.partition("faulty: ")[2].partition("; set TWINNET_MIRROR")[0] or outcome.said
-        verdict = done if outcome.passed else f"WRONG ({done})"
+        verdict = done if not outcome.mistakes else f"{done}, WRONG: {outcome.mistakes} "
         said = said if len(said) <= WIDTH else said[: WIDTH - 3] + "..."
         lines.append(f"{outcome.case.kind:5}{outcome.case.name:38}{outcome.seconds:8.2f}  {verdict:12}{said}")
     faults = [outcome for outcome in outcomes if not outcome.case.right]
@@ -117,7 +125,7 @@ def main() -> int:
 
         outcomes = list(pool.map(numbered, enumerate(cases())))
     print(table(outcomes))
-    return 0 if all(outcome.passed for outcome in outcomes) else 1
+    return int(any(outcome.mistakes for outcome in outcomes))
 
 
 if __name__ == "__main__":

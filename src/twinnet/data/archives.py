@@ -107,12 +107,12 @@ def _member(content: bytearray, array: ArrayFile) -> np.ndarray:
                     f"received {dtype} of the shape {list(shape)}"
                 )
         with np.load(BytesIO(content), allow_pickle=False) as arrays:
-            return _as_images(arrays[array.member])
+            return _as_uint8(arrays[array.member], f"{array.file}[{array.member}]")
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError, zlib.error) as error:
         raise DataError(f"{array.file}[{array.member}]: expected an array of an .npz archive; {error}") from error
 
 
-def _as_images(array: np.ndarray) -> np.ndarray:
+def _as_uint8(array: np.ndarray, name: str) -> np.ndarray:
     if array.min() < 0 or array.max() > 255:
-        raise DataError("expected values from 0 to 255")
+        raise DataError(f"{name}: expected values from 0 to 255; received {array.min()} to {array.max()}")
     return array.astype(np.uint8, copy=False)

@@ -25,10 +25,10 @@ def check(stats: pd.DataFrame) -> None:
         if {total, *terms} <= set(stats):
             off = stats[total] - sum(factor * stats[term] for term, factor in terms.items())
             tolerance = 0.0 if total == "gp" else HALF_STEP * (1 + sum(terms.values())) + 1e-6
-            _refuse(stats, off.abs() > tolerance, f"{total} is not the sum of {', '.join(terms)}")
+            _refuse(stats, np.flatnonzero(off.abs() > tolerance), f"{total} is not the sum of {', '.join(terms)}")
     for part, whole in PARTS:
         if {part, whole} <= set(stats):
-            _refuse(stats, stats[part] > stats[whole] + 1e-6, f"{part} is more than {whole}")
+            _refuse(stats, np.flatnonzero(stats[part] > stats[whole] + 1e-6), f"{part} is more than {whole}")
     for column in stats:
         value = str(column).removesuffix("_rank")
         if value != column and value in stats:
@@ -36,20 +36,21 @@ def check(stats: pd.DataFrame) -> None:
 
 
 def _check_rank(stats: pd.DataFrame, value: str) -> None:
-    ordered = stats.dropna(subset=[value, f"{value}_rank"]).sort_values(f"{value}_rank")
-    if len(ordered) < len(stats):  # a statistic that the service did not keep in that season
+    ranks, values = (pd.to_numeric(stats[name], errors="coerce").to_numpy(float) for name in (f"{value}_rank", value))
+    if not (np.isfinite(ranks) & np.isfinite(values)).all():  # a statistic that the service did not keep in that season
         return
-    ranks, values = ordered[f"{value}_rank"].to_numpy(float), ordered[value].to_numpy(float)
+    order = np.argsort(ranks, kind="stable")
+    ranks, steps = ranks[order], np.diff(values[order])
     better = np.searchsorted(ranks, ranks, side="left")
-    _refuse(ordered, ranks != better + 1, f"{value}_rank has a gap")
-    steps = np.diff(values)
-    if (steps > 0).any() and (steps < 0).any():
-        fewest_are_best = (steps > 0).sum() > (steps < 0).sum()
-        wrong = steps < 0 if fewest_are_best else steps > 0
-        _refuse(ordered, np.append(False, wrong), f"{value} contradicts {value}_rank")
+    _refuse(stats, order[ranks != better + 1], f"{value}_rank has a gap")
+    rises, falls = steps > 0, steps < 0
+    if rises.any() and falls.any():
+        wrong = falls if rises.sum() > falls.sum() else rises  # of some statistics, such as fouls, the fewest are best
+        _refuse(stats, order[1:][wrong], f"{value} contradicts {value}_rank")
 
 
-def _refuse(stats: pd.DataFrame, wrong: pd.Series | np.ndarray, what: str) -> None:
-    if wrong.any():
-        name = stats.loc[np.asarray(wrong), "player_name"].iloc[0]
+def _refuse(stats: pd.DataFrame, rows: np.ndarray, what: str) -> None:
+    """Raise where there are positions of rows that are wrong."""
+    if len(rows):
+        name = stats["player_name"].iloc[rows[0]]
         raise DataError(f"player statistics contradict themselves: {what} (at {name}); strict=false takes them as is")

@@ -108,7 +108,7 @@ def _real(dataset: Dataset, folder: Path, places: Places) -> Provenance | None:
         except SourceError as error:
             reason, answered = str(error), answered or error.answered
         except DataError as error:
-            reason, answered = str(error), True
+            reason, answered = " ".join(str(error).split()), True
         log.warning("%s: %s: %s", dataset.name, name, reason)
         reasons.append(f"{name}: {reason}")
     told = "; ".join(reasons) or "no sources are listed"

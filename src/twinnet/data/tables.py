@@ -123,7 +123,9 @@ def _inches(height: pd.Series) -> pd.Series:
 def _checked(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
     """The frame with the types of the schema, or DataError with the first things that are wrong."""
     if missing := sorted(set(schema.columns) - set(frame.columns)):
-        raise DataError(f"{schema.name}: expected the columns {', '.join(missing)}; they are missing")
+        raise DataError(f"{schema.name}: expected the columns {', '.join(missing)}, which are missing")
+    if frame.empty:
+        raise DataError(f"{schema.name}: expected players; received none")
     try:
         return schema.validate(frame, lazy=True)
     except pa.errors.SchemaErrors as error:

@@ -14,7 +14,7 @@ from filelock import FileLock
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
 from tqdm import tqdm
-from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
+from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util import Retry
 
 from twinnet.config.schema import Transport
@@ -59,7 +59,7 @@ class PatientRetry(Retry):
     ) -> "PatientRetry":
         wait = self.get_retry_after(response) if response is not None else None
         if wait is not None and wait > self.patience:
-            raise MaxRetryError(None, url, ResponseError(f"{response.status}, to be asked again in {wait:.0f} s"))  # type: ignore[arg-type]  # the pool is only named
+            raise MaxRetryError(kwargs["_pool"], url)
         if response is not None:
             log.info("answered %s, asking again", response.status)
         return super().increment(method, url, response, *args, **kwargs)
@@ -119,7 +119,7 @@ class Client:
                 except BrokenOffError as error:
                     reason = str(error)
                 except requests.RequestException as error:
-                    raise SourceError(_reason(error), answered=_answered(error)) from error
+                    raise _explained(error) from error
         raise SourceError(reason, answered=True)  # every answer began, and none came to its end
 
     def _retry(self, remote: Remote) -> PatientRetry:
@@ -143,7 +143,9 @@ class Client:
         # Without a pinned hash nobody can tell whether the rest belongs to what is there.
         start = kept.part.stat().st_size if remote.pinned and kept.part.exists() else 0
         body = None if start else kept.body
-        headers = {"User-Agent": self.settings.user_agent, "Accept-Encoding": "identity", **remote.headers}
+        # What is not pinned is asked for in gzip: its checksum tells a bit that flipped on the way.
+        encoding = "identity" if remote.pinned else "gzip"
+        headers = {"User-Agent": self.settings.user_agent, "Accept-Encoding": encoding, **remote.headers}
         headers |= {"Range": f"bytes={start}-"} if start else {}
         headers |= kept.conditions if body else {}
         self._pause(remote)
@@ -245,28 +247,32 @@ def _within(seconds: float, work: Callable[[threading.Event], None]) -> None:
 
 def _refused(response: requests.Response) -> SourceError:
     proxied = bool(select_proxy(response.url, get_environ_proxies(response.url)))
-    reason = f"{response.status_code} {response.reason}" + (" (through a proxy)" if proxied else "")
+    wait = response.headers.get("Retry-After")
+    reason = f"{response.status_code} {response.reason}"
+    reason += f", to be asked again: {wait}" if wait else ""
+    reason += " (through a proxy)" if proxied else ""
     return SourceError(reason, answered=not (proxied and response.status_code in FROM_PROXY))
 
 
-def _answered(error: requests.RequestException) -> bool:
-    return isinstance(
-        error, requests.TooManyRedirects | requests.exceptions.RetryError | requests.exceptions.InvalidSchema
-    )
+# What the text of an exception of requests holds -> a few words for the user, and whether a host spoke. The text
+# itself carries addresses and the names of objects.
+REASONS = (
+    ("resolve", "its name does not resolve", False),
+    ("Connection refused", "connection refused", False),
+    ("Connection reset", "connection reset", False),
+    ("ConnectTimeout", "no connection in time", False),
+    ("timed out", "no answer in time", False),
+    ("without response", "closed the connection without an answer", False),
+    ("BadStatusLine", "the answer is not http", True),
+    ("redirects", "redirected in a loop", True),
+    ("No connection adapters", "redirected to an address that is not http", True),
+    ("CERTIFICATE", "its certificate is not trusted", True),
+)
 
 
-def _reason(error: requests.RequestException) -> str:
-    """A few words: what kind of failure, without the addresses and objects that the exception's text carries."""
-    if isinstance(error, requests.TooManyRedirects):
-        return "redirected in a loop"
-    if isinstance(error, requests.exceptions.RetryError) and error.args:
-        return str(getattr(error.args[0], "reason", error))
-    if isinstance(error, requests.ConnectTimeout):
-        return "no connection in time"
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    text = str(error)
-    for sign, told in (("resolve", "its name does not resolve"), ("refused", "connection refused"), ("reset", "reset")):
-        if sign in text.lower():
-            return told
-    return type(error).__name__
+def _explained(error: requests.RequestException) -> SourceError:
+    text = f"{type(error).__name__} {error}"
+    for sign, reason, answered in REASONS:
+        if sign in text:
+            return SourceError(reason, answered=answered)
+    return SourceError(type(error).__name__, answered=not isinstance(error, requests.ConnectionError))
