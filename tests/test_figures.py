@@ -266,6 +266,7 @@ def test_figures_of_a_comparison_are_well_laid_out() -> None:
         comparison.intervals(board[:1], "mae", "leaderboard"),
         comparison.curves(dict.fromkeys(runs, curve), "accuracy", "curves", [STAND_IN]),
         comparison.reliability(dict.fromkeys(runs, calibration(y_true, y_prob, 10)), "calibration", [STAND_IN]),
+        comparison.reliability(dict.fromkeys(runs[:4], calibration(y_true, y_prob, 10)), "calibration"),
         comparison.class_scores(scores, "ten classes", [STAND_IN]),
         comparison.class_scores(scores[scores["class"].isin(GARMENTS[:2])], "two classes", [STAND_IN]),
         comparison.mistakes(images, y_true, y_prob, GARMENTS, "mistakes", [STAND_IN]),

@@ -33,7 +33,10 @@ def over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
     if missing := [name for name in NEEDED if name not in runs]:
         raise DataError(f"expected a table of runs with the columns {', '.join(NEEDED)}; {', '.join(missing)} missing")
     finished = runs[runs["status"] == "FINISHED"].drop_duplicates([*GROUP, "seed"], keep="last")
-    rows = [_row(dict(zip(GROUP, key, strict=True)), group) for key, group in finished.groupby(GROUP, sort=False, dropna=False)]
+    rows = [
+        _row(dict(zip(GROUP, key, strict=True)), group)
+        for key, group in finished.groupby(GROUP, sort=False, dropna=False)
+    ]
     table = pd.DataFrame([row for row in rows if row], columns=COLUMNS)
     better = table["mean"].where(table["score"].str.endswith("/mae"), -table["mean"])
     table = table.assign(better=better, stand_in=table["data_source"] == "synthetic")

@@ -11,7 +11,6 @@ from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.typing import RcKeyType
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,7 +30,7 @@ RIGHT, WRONG = "#00734F", "#C1272D"  # green and red dark enough to read as text
 TRAIN, VALID = BLUE, RED
 CLASS_0_TO_1 = LinearSegmentedColormap.from_list("class_0_to_1", [BLUE, "#FFFFFF", ORANGE])
 
-RC: dict[RcKeyType, Any] = {
+RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.titlesize": 11,
