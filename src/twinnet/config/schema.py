@@ -194,7 +194,7 @@ class Adam(Optimizer):
 @dataclass
 class AdamW(Adam):
     kind: str = "adamw"
-    weight_decay: float = 0.004
+    weight_decay: float = 0.004  # of W alone: biases and normalisation do not decay
 
 
 # -------------------------------------------------------------------------------------------- engines

@@ -43,7 +43,7 @@ def load(engine: KerasEngine) -> None:
         os.environ.setdefault(name, value)
     if present is None:
         logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)  # it tells of each device it does not find
-        with _environment("KERAS_BACKEND", engine.backend.value), _without_notes():
+        with _environment("KERAS_BACKEND", engine.backend.value), without_notes():
             import_module("keras")
         _take_little_memory(engine.backend)
     if engine.threads is not None:
@@ -110,7 +110,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 @contextmanager
-def _without_notes() -> Iterator[None]:
+def without_notes() -> Iterator[None]:
     """Leave out what C++ libraries note on stderr while they are imported, before TF_CPP_MIN_LOG_LEVEL counts."""
     sys.stderr.flush()
     stderr = os.dup(2)

@@ -26,7 +26,7 @@ class KerasNetwork:
     def load(cls, path: Path) -> "KerasNetwork":
         """Raises DataError where `path` is not a model that Keras can read safely."""
         try:
-            with _scope("cpu"):
+            with _scope("cpu"), backend.without_notes():
                 return cls(keras.saving.load_model(path, compile=False))
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"expected a Keras model in {path}; received: {str(error).splitlines()[0]}") from error
@@ -43,7 +43,8 @@ class KerasNetwork:
         """Write model.keras, whole or not at all."""
         path, partial = directory / "model.keras", directory / ".model.part.keras"
         try:
-            self.network.save(partial)
+            with backend.without_notes():  # Keras looks for TensorFlow there, on any backend
+                self.network.save(partial)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def build(optimizer: Optimizer, model: keras.Model, total_steps: int, dtype: str) -> keras.optimizers.Optimizer:
-    """The optimizer for `model`; AdamW decays the kernels alone."""
+    """The optimizer for `model`, with AdamW's decay of the kernels alone."""
     rate: Any = LearningRate(optimizer.learning_rate, optimizer.schedule, total_steps, dtype)
     match optimizer:
         case schema.AdamW(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=weight_decay):

@@ -100,7 +100,7 @@ class Measure:
             case Task.regression:
                 return ops.mean(ops.absolute(outputs - y))
             case Task.binary:
-                right = ops.equal(outputs >= self.threshold, y >= 0.5)
+                right = ops.equal(outputs > self.threshold, y > 0.5)
             case Task.multiclass:
                 classes = y if len(y.shape) == 1 else ops.argmax(y, axis=-1)
                 right = ops.equal(ops.argmax(outputs, axis=-1), ops.cast(classes, "int32"))

@@ -69,7 +69,7 @@ def adam(optimizer: Adam, w: Array, g: Array, slots: Slots, rate: Array, t: Arra
 
 
 def adamw(optimizer: AdamW, w: Array, g: Array, slots: Slots, rate: Array, t: Array, xp: Any) -> tuple[Array, Slots]:
-    """w - rate weight_decay w, then Adam (Loshchilov and Hutter 2019); biases decay too, as in Keras."""
+    """w - rate weight_decay w, then Adam (Loshchilov and Hutter 2019)."""
     return adam(optimizer, w - w * optimizer.weight_decay * rate, g, slots, rate, t, xp)
 
 
@@ -77,6 +77,7 @@ def adamw(optimizer: AdamW, w: Array, g: Array, slots: Slots, rate: Array, t: Ar
 class Method:
     rule: Callable[..., tuple[Array, Slots]]
     slots: int
+    undecayed: Callable[..., tuple[Array, Slots]] | None = None  # the rule of biases and normalisation, if another
 
 
 METHODS: dict[type, Method] = {
@@ -85,7 +86,7 @@ METHODS: dict[type, Method] = {
     Nesterov: Method(nesterov, 1),
     RMSprop: Method(rmsprop, 1),
     Adam: Method(adam, 2),
-    AdamW: Method(adamw, 2),
+    AdamW: Method(adamw, 2, adam),
 }
 
 
@@ -107,7 +108,7 @@ def update(
     xp: Any,
 ) -> tuple[Parameters, State]:
     """Every weight after one step, and the state; a weight without a gradient (a running average) stays as it is."""
-    rule = METHODS[type(optimizer)].rule
+    method = METHODS[type(optimizer)]
     taken, slots = state
     rate = learning_rate
     if (schedule := optimizer.schedule).kind is not ScheduleKind.constant or schedule.warmup:
@@ -115,10 +116,10 @@ def update(
     updated: Parameters = []
     remembered: list[dict[str, Slots]] = []
     for own, own_gradients, own_slots in zip(weights, gradients, slots, strict=True):
-        changed = {
-            name: rule(optimizer, own[name], g, own_slots[name], rate, taken + 1, xp)
-            for name, g in own_gradients.items()
-        }
+        changed = {}
+        for name, g in own_gradients.items():
+            rule = method.rule if name == "W" else method.undecayed or method.rule
+            changed[name] = rule(optimizer, own[name], g, own_slots[name], rate, taken + 1, xp)
         updated.append(own | {name: w for name, (w, _) in changed.items()})
         remembered.append(own_slots | {name: kept for name, (_, kept) in changed.items()})
     return updated, (taken + 1, remembered)
