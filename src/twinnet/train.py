@@ -15,7 +15,7 @@ from hydra._internal.utils import get_args_parser  # the only parser of Hydra's 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from twinnet import config, paths
+from twinnet import config, paths, sweeps
 from twinnet.config.schema import Tracking
 from twinnet.errors import one_line
 
@@ -41,6 +41,7 @@ def job(composed: DictConfig) -> float:
 def main() -> None:
     """Check the whole command line in one line's worth of words, then hand it to Hydra."""
     signal.signal(signal.SIGTERM, _interrupt)
+    sweeps.quiet()
     with one_line():
         root = paths.root()
         arguments = get_args_parser().parse_args()
