@@ -116,14 +116,16 @@ def table(outcomes: list[Outcome]) -> str:
     return "\n".join(lines)
 
 
+def run_all(some: list[Case], folder: Path, threads: int = 6) -> list[Outcome]:
+    """The outcomes of cases, each in its own folder, several at once since most of the time is spent waiting."""
+    with serving() as server, ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda item: run(item[1], server, folder / str(item[0])), enumerate(some)))
+
+
 def main() -> int:
     logging.disable(logging.CRITICAL)
-    with serving() as server, tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(8) as pool:
-
-        def numbered(item: tuple[int, Case]) -> Outcome:
-            return run(item[1], server, Path(folder, str(item[0])))
-
-        outcomes = list(pool.map(numbered, enumerate(cases())))
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = run_all(cases(), Path(folder))
     print(table(outcomes))
     return int(any(outcome.mistakes for outcome in outcomes))
 

@@ -6,16 +6,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from twinnet import paths
 from twinnet.config.schema import Dataset, ImageDataset, NBADataset, Source, SourcePolicy
 from twinnet.data import archives, changes, provenance, standin, tables
+from twinnet.data.places import Places
 from twinnet.data.provenance import Provenance
 from twinnet.data.sources import MIRROR, Remote, locator
 from twinnet.data.transport import Client, SourceError
@@ -23,22 +22,7 @@ from twinnet.errors import DataError
 
 log = logging.getLogger(__name__)
 
-CACHE, REJECTED, VERSIONS = Path("data/cache"), Path("data/rejected"), "versions"
 SYNTHETIC = "synthetic"
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a download works: the folder to fill; the cache and what failed are shared by a DVC experiment's copies."""
-
-    target: Path
-    cache: Path
-    rejected: Path
-
-    @classmethod
-    def of(cls, dataset: Dataset, root: Path) -> "Places":
-        shared = Path(os.environ.get("DVC_ROOT") or root)
-        return cls(root / paths.RAW / dataset.name, shared / CACHE / dataset.name, shared / REJECTED / dataset.name)
 
 
 def download(dataset: Dataset, root: Path = Path(".")) -> Path:
@@ -141,7 +125,7 @@ def _from(
     origin = locator(source).origin
     client.keep(remotes, folder)
     if table is not None:
-        changes.record(table, origin, versions(dataset, places))
+        changes.record(table, origin, places.versions)
     files = tuple(provenance.raw_file(folder, remote.name, remote.recorded) for remote in remotes)
     return Provenance(dataset.name, origin, dataset.licence, "", files)
 
@@ -155,12 +139,6 @@ def _fetched(
         if expected and (received := provenance.sha256(folder / remote.name)) != expected:
             raise DataError(f"{remote.name}: expected the SHA-256 {expected}; received {received}")
     return verify(dataset, folder)
-
-
-def versions(dataset: Dataset, places: Places) -> Path:
-    """Where the last version of each season lies; one folder for each type of season."""
-    kind = dataset.season_type.value if isinstance(dataset, NBADataset) else "table"
-    return places.cache / VERSIONS / kind
 
 
 def _reject(name: str, remotes: list[Remote], folder: Path, rejected: Path, reason: str) -> None:
