@@ -10,6 +10,7 @@ from twinnet.config.schema import (
     Experiment,
     ImageData,
     Loss,
+    Scaling,
     ScratchEngine,
     TableData,
     Task,
@@ -89,6 +90,7 @@ def _check_numbers(experiment: Experiment) -> None:
     if isinstance(e.data, TableData):
         _expect(bool(e.data.features), "data.features", "at least one column", e.data.features)
         _expect(0 < e.data.valid_fraction < 1, "data.valid_fraction", "between 0 and 1", e.data.valid_fraction)
+        _expect(e.data.scaling is not Scaling.unit, "data.scaling", "none or standard for a table", "unit")
     if isinstance(e.data, ImageData):
         _expect(e.data.valid_samples >= 1, "data.valid_samples", "at least 1", e.data.valid_samples)
         _expect(0 < e.data.train_fraction <= 1, "data.train_fraction", "more than 0, at most 1", e.data.train_fraction)
