@@ -1,0 +1,234 @@
+"""Whole trainings: the textbook's numbers, one array library against the other, the same seed, bad endings."""
+
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twinnet.config.schema import (
+    Activation,
+    Adam,
+    AdamW,
+    EarlyStopping,
+    GradientDescent,
+    Initializer,
+    Momentum,
+    Nesterov,
+    RMSprop,
+    Schedule,
+    ScheduleKind,
+    Task,
+)
+from twinnet.engines import scratch
+from twinnet.engines.contract import Monitor, Problem
+from twinnet.errors import DataError, DivergedError
+from twinnet.networks import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D
+
+CNN = (Conv2D(3, 3, 1, Activation.identity), BatchNorm(), Conv2D(4, 3, 2, Activation.relu), MaxPool2D(), Flatten())
+
+
+def trained(problem: Problem, early_stopping: EarlyStopping | None = None) -> tuple[scratch.Fitted, dict]:
+    monitor = Monitor(problem.metric, early_stopping or EarlyStopping())
+    fitted = scratch.fit(problem, monitor)
+    return fitted, monitor.history.arrays()
+
+
+def textbook(problem: Problem) -> tuple[list, list, list]:
+    """Full-batch gradient descent on sigmoid layers and cross-entropy, equation by equation, samples last."""
+    weights = [[layer["W"].T.copy(), layer["b"][:, None].copy()] for layer in problem.weights]
+    X, Y, m = problem.X_train.T, problem.y_train.reshape(1, -1), len(problem.y_train)
+    losses, accuracies = [], []
+    for _ in range(problem.epochs):
+        A = [X]
+        for W, b in weights:
+            A.append(1 / (1 + np.exp(-(np.dot(W, A[-1]) + b))))
+        P = A[-1]
+        losses.append(-1 / m * (np.dot(Y, np.log(P).T) + np.dot(1 - Y, np.log(1 - P).T))[0, 0])
+        accuracies.append(((P > 0.5) == Y).mean())
+        dA = -(np.divide(Y, P) - np.divide(1 - Y, 1 - P))
+        updated = []
+        for (W, b), before, after in zip(weights[::-1], A[-2::-1], A[:0:-1], strict=True):
+            dZ = dA * (after * (1 - after))
+            dW, db = np.dot(dZ, before.T) / m, np.sum(dZ, axis=1, keepdims=True) / m
+            dA = np.dot(W.T, dZ)
+            updated.append([W - problem.optimizer.learning_rate * dW, b - problem.optimizer.learning_rate * db])
+        weights = updated[::-1]
+    return losses, accuracies, weights
+
+
+@pytest.mark.parametrize("hidden", [(4,), (5, 3)])
+def test_reference_is_the_textbook_bit_for_bit(make_problem, hidden: tuple[int, ...]) -> None:
+    layers = tuple(Dense(units, Activation.sigmoid) for units in hidden)
+    problem = make_problem(layers, init=Initializer.uniform, samples=67, epochs=300)
+    fitted, history = trained(problem)
+    losses, accuracies, weights = textbook(problem)
+    for layer, (W, b) in zip(fitted.weights(), weights, strict=True):
+        np.testing.assert_array_equal(layer["W"], W.T)
+        np.testing.assert_array_equal(layer["b"], b[:, 0])
+    np.testing.assert_allclose(history["train/loss"], losses, rtol=1e-14)
+    np.testing.assert_array_equal(history["train/accuracy"], accuracies)
+
+
+OPTIMIZERS = [
+    GradientDescent(learning_rate=0.1),
+    Momentum(learning_rate=0.05, schedule=Schedule(ScheduleKind.cosine, warmup=0.1)),
+    Nesterov(learning_rate=0.05, schedule=Schedule(ScheduleKind.one_cycle, warmup=0.3, end=0.1)),
+    RMSprop(learning_rate=0.01),
+    Adam(learning_rate=0.01, schedule=Schedule(ScheduleKind.exponential, end=0.1)),
+    AdamW(learning_rate=0.01),
+]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: optimizer.kind)
+def test_compiled_is_the_reference(make_problem, optimizer) -> None:
+    """Batches of 8 from 30 samples (the last has 6), dropout, l2: the same losses and weights, to rounding."""
+    hidden = (Dense(6, Activation.tanh), Dropout(0.3), Dense(5, Activation.relu))
+    problem = make_problem(
+        hidden, task=Task.multiclass, classes=3, batch_size=8, optimizer=optimizer, l2=0.001, epochs=25
+    )
+    (reference, expected), (compiled, history) = (trained(p) for p in both(problem))
+    for name, values in expected.items():
+        np.testing.assert_allclose(history[name], values, rtol=1e-10, err_msg=name)
+    for mine, other in zip(compiled.weights(), reference.weights(), strict=True):
+        for name in mine:
+            np.testing.assert_allclose(mine[name], other[name], rtol=1e-9, atol=1e-12)
+
+
+def both(problem: Problem) -> list[Problem]:
+    return [
+        replace(problem, engine=replace(problem.engine, array=type(problem.engine.array)(a))) for a in ("numpy", "jax")
+    ]
+
+
+def test_convolutional_network_learns_in_both(make_problem) -> None:
+    problem = make_problem(
+        CNN, input_shape=(9, 8, 2), task=Task.multiclass, classes=3,
+        samples=45, batch_size=16, epochs=12, optimizer=Adam(learning_rate=0.02),
+    )  # fmt: skip
+    (reference, expected), (compiled, history) = (trained(p) for p in both(problem))
+    np.testing.assert_allclose(history["train/loss"], expected["train/loss"], rtol=1e-7)
+    assert expected["train/loss"][-1] < 0.7 * expected["train/loss"][0]
+    np.testing.assert_allclose(
+        compiled.predict(problem.X_valid), reference.predict(problem.X_valid), rtol=1e-5, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("array", ["numpy", "jax"])
+def test_float32_stays_float32(make_problem, array: str) -> None:
+    hidden = (Dense(6, Activation.relu), BatchNorm(), Dropout(0.2))
+    for optimizer in OPTIMIZERS if array == "numpy" else OPTIMIZERS[-2:-1]:  # to compile takes a while
+        problem = make_problem(hidden, array=array, dtype="float32", batch_size=8, optimizer=optimizer, epochs=2)
+        fitted, _ = trained(problem)
+        assert {value.dtype for layer in fitted.weights() for value in layer.values()} == {np.dtype("float32")}
+        assert fitted.predict(problem.X_valid).dtype == np.float32
+
+
+@pytest.mark.parametrize("array", ["numpy", "jax"])
+def test_validation_is_that_of_the_weights_after_each_chunk(make_problem, array: str) -> None:
+    problem = make_problem(array=array, epochs=7)
+    fitted, history = trained(problem)
+    p = fitted.predict(problem.X_valid)[:, 0]
+    expected = -np.log(np.where(problem.y_valid == 1, p, 1 - p)).mean()
+    assert history["valid/loss"][-1] == pytest.approx(expected, rel=1e-12)
+    assert history["valid/accuracy"][-1] == ((p > 0.5) == problem.y_valid).mean()
+
+
+@pytest.mark.parametrize("array", ["numpy", "jax"])
+def test_early_stopping_takes_the_best_weights(make_problem, array: str) -> None:
+    """A rate so high that the validation loss soon rises: the network returned is the one of the best epoch."""
+    problem = make_problem((Dense(30, Activation.tanh),), array=array, epochs=400, optimizer=Adam(learning_rate=0.1))
+    problem = replace(problem, y_train=np.random.default_rng(0).permutation(problem.y_train))
+    fitted, history = trained(problem, EarlyStopping(patience=5))
+    best = int(np.argmin(history["valid/loss"]))
+    assert len(history["valid/loss"]) == best + 6 < 400
+    p = fitted.predict(problem.X_valid)[:, 0]
+    assert -np.log(np.where(problem.y_valid == 1, p, 1 - p)).mean() == pytest.approx(history["valid/loss"][best])
+
+
+@pytest.mark.parametrize("array", ["numpy", "jax"])
+@pytest.mark.parametrize("epochs", [1, 999, 1001, 2500])
+def test_every_epoch_is_recorded_whatever_the_chunks(make_problem, array: str, epochs: int) -> None:
+    problem = make_problem(array=array, epochs=epochs, samples=5)
+    _, history = trained(problem)
+    assert len(history["train/loss"]) == epochs == history["valid_epoch"][-1]
+    assert (np.diff(history["train/loss"]) < 0).all()
+
+
+@pytest.mark.parametrize("array", ["numpy", "jax"])
+def test_a_saved_network_predicts_the_same_and_holds_no_pickle(make_problem, array: str, tmp_path) -> None:
+    problem = make_problem(CNN, input_shape=(9, 8, 2), array=array, samples=20, epochs=2)
+    fitted, _ = trained(problem)
+    path = fitted.save(tmp_path)
+    assert path.name == "model.npz"
+    assert list(tmp_path.iterdir()) == [path]
+    loaded = scratch.load(path)
+    assert loaded.network == problem.network
+    np.testing.assert_array_equal(loaded.predict(problem.X_valid), fitted.predict(problem.X_valid))
+
+
+def test_load_tells_what_is_wrong_with_a_file(tmp_path) -> None:
+    (tmp_path / "model.npz").write_bytes(b"not an archive")
+    with pytest.raises(DataError, match=r"expected a model\.npz"):
+        scratch.load(tmp_path / "model.npz")
+    np.savez(tmp_path / "other.npz", network=np.array([object()], dtype=object))
+    with pytest.raises(DataError, match=r"expected a model\.npz"):
+        scratch.load(tmp_path / "other.npz")
+
+
+def test_predict_refuses_other_shapes_and_numbers_that_are_not_finite(make_problem) -> None:
+    fitted, _ = trained(make_problem(epochs=1))
+    with pytest.raises(DataError, match=r"expected samples x 2; received an array of shape \(4, 3\)"):
+        fitted.predict(np.zeros((4, 3)))
+    with pytest.raises(DataError, match="finite"):
+        fitted.predict(np.array([[0.0, np.nan]]))
+    assert fitted.predict(np.empty((0, 2))).shape == (0, 1)
+
+
+@pytest.mark.parametrize("array", ["numpy", "jax"])
+def test_a_rate_too_high_ends_with_the_epoch_and_no_warning(make_problem, array: str) -> None:
+    problem = make_problem(
+        (Dense(4, Activation.relu),), task=Task.regression, array=array, epochs=3000,
+        optimizer=GradientDescent(learning_rate=1e3),
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(
+            DivergedError, match=r"no longer a finite number at epoch \d+; the last finite loss was"
+        ) as e:
+            trained(problem)
+    assert np.isfinite(e.value.history.arrays()["train/loss"]).all()
+
+
+@pytest.mark.parametrize("array", ["numpy", "jax"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_saturated_units_keep_a_finite_loss_and_a_gradient(make_problem, array: str, dtype: str) -> None:
+    """Inputs so large that the sigmoid rounds to 0 and 1: the textbook divides 0 by 0 here."""
+    problem = make_problem((), array=array, dtype=dtype, epochs=40, samples=30)
+    X = (problem.X_train * 1e3).astype(dtype)
+    problem = replace(problem, X_train=X, y_train=(X.sum(axis=1) < 0).astype(int), X_valid=X, y_valid=problem.y_train)
+    problem = replace(problem, weights=[{"W": np.ones((2, 1), dtype), "b": np.zeros(1, dtype)}])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, history = trained(problem)
+    Z = X.astype(float).sum(axis=1)
+    expected = np.logaddexp(0, np.where(problem.y_train == 1, -Z, Z)).mean()
+    assert history["train/loss"][0] == pytest.approx(expected, rel=1e-5)
+    assert history["train/loss"][-1] < 0.1 * expected
+
+
+SAME_SEED = """
+import runpy, sys
+sys.stdout.buffer.write(b"".join(map(runpy.run_path(sys.argv[1])["bits"], ("numpy", "jax"))))
+"""
+
+
+def test_the_same_seed_gives_the_same_bits_again_and_in_a_new_process(repeated) -> None:
+    first = {array: repeated(array) for array in ("numpy", "jax")}
+    assert first == {array: repeated(array) for array in first}
+    command = [sys.executable, "-c", SAME_SEED, str(Path(__file__).with_name("conftest.py"))]
+    assert first["numpy"] + first["jax"] == subprocess.run(command, capture_output=True, check=True).stdout
+    assert repeated("numpy", seed=1) != first["numpy"]
