@@ -154,20 +154,24 @@ def leaderboard_text(reports: Path) -> str:
 
 
 def _plain_table(rows: pd.DataFrame, task: str) -> list[str]:
+    """Columns as wide as they need to be; names are cut where the lines would not fit."""
     score, interval = "accuracy" if task == "classes" else "mae", f"{rows['confidence'].iloc[0]:.0%} interval"
-    head = f"  {'experiment':<25}{score:>9}{interval:>15}{'loss':>9}{'params':>11}{'seconds':>9}  {'engine':<11}device"
-    lines = [head]
+    table = [("experiment", score, interval, "loss", "params", "seconds", "engine", "device")]
     for row in rows.itertuples():
         if task == "classes":
             value, bounds = f"{row.accuracy:.2%}", f"{100 * row.low:.1f} to {100 * row.high:.1f}"
         else:
             value, bounds = f"{row.mae:.4g}", f"{row.low:.3g} to {row.high:.3g}"
         name = row.experiment + (" *" if row.note else "")
-        engine = row.engine.replace("tensorflow", "tf")
-        lines.append(
-            f"  {_cut(name, 24):<25}{value:>9}{bounds:>15}{row.loss:>9.4f}{row.parameters:>11,}{row.seconds:>9,.1f}"
-            f"  {_cut(engine, 13):<14}{_cut(row.device, WIDTH - 95)}"
-        )
+        numbers = (value, bounds, f"{row.loss:.4f}", f"{row.parameters:,}", f"{row.seconds:,.1f}")
+        table.append((name, *numbers, row.engine.replace("tensorflow", "tf"), row.device.partition(":")[0]))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * len(widths))
+    lines = []
+    for name, *middle, engine, device in table:
+        cells = [_cut(name, widths[0]).ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(middle, widths[1:-2], strict=True)]
+        lines.append("  " + "  ".join([*cells, engine.ljust(widths[-2]), device]))
     return lines
 
 

@@ -112,8 +112,17 @@ def read(directory: Path) -> Result:
         history = pd.read_csv(directory / "history.csv")
         with np.load(directory / "predictions.npz", allow_pickle=False) as arrays:
             y_true, y_prob = arrays["y_true"], arrays["y_prob"]
-    except (ValueError, KeyError, AttributeError, EOFError, BadZipFile, yaml.YAMLError, ConfigError) as error:
-        raise _broken(directory, f"expected a readable run; {error}") from error
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        BadZipFile,
+        yaml.YAMLError,
+        ConfigError,
+    ) as error:
+        raise _broken(directory, f"expected a readable run; {' '.join(str(error).split())}") from error
     result = Result(name, experiment, metrics, history, y_true, y_prob)
     if problem := _problem(result):
         raise _broken(directory, problem)
