@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-LONGEST = 8.0  # seconds that a stalling server holds a connection
+LONGEST = 30.0  # seconds that a stalling server holds a connection
 BEAT = 0.05  # seconds between two bytes of a trickle
 
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from twinnet.data import archives, standin_players, tables
 PLAYERS = 60
 SEASON = 2019
 IMPATIENT = Transport(
-    connect_timeout=0.5, read_timeout=0.4, total_timeout=1.2, retries=1, backoff=0.0, patience=0.5, max_bytes=3_000_000
+    connect_timeout=2.0, read_timeout=1.0, total_timeout=3.0, retries=1, backoff=0.0, patience=0.5, max_bytes=3_000_000
 )
 
 
@@ -49,6 +50,7 @@ class World:
         return Source(kind=self.source_kind, address=f"{address}/")
 
 
+@cache
 def season(year: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return standin_players.players(year, PLAYERS)
 
@@ -74,17 +76,20 @@ class Players(World):
 
     def is_true(self, folder: Path) -> bool:
         table = tables.table(self.dataset(), folder)  # type: ignore[arg-type]  # it is an NBADataset
-        stats, index = season(SEASON)
-        truth = stats.merge(index, left_on="PLAYER_ID", right_on="PERSON_ID")
-        expected = truth[["PLAYER_ID", "PLAYER_NAME", "POSITION", "AST", "REB", "PTS", "AGE", "BLK", "WEIGHT"]]
-        received = table[["player_id", "player_name", "pos", "apg", "rpg", "ppg", "age", "blk", "weight"]]
-        labels = {row.player_id: row.is_forward for row in table.itertuples()}
-        return (
-            expected.sort_values("PLAYER_ID").to_numpy().tolist()
-            == received.sort_values("player_id").to_numpy().tolist()
-        ) and all(labels[row.PLAYER_ID] == (row.POSITION[0] != "G") for row in truth.itertuples())
+        columns = ["player_id", "player_name", "pos", "apg", "rpg", "ppg", "age", "blk", "weight", "is_forward"]
+        return sorted(table[columns].itertuples(index=False, name=None)) == _true_players()
 
 
+@cache
+def _true_players() -> list[tuple[object, ...]]:
+    stats, index = season(SEASON)
+    truth = stats.merge(index, left_on="PLAYER_ID", right_on="PERSON_ID")
+    truth["IS_FORWARD"] = [int(position[0] != "G") for position in truth["POSITION"]]
+    columns = ["PLAYER_ID", "PLAYER_NAME", "POSITION", "AST", "REB", "PTS", "AGE", "BLK", "WEIGHT", "IS_FORWARD"]
+    return sorted(truth[columns].itertuples(index=False, name=None))
+
+
+@cache
 def json_world() -> World:
     """stats.nba.com."""
     stats, index = season(SEASON)
@@ -98,6 +103,7 @@ def json_world() -> World:
     return Players("json", "nba_stats", "leaguedashplayerstats", files)
 
 
+@cache
 def csv_world() -> World:
     """The snapshot: two seasons in one file."""
     seasons = {year: season(year) for year in (SEASON - 1, SEASON)}
@@ -161,6 +167,7 @@ def pin(content: bytes) -> str:
     return hashlib.sha256(gzip.decompress(content) if packed else content).hexdigest()
 
 
+@cache
 def idx_world() -> World:
     world = Images("idx", "files", "X_train.gz")
     for name, array in world.arrays().items():
@@ -168,6 +175,7 @@ def idx_world() -> World:
     return world
 
 
+@cache
 def npz_world() -> World:
     world = Images("npz", "files", "pictures.npz")
     packed = io.BytesIO()

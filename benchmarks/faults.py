@@ -20,7 +20,7 @@ from twinnet.config.schema import Dataset, Source, SourcePolicy
 from twinnet.data.download import download
 from twinnet.errors import TwinnetError
 
-LIMIT = 4.0  # seconds for one source, with its retries
+LIMIT = 12.0  # seconds for one source, with its retries, on a machine that is busy
 WIDTH = 90  # of what is quoted in the table
 
 
