@@ -33,6 +33,10 @@ class DivergedError(TwinnetError):
         self.history = history
 
 
+class PrunedError(TwinnetError):
+    """A training that a search stops, because others were better by then."""
+
+
 @contextmanager
 def one_line() -> Iterator[None]:
     """Turn a TwinnetError into one line on stderr and exit status 1; TWINNET_TRACEBACK=1 shows the traceback."""

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from twinnet.config import rules, schema
+from twinnet.config import rules, schema, searches
 from twinnet.config.schema import Compare, Dataset, Experiment
 from twinnet.errors import ConfigError
 
@@ -46,10 +46,11 @@ KINDS: dict[str, dict[str, type]] = {
 
 
 def register() -> None:
-    """Make the schema known to Hydra: `schema/<kind>` in each group, and the two roots."""
+    """Make the schema known to Hydra: `schema/<kind>` in each group, and the roots."""
     store = ConfigStore.instance()
     store.store(name="suite_schema", node=schema.Suite)
     store.store(name="single_run_schema", node=schema.SingleRun)
+    store.store(name="search_run_schema", node=searches.SearchRun)
     for group, kinds in KINDS.items():
         for kind, node in kinds.items():
             store.store(group=f"{group}/schema", name=kind, node=node)

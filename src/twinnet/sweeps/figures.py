@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 from twinnet.figures.style import BLACK, BLUE, ORANGE, new_figure, save, styled
@@ -123,9 +123,7 @@ class _Scale:
         ]
 
 
-def _ramp():  # type: ignore[no-untyped-def]  # a Colormap; matplotlib's stubs name no public type for its result
-    from matplotlib.colors import LinearSegmentedColormap
-
+def _ramp() -> Colormap:
     return LinearSegmentedColormap.from_list("objective", [BLUE, "#B8B8B8", ORANGE])
 
 

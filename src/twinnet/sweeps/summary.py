@@ -36,7 +36,7 @@ def ascending(objective: str) -> bool:
 
 def summarise(jobs: Sequence[Job], ended: Mapping[str, Outcome], objective: str) -> Summary:
     table = _table(jobs, ended)
-    swept = tuple(jobs[0].swept)
+    swept = tuple(jobs[0].swept) if jobs else ()
     averaged = _averaged(table, swept, objective)
     failures = tuple(
         f"{job.label}: {ended[job.key].reason}; alone: {alone(job)}"
@@ -84,7 +84,7 @@ def _table(jobs: Sequence[Job], ended: Mapping[str, Outcome]) -> pd.DataFrame:
         outcome = ended.get(job.key) or Outcome(job.key, "not run")
         told = {"directory": outcome.directory, "reason": outcome.reason, "key": job.key, "log": outcome.log}
         rows.append({"job": number, "status": outcome.status} | job.swept | outcome.metrics | told)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=None if rows else ["job", "status", "key"])
 
 
 def _averaged(table: pd.DataFrame, swept: Sequence[str], objective: str) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from twinnet import paths, records
 from twinnet.config.schema import Experiment, Tracking
+from twinnet.errors import PrunedError
 from twinnet.records import Facts
 from twinnet.tracking.process import Pool
 from twinnet.tracking.secrets import mask, masked
@@ -77,12 +78,13 @@ class MlflowTracker:
                 POOL.give_back(self.worker)  # nothing was trained, so there is no run
                 return
             self._send_rows()
-            interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+            interrupted, pruned = isinstance(error, KeyboardInterrupt | SystemExit), isinstance(error, PrunedError)
+            reason = "interrupted" if interrupted else str(error) if pruned else f"{type(error).__name__}: {error}"
             self.worker.send(
                 "fail",
-                status="KILLED" if interrupted else "FAILED",
-                reason="interrupted" if interrupted else mask(f"{type(error).__name__}: {error}", self.where),
-                traceback=mask("".join(traceback.format_exception(error)), self.where),
+                status="KILLED" if interrupted or pruned else "FAILED",
+                reason=mask(reason, self.where),
+                traceback="" if pruned else mask("".join(traceback.format_exception(error)), self.where),
             )
             self._end("it is marked as killed there when the next run starts")
 
@@ -102,6 +104,8 @@ class MlflowTracker:
             heard = self._hear(0.2)
             if heard and heard["said"] in ("done", "ended"):
                 last = heard
+            elif heard:
+                begun = time.monotonic()  # only now is it the store that is waited for
         if last and last["said"] == "done":
             POOL.give_back(self.worker)
             if last["complete"]:
@@ -120,6 +124,8 @@ class MlflowTracker:
 
     def _hear(self, seconds: float) -> dict[str, Any] | None:
         heard = self.worker.hear(seconds)
+        if heard and heard["said"] == "answered":
+            self.healthy = True
         if heard and heard["said"] == "warning":
             self.healthy = False
             log.warning("%s; the training does without it", heard["text"])

@@ -1,0 +1,66 @@
+"""The search: `python -m twinnet.search search=nba search.trials=20 epochs=2000`.
+
+Takes the same overrides as `twinnet.train`, with `search=` for a file of conf/search/ and `search.…` for its keys.
+Started again, or in several processes at once, it goes on with the same study.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from joblib import cpu_count
+from omegaconf import DictConfig, OmegaConf
+
+from twinnet import config, paths
+from twinnet.config import searches
+from twinnet.config.searches import Pruner, Search
+from twinnet.errors import ConfigError, one_line
+from twinnet.sweeps import launchers
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        return
+    with one_line():
+        root = paths.root()
+        composed = config.compose(root, "search", words)
+        search = settings(composed)
+        os.chdir(root)
+        launchers.limit_threads(max(1, cpu_count() // search.processes) if search.processes > 1 else None)
+        from twinnet.sweeps import searching  # NumPy and the engines, after the threads are settled
+
+        others = [_another(words) for _ in range(search.processes - 1)]
+        try:
+            failed = searching.lead(root, words, composed, search)
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on with the study", file=sys.stderr)
+            sys.exit(130)
+        finally:
+            for other in others:
+                other.wait()
+    sys.exit(1 if failed else 0)
+
+
+def settings(composed: DictConfig) -> Search:
+    """The validated search. Raises ConfigError."""
+    search = OmegaConf.to_object(composed.search)
+    assert isinstance(search, Search)
+    searches.check(search)
+    if search.pruner is not Pruner.none and composed.objective.startswith("test/"):
+        raise ConfigError(
+            f"objective={composed.objective}: expected an objective of train or valid, which can be looked at during "
+            "a training; use search.pruner=none, or objective=valid/loss"
+        )
+    return search
+
+
+def _another(words: Sequence[str]) -> "subprocess.Popen[bytes]":
+    """A process that trains trials of the same study."""
+    return subprocess.Popen([sys.executable, "-m", "twinnet.search", *words, "search.processes=1"])
+
+
+if __name__ == "__main__":
+    main()
