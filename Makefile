@@ -4,6 +4,7 @@
 SHELL := /bin/bash
 
 PYTHON ?= python3
+PORT ?= 5000
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -30,12 +31,18 @@ $(VENV)/dev: $(VENV)/runtime requirements-dev.lock
 	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements-dev.lock
 	@touch $@
 
+define SUMMARY
+python -m twinnet.compare --print && \
+echo && echo "figures: runs/*/figures/ and reports/figures/; the whole comparison: reports/comparison.md" && \
+echo "the MLflow UI: make ui"
+endef
+
 params: $(VENV)/runtime ## compose conf/ into params.yaml (S="override ...")
 	@python -m pipelines.params write $(S)
 
 repro: $(VENV)/runtime params ## environment, data, every experiment trained, leaderboard, figures, MLflow runs
 	dvc repro
-	@python -m pipelines.summary
+	@$(SUMMARY)
 
 test: $(VENV)/dev ## the whole test suite, no network needed
 	python -m pytest
@@ -51,11 +58,12 @@ SMOKE ?= build/smoke
 smoke: $(VENV)/runtime ## every stage on small settings, in a copy under build/smoke
 	@rm -rf $(SMOKE) && mkdir -p $(SMOKE)
 	@git ls-files -z --cached --others --exclude-standard | tar -cf - --null -T - | tar -xf - -C $(SMOKE)
-	@cd $(SMOKE) && git init -q && python -m pipelines.params write profile=smoke $(S) && dvc repro -q
-	@cd $(SMOKE) && python -m pipelines.summary
+	@cd $(SMOKE) && git init -q && python -m pipelines.params write profile=smoke $(S) && dvc repro
+	@cd $(SMOKE) && $(SUMMARY)
 
 ui: $(VENV)/runtime ## the MLflow UI on http://127.0.0.1:5000
-	@python -m pipelines.ui
+	@echo "http://127.0.0.1:$(PORT)  (Ctrl-C ends it)"
+	@mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --port $(PORT)
 
 bench: $(VENV)/dev ## speeds as ratios against named peers
 	python -m benchmarks

@@ -1,4 +1,7 @@
-"""`python -m twinnet.compare [compare.confidence=0.9 ...]`: what lies in runs/, then the seeds of the store."""
+"""`python -m twinnet.compare [compare.confidence=0.9 ...]`: what lies in runs/, then the seeds of the store.
+
+`python -m twinnet.compare --print` prints the leaderboard that lies in reports/ and computes nothing.
+"""
 
 import logging
 import sys
@@ -13,6 +16,9 @@ log = logging.getLogger("twinnet.compare")
 
 def main(overrides: list[str]) -> None:
     root = paths.root()
+    if overrides == ["--print"]:
+        print(leaderboard_text(root / paths.REPORTS))
+        return
     composed = config.compose(root, "config", overrides)
     settings = config.compare(composed.compare)
     reports = root / paths.REPORTS
