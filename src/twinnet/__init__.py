@@ -1,1 +1,17 @@
 """One network, described once, trained by two engines."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twinnet.estimator import DeepLearning
+
+__all__ = ["DeepLearning"]
+
+
+def __getattr__(name: str) -> object:
+    """`from twinnet import DeepLearning` imports scikit-learn and the engine, `import twinnet` does not."""
+    if name == "DeepLearning":
+        from twinnet.estimator import DeepLearning
+
+        return DeepLearning
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

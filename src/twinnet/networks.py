@@ -133,7 +133,7 @@ class Network:
             if name not in STATE
         )
 
-    def initial_weights(self, init: Initializer, seed: int, dtype: str) -> Weights:
+    def initial_weights(self, init: Initializer, seed: int | np.random.RandomState, dtype: str) -> Weights:
         """Weights drawn layer by layer from RandomState(seed), the same for both engines.
 
         `uniform` draws W as rand(units, inputs) and then b as rand(units, 1), as the chapter does, and stores W
