@@ -68,17 +68,26 @@ def test_a_run_without_a_score_is_left_out_and_an_empty_store_is_an_empty_table(
 
 def test_what_is_written_tells_configurations_apart(tmp_path: Path) -> None:
     runs = [
-        run(seed, accuracy, configuration=f"{rate}", overrides=f"experiment=nba_scratch seed={seed} rate={rate}")
+        run(
+            seed,
+            accuracy,
+            configuration=f"{rate}",
+            overrides=f"experiment=nba_scratch epochs=9 seed={seed} optimizer.rate={rate}",
+        )
         for rate in (0.1, 0.01)
         for seed, accuracy in enumerate((0.7 + rate, 0.72 + rate))
     ]
     table = over_seeds(pd.DataFrame(runs))
-    assert table["overrides"].tolist() == ["rate=0.1", "rate=0.01"]
+    assert table["overrides"].tolist() == ["epochs=9 optimizer.rate=0.1", "epochs=9 optimizer.rate=0.01"]
     told = markdown(table)
     assert "81.00% ± 1.41%" in told
     assert "rate=0.01" in told
     printed = text(table)
     assert "81.00% ± 1.41%" in printed
+    assert [line.partition("seeds")[2].split() for line in printed.splitlines()[1:]] == [
+        ["nba_scratch", "rate=0.1"],
+        ["nba_scratch", "rate=0.01"],
+    ]
     assert max(map(len, printed.splitlines())) <= 100
     csv, md = write(table, tmp_path / "reports")
     assert pd.read_csv(csv)["seeds"].tolist() == [2, 2]

@@ -180,10 +180,9 @@ def _plain_pairs(rows: pd.DataFrame, pairs: pd.DataFrame) -> list[str]:
     if len(rows) < 2 or pairs.empty:
         return []
     same = [f"{row.first} and {row.second}" for row in pairs.itertuples() if row.verdict == NO_DIFFERENCE]
-    of = f"of {len(pairs)} pairs"
     if not same:
-        return _wrapped(f"every pair {of} differs, the upper one is better")
-    return _wrapped(f"{NO_DIFFERENCE} in {len(same)} {of}: {'; '.join(same)}")
+        return _wrapped("a difference is shown in every pair: the upper run is better")
+    return _wrapped(f"{NO_DIFFERENCE} in {len(same)} of {len(pairs)} pairs: {'; '.join(same)}")
 
 
 def _wrapped(text: str) -> list[str]:

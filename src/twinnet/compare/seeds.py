@@ -115,13 +115,26 @@ def text(table: pd.DataFrame) -> str:
     lines = []
     for (dataset, source), rows in several.groupby(["dataset", "data_source"], sort=False):
         lines += ["", f"{dataset}, data from {source}: mean ± standard deviation over seeds"]
-        for row in rows.head(SHOWN).to_dict("records"):
-            name = " ".join([str(row["experiment"]), str(row["overrides"]) or str(row["configuration"])[:8]])
-            spread = _cells(row)["mean ± sd"]
-            lines.append(f"  {row['score']:<15}{spread:<20}{row['seeds']:>3} seeds  {name}"[:WIDTH])
+        settings = _telling(rows["overrides"])
+        for row, told in zip(rows.head(SHOWN).to_dict("records"), settings, strict=False):
+            name = f"{row['experiment']} {told or str(row['configuration'])[:8]}"
+            lines.append(f"  {row['score']:<15}{_cells(row)['mean ± sd']:<20}{row['seeds']:>3} seeds  {name}"[:WIDTH])
         if len(rows) > SHOWN:
             lines.append(f"  {len(rows) - SHOWN} more are in seeds.csv")
     return "\n".join(lines[1:])
+
+
+def _telling(overrides: Sequence[str]) -> list[str]:
+    """Of each row's settings those that not all rows share, without the groups of their names."""
+    rows = [told.split() for told in overrides]
+    shared = set(rows[0]).intersection(*rows) if len(rows) > 1 else set()
+    return [" ".join(_without_group(part) for part in row if part not in shared) for row in rows]
+
+
+def _without_group(override: str) -> str:
+    """`optimizer.learning_rate=0.1` to `learning_rate=0.1`."""
+    key, equals, value = override.partition("=")
+    return key.rpartition(".")[2] + equals + value
 
 
 def write(table: pd.DataFrame, reports: Path) -> Sequence[Path]:
