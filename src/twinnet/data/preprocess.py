@@ -2,12 +2,12 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import pandas as pd
 
 from twinnet import paths
 from twinnet.config.schema import Dataset, ImageData, ImageDataset, NBADataset, TableData, Task
@@ -26,14 +26,15 @@ def preprocess(dataset: Dataset, root: Path = Path(".")) -> Path:
     """
     recorded = provenance.read(dataset.name, root)
     raw = root / paths.RAW / dataset.name
-    if isinstance(dataset, ImageDataset) and isinstance(dataset.reading, ImageData):
-        arrays = _images(archives.read(dataset, raw, pinned=recorded.source != "synthetic"), dataset.reading)
-    elif isinstance(dataset, NBADataset) and isinstance(dataset.reading, TableData):
-        arrays = split_table(_table(dataset, raw), dataset.reading)
-        if dataset.reading.task is not Task.regression:
-            arrays |= {name: y.astype(np.int64) for name, y in arrays.items() if name.startswith("y_")}
-    else:
-        raise DataError(f"datasets.{dataset.name}: {dataset.kind} cannot be read as {dataset.reading.kind}")
+    with _whole(dataset):
+        if isinstance(dataset, ImageDataset) and isinstance(dataset.reading, ImageData):
+            arrays = _images(archives.read(dataset, raw, pinned=recorded.source != "synthetic"), dataset.reading)
+        elif isinstance(dataset, NBADataset) and isinstance(dataset.reading, TableData):
+            arrays = split_table(tables.table(dataset, raw), dataset.reading)
+            if dataset.reading.task is not Task.regression:
+                arrays |= {name: y.astype(np.int64) for name, y in arrays.items() if name.startswith("y_")}
+        else:
+            raise DataError(f"datasets.{dataset.name}: {dataset.kind} cannot be read as {dataset.reading.kind}")
     path = root / paths.PROCESSED / f"{dataset.name}.npz"
     _replace(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
     sizes = ", ".join(f"{name[2:]} {len(y)}" for name, y in arrays.items() if name.startswith("y_"))
@@ -46,7 +47,8 @@ def tabulate(dataset: Dataset, root: Path = Path(".")) -> Path:
     if not isinstance(dataset, NBADataset):
         raise DataError(f"datasets.{dataset.name}: expected a table to write; received {dataset.kind}")
     provenance.read(dataset.name, root)
-    table = _table(dataset, root / paths.RAW / dataset.name)
+    with _whole(dataset):
+        table = tables.table(dataset, root / paths.RAW / dataset.name)
     path = root / paths.PROCESSED / dataset.reading.file
     _replace(path, lambda file: file.write(table.to_csv(index=False, lineterminator="\n").encode()))
     log.info("%s: %d players, %d columns -> %s", dataset.name, len(table), table.shape[1], path.relative_to(root))
@@ -62,11 +64,16 @@ def _images(arrays: dict[str, np.ndarray], reading: ImageData) -> dict[str, np.n
     return train | valid | {name: array for name, array in arrays.items() if name.endswith("_test")}
 
 
-def _table(dataset: NBADataset, raw: Path) -> pd.DataFrame:
+@contextmanager
+def _whole(dataset: Dataset) -> Iterator[None]:
+    """Say which file of the raw data is missing, and what brings it back."""
     try:
-        return tables.table(dataset, raw)
+        yield
     except FileNotFoundError as error:
-        raise DataError(f"expected {error.filename}; found none; run `dvc repro -f download@{dataset.name}`") from error
+        name = Path(error.filename).name
+        raise DataError(
+            f"expected {paths.RAW / dataset.name}/.../{name}; found none; run `dvc repro -f download@{dataset.name}`"
+        ) from error
 
 
 def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:

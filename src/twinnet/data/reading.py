@@ -71,9 +71,12 @@ def _read_table(path: Path) -> pd.DataFrame:
 def _read_arrays(path: Path) -> Arrays:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
     except (ValueError, EOFError, BadZipFile) as error:
         raise DataError(f"{path.name}: expected an .npz archive of arrays; {error}") from error
+    if missing := {f"{name}_{split}" for name in "Xy" for split in ("train", "valid")} - set(arrays):
+        raise DataError(f"{path.name}: expected the arrays {', '.join(sorted(missing))}; they are missing")
+    return arrays
 
 
 def _command(data: Data) -> str:

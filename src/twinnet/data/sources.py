@@ -159,6 +159,10 @@ def file_names(dataset: Dataset) -> dict[str, bool]:
     """The files of a data set as a mirror names them -> whether their hash is pinned; none of them climbs out."""
     if isinstance(dataset, ImageDataset):
         names = dict.fromkeys(dataset.files, True)
+        for key, array in dataset.arrays.items():
+            if array.file not in names:
+                expected = f"expected one of {', '.join(names)}; received {array.file!r}"
+                raise ConfigError(f"datasets.{dataset.name}.arrays.{key}.file: {expected}")
     elif isinstance(dataset, NBADataset):
         folders = [tables.folder(season, dataset.season_type) for season in tables.seasons(dataset)]
         names = {f"{folder}/{name}": False for folder in folders for name in (tables.INDEX, tables.STATS)}

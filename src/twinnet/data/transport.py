@@ -4,7 +4,8 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -148,9 +149,11 @@ class Client:
         headers = {"User-Agent": self.settings.user_agent, "Accept-Encoding": encoding, **remote.headers}
         headers |= {"Range": f"bytes={start}-"} if start else {}
         headers |= kept.conditions if body else {}
-        self._pause(remote)
         timeout = (self.settings.connect_timeout, self.settings.read_timeout)
-        with session.get(remote.address, headers=headers, timeout=timeout, stream=True) as response:
+        with (
+            self._paced(remote),
+            session.get(remote.address, headers=headers, timeout=timeout, stream=True) as response,
+        ):
             if response.status_code == 304 and body:
                 shutil.copyfile(body, kept.part)
                 return
@@ -167,15 +170,20 @@ class Client:
             self._validators[remote.address] = given
             _save(response, kept.part, start if continued else 0, most, stopped, remote)
 
-    def _pause(self, remote: Remote) -> None:
-        """Wait until `interval` seconds have passed since the last request of any process to this host."""
+    @contextmanager
+    def _paced(self, remote: Remote) -> Iterator[None]:
+        """Begin `interval` seconds after the last request of any process to this host, and note when this one ends."""
         if not remote.interval:
+            yield
             return
         clock = self.cache.parent / f"{urlsplit(remote.address).hostname}.last_request"
         with FileLock(f"{clock}.lock"):
             last = clock.stat().st_mtime if clock.exists() else 0.0
             time.sleep(max(0.0, min(remote.interval, last + remote.interval - time.time())))
-            clock.touch()
+            try:
+                yield
+            finally:
+                clock.touch()
 
 
 def _save(

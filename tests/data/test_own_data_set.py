@@ -1,0 +1,119 @@
+"""A data set of one's own by two yaml files: IDX or .npz, trained like the others."""
+
+import gzip
+import hashlib
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twinnet import config, data
+from twinnet.config.schema import ImageDataset
+from twinnet.data import archives
+from twinnet.data.download import download
+from twinnet.data.preprocess import preprocess
+from twinnet.errors import ConfigError, DataError
+
+ROOT = Path(__file__).parents[2]
+READING = """
+defaults:
+  - schema/images@_here_
+  - _self_
+name: own
+file: own.npz
+task: multiclass
+classes: [circle, square]
+image_shape: [6, 5, 1]
+valid_samples: 10
+scaling: unit
+"""
+DATASET = """
+defaults:
+  - schema/images@_here_
+  - /data@reading: own
+  - _self_
+name: own
+licence: CC0
+sources:
+  mirror:
+    kind: mirror
+files:
+{files}
+arrays:
+{arrays}
+"""
+
+
+def own(tmp_path: Path, npz: bool) -> tuple[Path, dict[str, np.ndarray]]:
+    """conf/ with the two files in a copy, and a mirror with the data; returns the copy and the true arrays."""
+    rng = np.random.default_rng(0)
+    arrays = {"X_train": rng.integers(256, size=(40, 6, 5), dtype=np.uint8), "y_train": np.arange(40) % 2}
+    mirror = tmp_path / "mirror" / "own"
+    mirror.mkdir(parents=True)
+    files, described = {}, []
+    if npz:
+        packed = io.BytesIO()
+        np.savez_compressed(packed, images=arrays["X_train"], labels=arrays["y_train"])
+        (mirror / "all.npz").write_bytes(packed.getvalue())
+        files["all.npz"] = hashlib.sha256(packed.getvalue()).hexdigest()
+        members = {"X_train": "images", "y_train": "labels"}
+        described = [f"{name}: {{file: all.npz, member: {members[name]}, shape: [40" for name in arrays]
+    else:
+        for name, array in arrays.items():
+            content = archives.encode_idx(array)
+            (mirror / f"{name}.idx.gz").write_bytes(gzip.compress(content))
+            files[f"{name}.idx.gz"] = hashlib.sha256(content).hexdigest()
+        described = [f"{name}: {{file: {name}.idx.gz, shape: [40" for name in arrays]
+    ends = ", 6, 5]}", "]}"
+    root = tmp_path / "checkout"
+    shutil.copytree(ROOT / "conf", root / "conf")
+    (root / "conf/data/own.yaml").write_text(READING)
+    (root / "conf/dataset/own.yaml").write_text(
+        DATASET.format(
+            files="\n".join(f"  {name}: {digest}" for name, digest in files.items()),
+            arrays="\n".join(f"  {text}{end}" for text, end in zip(described, ends, strict=True)),
+        )
+    )
+    return root, arrays
+
+
+@pytest.mark.parametrize("npz", [False, True], ids=["idx", "npz"])
+def test_two_yaml_files_are_enough(npz: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, arrays = own(tmp_path, npz)
+    monkeypatch.setenv("TWINNET_MIRROR", str(tmp_path / "mirror"))
+    composed = config.compose(root, "config", ["+dataset@datasets.own=own", "data@experiments.fashion_dense.data=own"])
+    dataset = config.dataset(composed.datasets.own)
+    download(dataset, root)
+    preprocess(dataset, root)
+    experiment = config.experiment(composed.experiments.fashion_dense)
+    splits = data.load(experiment.data, root=root)
+    assert splits.source == "mirror"
+    assert splits.X_test is None
+    everything = np.concatenate([splits.X_valid, splits.X_train])[..., 0] * 255
+    np.testing.assert_allclose(everything, arrays["X_train"], atol=1e-4)
+    np.testing.assert_array_equal(np.concatenate([splits.y_valid, splits.y_train]), arrays["y_train"])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "datasets.own.arrays.X_train.shape=[41,6,5]",
+            r"expected the shape \[41, 6, 5\]; its header says \[40, 6, 5\]",
+        ),
+        ("datasets.own.reading.classes=[a,b,c]", r"expected each label from 0 to 2, and no other"),
+        ("datasets.own.arrays.X_train.file=other", r"arrays.X_train.file: expected one of .*; received 'other'"),
+    ],
+)
+def test_what_conf_says_and_the_files_are_not(
+    override: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _ = own(tmp_path, npz=False)
+    monkeypatch.setenv("TWINNET_MIRROR", str(tmp_path / "mirror"))
+    composed = config.compose(root, "config", ["+dataset@datasets.own=own", override])
+    dataset = config.dataset(composed.datasets.own)
+    assert isinstance(dataset, ImageDataset)
+    with pytest.raises((DataError, ConfigError), match=said):
+        download(dataset, root)

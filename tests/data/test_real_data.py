@@ -1,0 +1,81 @@
+"""The real data of the mirror: what the pipeline makes of it is what the chapter's algorithm was run on."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twinnet import config, data
+from twinnet.config.schema import NBADataset
+from twinnet.data.download import download
+from twinnet.data.preprocess import preprocess, tabulate
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.skipif(not os.environ.get("TWINNET_MIRROR"), reason="TWINNET_MIRROR is not set"),
+]
+# SHA-256 of the bytes of X_train (float64) and y_train (int64) of the season 2019-20, from an independent computation.
+X_TRAIN = "90d6b02ea357296e126fe29e03cf95a097518b511ed440cf6053efa69f066cb1"
+Y_TRAIN = "47942189272c543c45563688892e08ce7e4db6b90cf1d1b3ffa6bcc8f117b6a0"
+
+
+def composed(*overrides: str) -> config.DictConfig:
+    return config.compose(ROOT, "config", ["datasets.nba.source=real", *overrides])
+
+
+def test_the_season_2019_is_split_as_the_chapter_splits_it(tmp_path: Path) -> None:
+    suite = composed()
+    dataset = config.dataset(suite.datasets.nba)
+    download(dataset, tmp_path)
+    preprocess(dataset, tmp_path)
+    tabulate(dataset, tmp_path)
+    splits = data.load(config.experiment(suite.experiments.nba_scratch).data, root=tmp_path, dtype="float64")
+    assert splits.source == "mirror"
+    assert (splits.X_train.shape, splits.X_valid.shape) == ((354, 2), (175, 2))
+    assert splits.X_train[:3].tolist() == [[0.0, 0.7], [3.4, 3.6], [0.8, 0.9]]
+    assert hashlib.sha256(splits.X_train.tobytes()).hexdigest() == X_TRAIN
+    assert hashlib.sha256(splits.y_train.tobytes()).hexdigest() == Y_TRAIN
+    with np.load(tmp_path / "data/processed/nba.npz") as processed:
+        np.testing.assert_array_equal(processed["X_train"], splits.X_train)
+        np.testing.assert_array_equal(processed["y_valid"], splits.y_valid)
+
+
+def test_two_seasons_are_split_by_season(tmp_path: Path) -> None:
+    suite = composed("datasets.nba.seasons=[2018,2019]")
+    dataset = config.dataset(suite.datasets.nba)
+    assert isinstance(dataset, NBADataset)
+    download(dataset, tmp_path)
+    tabulate(dataset, tmp_path)
+    splits = data.load(config.experiment(suite.experiments.nba_scratch).data, root=tmp_path)
+    assert sorted([len(splits.y_train), len(splits.y_valid)]) == [529, 530]
+
+
+def test_another_season_by_one_key(tmp_path: Path) -> None:
+    dataset = config.dataset(composed("datasets.nba.season=2018").datasets.nba)
+    download(dataset, tmp_path)
+    preprocess(dataset, tmp_path)
+    with np.load(tmp_path / "data/processed/nba.npz") as processed:
+        assert len(processed["y_train"]) + len(processed["y_valid"]) == 530
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "first"), [("fashion_mnist", 72.94, [9, 0, 0, 3, 0]), ("mnist", 33.32, [5, 0, 4, 1, 9])]
+)
+def test_images_are_the_published_ones(name: str, mean: float, first: list[int], tmp_path: Path) -> None:
+    """The mean pixel of the 60,000 training images, and the first labels, are known."""
+    dataset = config.dataset(composed(f"datasets.{name}.source=real").datasets[name])
+    download(dataset, tmp_path)
+    preprocess(dataset, tmp_path)
+    splits = data.load(dataset.reading, root=tmp_path)
+    assert splits.X_test is not None
+    assert [X.shape for X in (splits.X_train, splits.X_valid, splits.X_test)] == [
+        (55_000, 28, 28, 1),
+        (5_000, 28, 28, 1),
+        (10_000, 28, 28, 1),
+    ]
+    everything = (55_000 * splits.X_train.mean(dtype=float) + 5_000 * splits.X_valid.mean(dtype=float)) / 60_000
+    assert everything * 255 == pytest.approx(mean, abs=0.01)
+    assert splits.y_valid[:5].tolist() == first
