@@ -23,6 +23,11 @@ SPLIT_NAMES = {"valid": "validation", "test": "test"}
 AXIS_NAMES = {
     "apg": "assists per game",
     "rpg": "rebounds per game",
+    "ppg": "points per game",
+    "blk": "blocks per game",
+    "stl": "steals per game",
+    "min": "minutes per game",
+    "height_inches": "height in inches",
 }
 
 
