@@ -64,14 +64,14 @@ class DeepLearning(ClassifierMixin, BaseEstimator):
         Raises ValueError for data or layers that do not fit, DivergedError, with the histories kept up to the last
         finite loss, where the loss does not stay finite.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(y)
-        self.classes_, labels = np.unique(y, return_inverse=True)
+        samples, targets = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(targets)
+        self.classes_, labels = np.unique(targets, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y: expected at least two classes; received one class, {self.classes_[0]!r}")
         monitor = Monitor("accuracy")
         try:
-            self.network_ = engines.fit(self._problem(X, labels, epochs, learning_rate), monitor)
+            self.network_ = engines.fit(self._problem(samples, labels, epochs, learning_rate), monitor)
         except DivergedError:
             self._keep(monitor)
             raise
@@ -81,8 +81,7 @@ class DeepLearning(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probability of each class, (samples, classes)."""
         check_is_fitted(self, "network_")
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        p = self.network_.predict(X)
+        p = self.network_.predict(validate_data(self, X, dtype=np.float64, reset=False))
         return np.hstack([1 - p, p]) if p.shape[1] == 1 else p
 
     def predict(self, X: ArrayLike) -> np.ndarray:

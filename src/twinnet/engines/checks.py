@@ -50,8 +50,8 @@ def _check_labels(problem: Problem, split: str, y: np.ndarray) -> None:
         return
     units = problem.network.shapes()[-1][0]
     classes = units if problem.task is Task.multiclass else 2
-    if bad := sorted(set(np.unique(y).tolist()) - set(range(classes))):
-        told = ", ".join(map(str, bad[:5]))
+    if unknown := sorted(set(np.unique(y).tolist()) - set(range(classes))):
+        told = ", ".join(map(str, unknown[:5]))
         raise DataError(f"y_{split}: expected the classes 0 to {classes - 1}; received {told}")
 
 

@@ -65,7 +65,11 @@ class Compiled:
             self.carry, self.rate, self.data, self._orders(epochs), self._masks(epochs), len(chunks), length
         )
         train, valid = np.asarray(train, dtype=float), np.asarray(valid, dtype=float)
-        return [Chunk(*train[:, i * length : (i + 1) * length], valid[0, i], valid[1, i]) for i in range(len(chunks))]
+        parts = [slice(i * length, (i + 1) * length) for i in range(len(chunks))]
+        return [
+            Chunk(train[0, part], train[1, part], loss, metric)
+            for part, (loss, metric) in zip(parts, valid.T, strict=False)
+        ]
 
     def parameters(self) -> Parameters:
         return jax.tree.map(np.array, self.carry[0])

@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,9 @@ class Fitted:
     def save(self, directory: Path) -> Path:
         """Write model.npz: `network`, its description as JSON, and `0/W`, `0/b`, … the weights of each layer."""
         path = Path(directory) / "model.npz"
-        arrays = {f"{i}/{name}": value for i, layer in enumerate(self.trained) for name, value in layer.items()}
+        arrays: dict[str, Any] = {
+            f"{i}/{name}": value for i, layer in enumerate(self.trained) for name, value in layer.items()
+        }
         part = path.with_suffix(".npz.part")
         with part.open("wb") as file:
             np.savez(file, network=np.array(_describe(self.network)), **arrays)

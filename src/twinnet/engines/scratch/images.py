@@ -40,7 +40,7 @@ def convolution_backward(
     d_patches = xp.dot(weights["W"].T, flat).reshape(channels, size, size, height, width, samples)
     (top, bottom), (left, right) = (_padding(length, size, stride) for length in spatial)
     rows, columns = spatial[0] + top + bottom, spatial[1] + left + right
-    total = 0
+    total: Array = 0
     for i in range(size):
         for j in range(size):
             total = total + _spread(d_patches[:, i, j], i, j, rows, columns, stride, xp)
