@@ -22,7 +22,7 @@ from twinnet.tracking.store import connect
 from twinnet.training import Run, Tracker
 
 Train = Callable[..., Run]
-SERVER_SECONDS = 120  # a server takes about ten seconds to start, and more on a busy machine
+SERVER_SECONDS = 200  # a server takes about ten seconds to start, and more on a busy machine
 
 
 @pytest.fixture(scope="session")

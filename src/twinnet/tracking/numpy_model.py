@@ -4,13 +4,14 @@ MLflow runs the file when the model is loaded ("models from code"), so it import
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "identity": lambda Z: Z,
     "sigmoid": lambda Z: np.exp(-np.logaddexp(0, -Z)),
     "relu": lambda Z: np.maximum(Z, 0),

@@ -1,5 +1,6 @@
 """The MLflow store: where it is, how it is opened by many processes at once, and which of its runs are dead."""
 
+import importlib
 import logging
 import os
 import socket
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+import requests
 from filelock import FileLock
 
 from twinnet import paths
@@ -140,6 +142,8 @@ def connect(where: str) -> Store:
     file = database_file(where)
     if file is None:
         return Store(where, MlflowClient(where))
+    # Imported before the lock is taken: it takes seconds too, which many processes spend beside each other.
+    importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):
         return Store(where, MlflowClient(where))
@@ -167,8 +171,16 @@ def guarded(where: str) -> Iterator[None]:
     except TwinnetError:
         raise
     except Exception as error:
-        told = " ".join(mask(str(error), where).split())
-        if len(told) > 300:
-            told = f"{told[:300]} ..."
         # "from None": the chain would print the address that the message hides.
-        raise StoreError(f"the tracking store {mask(where, where)}: {type(error).__name__}: {told}") from None
+        raise StoreError(f"the tracking store {mask(where, where)} {mask(_reason(error), where)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, in one line; MLflow tells a broken connection in five."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, requests.RequestException):
+            return f"does not answer ({type(cause).__name__})"
+        cause = cause.__cause__ or cause.__context__
+    told = " ".join(str(error).split())
+    return f"failed: {type(error).__name__}: {told if len(told) < 300 else told[:300] + ' ...'}"

@@ -7,9 +7,11 @@ up. When the input ends in the middle of a run, the training process has died: t
 
 import json
 import os
+import queue
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -50,7 +52,6 @@ class Live:
         return self.store, self.run_id
 
     def finish(self, directory: str) -> None:
-        self.pending = []  # history.csv has them too
         store, run_id = self.send()
         recording.finish(store, run_id, records.read(Path(directory)), self.last_epoch)
 
@@ -59,8 +60,8 @@ class Live:
         recording.fail(store, run_id, self.facts, status, reason, traceback)
 
 
-def serve(messages: Iterable[str], say: Callable[..., None]) -> None:
-    """Follow the messages of one training process, run after run."""
+def serve(inbox: "queue.SimpleQueue[str | None]", say: Callable[..., None]) -> None:
+    """Follow the messages of one training process, run after run, until None tells that it is gone."""
     live: Live | None = None
     retry_at = 0.0
 
@@ -78,7 +79,7 @@ def serve(messages: Iterable[str], say: Callable[..., None]) -> None:
             retry_at = time.monotonic() + RETRY_SECONDS
             return False
 
-    for line in messages:
+    while (line := inbox.get()) is not None:
         message: dict[str, Any] = json.loads(line)
         asked = message.pop("do")
         if asked == "start":
@@ -89,11 +90,14 @@ def serve(messages: Iterable[str], say: Callable[..., None]) -> None:
             continue
         elif asked == "rows":
             live.pending += message["rows"]
-            if time.monotonic() >= retry_at:
+            if inbox.empty() and time.monotonic() >= retry_at:  # else the store is slower than the training
                 attempt(live.where, live.send)
         else:
             act = getattr(live, asked)
-            complete = attempt(live.where, partial(act, **message))
+            complete = attempt(live.where, live.send)
+            if complete:
+                say("answered")  # it may have been silent before
+                complete = attempt(live.where, partial(act, **message))
             say("done", complete=complete)
             live = None
     if live is not None:
@@ -111,8 +115,15 @@ def main() -> None:
         except OSError:
             pass  # nobody listens any more
 
+    def listen() -> None:
+        for line in sys.stdin:
+            inbox.put(line)
+        inbox.put(None)
+
+    inbox: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=listen, daemon=True).start()
     say("ready")
-    serve(sys.stdin, say)
+    serve(inbox, say)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,61 @@
+"""MLflow's own programs, started on this project's store: its user interface, and a server on PostgreSQL.
+
+MLflow's variables (MLFLOW_HOST, MLFLOW_PORT, MLFLOW_SERVER_ALLOWED_HOSTS, …) are honoured by both.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from twinnet import paths
+from twinnet.errors import TwinnetError
+from twinnet.tracking.secrets import mask
+from twinnet.tracking.store import address, connect, guarded, is_server
+
+DATABASE = "postgresql:///mlflow"  # on this machine, as the user who is logged in
+
+
+def ui(root: Path | None = None) -> NoReturn:
+    """Become the MLflow user interface of the checkout's store; returns where the store is a server, with its address.
+
+    Raises TwinnetError.
+    """
+    where = address(root)
+    if is_server(where):
+        raise TwinnetError(f"MLFLOW_TRACKING_URI names a server, which has its own user interface: {mask(where)}")
+    with guarded(where):
+        connect(where)  # the first one makes the store
+    _become("ui", where, root)
+
+
+def server(root: Path | None = None) -> NoReturn:
+    """Become an MLflow tracking server on the database MLFLOW_BACKEND_STORE_URI, which serves the artifacts too.
+
+    Raises TwinnetError where the database does not answer.
+    """
+    where = os.environ.get("MLFLOW_BACKEND_STORE_URI", DATABASE)
+    try:
+        create_engine(where).connect().close()
+    except (SQLAlchemyError, ImportError) as error:
+        told = mask(str(error).splitlines()[0], where)
+        raise TwinnetError(
+            f"expected a database at {mask(where, where)}; received: {told}; "
+            "the README says how to make one, MLFLOW_BACKEND_STORE_URI names another"
+        ) from None
+    _become("server", where, root)
+
+
+def _become(program: str, where: str, root: Path | None) -> NoReturn:
+    """Replace this process; the address goes in a variable, where other users of the machine cannot read it."""
+    defaults = {
+        "MLFLOW_ARTIFACTS_DESTINATION": str((root or paths.main_root()) / "mlartifacts"),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_WORKERS": "1",
+    }
+    environment = {**defaults, **os.environ, "MLFLOW_BACKEND_STORE_URI": where}
+    os.execve(sys.executable, [sys.executable, "-m", "mlflow", program], environment)

@@ -1,0 +1,187 @@
+"""Real processes: killed, interrupted, and many at once."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from twinnet import records
+from twinnet.tracking.store import Store, alive, connect, this_process
+from twinnet.training import Run
+
+TRAIN = """
+    import signal, sys
+    from pathlib import Path
+    from twinnet import config, tracking, training
+    from twinnet.config.schema import Tracking
+
+    conf, root, name, *overrides = sys.argv[1:]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    overrides = ["experiment=nba_scratch", "engine=scratch_numpy", *overrides]
+    experiment = config.experiment(config.compose(Path(conf), "train", overrides))
+    tracker = tracking.tracker(Tracking(live_seconds=0.2), root=Path(root))
+    training.train(experiment, Path(root) / "runs" / name, root=Path(root), tracker=tracker)
+"""
+
+
+@pytest.fixture
+def launch(root: Path, project: Path) -> Callable[..., subprocess.Popen[str]]:
+    """`launch("a", "epochs=50")`: a training in a process group of its own, its run in runs/a."""
+
+    def launched(name: str, *overrides: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(TRAIN), str(root), str(project), name, *overrides],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"},
+        )
+
+    return launched
+
+
+def store(root: Path) -> Store:
+    return connect(f"sqlite:///{root}/mlflow.db")
+
+
+def await_curves(root: Path, process: subprocess.Popen[str]) -> str:
+    """The id of the running run, once it has points."""
+    until = time.monotonic() + 150
+    while time.monotonic() < until and process.poll() is None:
+        for run in store(root).search("attributes.status = 'RUNNING'"):
+            if run.data.metrics:
+                return str(run.info.run_id)
+        time.sleep(0.1)
+    pytest.fail(f"no running run appeared:\n{process.stdout.read() if process.poll() is not None else ''}")  # type: ignore[union-attr]  # a pipe
+
+
+def status(root: Path, run_id: str) -> str:
+    return str(store(root).client.get_run(run_id).info.status)
+
+
+def await_status(root: Path, run_id: str, wanted: str) -> None:
+    until = time.monotonic() + 60
+    while status(root, run_id) != wanted and time.monotonic() < until:
+        time.sleep(0.1)
+    assert status(root, run_id) == wanted
+
+
+def worker_of(root: Path, run_id: str) -> psutil.Process:
+    process = store(root).client.get_run(run_id).data.tags["twinnet.process"]
+    return psutil.Process(int(process.split()[1]))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_process_leaves_a_consistent_store(
+    launch: Callable[..., subprocess.Popen[str]], project: Path, how: signal.Signals
+) -> None:
+    process = launch("a", "epochs=100000000")
+    run_id = await_curves(project, process)
+    worker = worker_of(project, run_id)
+    os.killpg(process.pid, how)
+    process.communicate(timeout=60)
+    run = store(project).client.get_run(run_id)
+    assert (run.info.status, run.data.tags["reason"]) == ("KILLED", "interrupted")
+    assert run.data.metrics
+    worker.wait(timeout=20)
+    assert not (project / "runs" / "a").exists()
+
+
+def test_a_training_that_is_killed_is_marked_by_its_worker(
+    launch: Callable[..., subprocess.Popen[str]], project: Path
+) -> None:
+    process = launch("a", "epochs=100000000")
+    run_id = await_curves(project, process)
+    process.kill()
+    await_status(project, run_id, "KILLED")
+    assert "ended without a word" in store(project).client.get_run(run_id).data.tags["reason"]
+
+
+def test_a_run_whose_processes_are_all_killed_is_marked_when_the_next_one_starts(
+    launch: Callable[..., subprocess.Popen[str]], train: Callable[..., Run], project: Path
+) -> None:
+    process = launch("a", "epochs=100000000")
+    run_id = await_curves(project, process)
+    worker_of(project, run_id).kill()
+    time.sleep(random.uniform(0, 0.2))
+    process.kill()
+    process.communicate()
+    assert status(project, run_id) == "RUNNING"
+    train()
+    assert status(project, run_id) == "KILLED"
+    reason = store(project).client.get_run(run_id).data.tags["reason"]
+    assert "ended without a word" in reason
+    assert Counter(run.info.status for run in store(project).search("")) == {"KILLED": 1, "FINISHED": 1}
+
+
+def test_a_live_process_is_told_from_one_that_has_its_number() -> None:
+    me = this_process()
+    host, pid, started = me.rsplit(" ", 2)
+    assert alive(me)
+    assert not alive(f"{host} {pid} {float(started) - 100:.2f}")
+    assert not alive(f"{host} {2**22 + 1} {started}")
+
+
+STORM = """
+    import os, sys
+    from pathlib import Path
+    import mlflow.pyfunc.model, mlflow.store.tracking.sqlalchemy_store  # once, before the processes part
+    from twinnet import records
+    from twinnet.tracking import recording
+    from twinnet.tracking.store import connect
+
+    folder, directory, processes = sys.argv[1:]
+    record = records.read(Path(directory))
+    children = []
+    for _ in range(int(processes)):
+        pid = os.fork()
+        if pid == 0:
+            store = connect(f"sqlite:///{folder}/new/mlflow.db")
+            run_id = recording.start(store, record.facts, {})
+            recording.rows(store, run_id, records.rows(record.curves)[:10])
+            recording.finish(store, run_id, record, 10)
+            os._exit(0)
+        children.append(pid)
+    failed = [pid for pid in children if os.waitpid(pid, 0)[1]]
+    sys.exit(len(failed))
+"""
+
+
+@pytest.mark.timeout(600)
+def test_24_processes_at_once_on_a_new_store_all_finish(train: Callable[..., Run], project: Path) -> None:
+    """The store alone, at its worst: no process is held back by its import of MLflow."""
+    run = train()
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(STORM), str(project), str(run.directory), "24"],
+        capture_output=True,
+        text=True,
+        timeout=580,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    runs = list(store(project / "new").search(""))
+    assert Counter(found.info.status for found in runs) == {"FINISHED": 24}
+    assert {found.data.tags["twinnet.result"] for found in runs} == {records.result(run.directory)}
+    for found in (runs[0], runs[-1]):
+        assert len(store(project / "new").client.get_metric_history(found.info.run_id, "valid/loss")) == 30
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_24_trainings_at_once_on_a_new_store_all_finish(
+    launch: Callable[..., subprocess.Popen[str]], project: Path
+) -> None:
+    (project / "mlflow.db").unlink()
+    processes = [launch(f"run_{seed}", "epochs=50", f"seed={seed}") for seed in range(24)]
+    told = [process.communicate(timeout=800)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 24, told
+    assert Counter(run.info.status for run in store(project).search("")) == {"FINISHED": 24}

@@ -1,0 +1,135 @@
+"""A tracking server that refuses, hangs or dies costs no training, and nothing of it is lost."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twinnet import records, tracking
+from twinnet.config.schema import Tracking
+from twinnet.tracking.store import connect
+from twinnet.training import Run
+
+pytestmark = pytest.mark.xdist_group("server")
+PASSWORD = "hunter22-secret"
+QUICK = Tracking(live_seconds=0.0, timeout_seconds=2, patience_seconds=60.0)
+
+
+@pytest.fixture
+def address(wire: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The server through the wire, with credentials, as MLFLOW_TRACKING_URI."""
+    address = f"http://user:{PASSWORD}@127.0.0.1:{wire.port}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    return address
+
+
+def runs_of(server: str, run: Run) -> Counter[str]:
+    """How many runs of this training the server has, by status (each training has a data digest of its own)."""
+    digest = records.read(run.directory).facts.data["digest"]
+    return Counter(found.info.status for found in connect(server).search(f"tags.`dvc.data` = 'sha256:{digest}'"))
+
+
+@pytest.fixture
+def train(train: Callable[..., Run], project: Path) -> Callable[..., Run]:
+    """Training on a table that no other test has, so that its runs can be told from theirs."""
+    table = project / "data" / "processed" / "nba_players.csv"
+    table.write_text(f"{table.read_text()}0.1,0.1,{time.time_ns()},1\n")
+    return train
+
+
+def test_a_server_gets_the_whole_run(train: Callable[..., Run], address: str, server: str, project: Path) -> None:
+    run = train(settings=QUICK)
+    assert runs_of(server, run) == {"FINISHED": 1}
+    assert tracking.publish(project / "runs", root=project).present == ("nba_scratch",)
+    client = connect(server).client
+    digest = records.read(run.directory).facts.data["digest"]
+    (found,) = connect(server).search(f"tags.`dvc.data` = 'sha256:{digest}'")
+    assert [file.path for file in client.list_artifacts(found.info.run_id, "figures")]
+    assert client.get_logged_model(found.outputs.model_outputs[0].model_id).status == "READY"
+
+
+@pytest.mark.parametrize("state", ["refuse", "hang"])
+def test_a_server_that_never_answers_costs_a_training_little(
+    train: Callable[..., Run], address: str, wire: Any, project: Path, caplog: pytest.LogCaptureFixture, state: str
+) -> None:
+    train(settings=Tracking(enabled=False), directory=project / "warm")
+    wire.break_as(state)
+    begun = time.monotonic()
+    run = train(settings=QUICK, directory=project / "runs" / "lost")
+    took = time.monotonic() - begun
+    assert took < 60  # the worker's import of MLflow, and then at most a few seconds for the server
+    assert records.read(run.directory).metrics == run.metrics
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("twinnet.tracking")]
+    assert len(told) <= 2, told
+    assert "publish" in told[-1]
+    assert PASSWORD not in caplog.text
+
+
+def test_a_server_that_dies_in_the_middle_costs_nothing_and_gets_the_run_later(
+    train: Callable[..., Run],
+    address: str,
+    wire: Any,
+    server: str,
+    project: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    epochs: list[int] = []
+
+    def at(history: Any) -> None:
+        epochs.append(history.epochs)
+        if history.epochs == 10:
+            _await_run(server, project)
+            wire.break_as("refuse")
+
+    run = train(at=at, settings=QUICK)
+    assert epochs == list(range(1, 31))
+    assert runs_of(server, run) == {"RUNNING": 1}
+    with caplog.at_level(logging.INFO):
+        assert tracking.publish(project / "runs", QUICK, root=project).unsent == ("nba_scratch",)
+        wire.state = "pass"
+        assert tracking.publish(project / "runs", root=project).sent == ("nba_scratch",)
+    assert runs_of(server, run)["FINISHED"] == 1
+    assert tracking.publish(project / "runs", root=project).present == ("nba_scratch",)
+    assert runs_of(server, run)["FINISHED"] == 1
+    assert PASSWORD not in caplog.text
+    _no_secret_on_disk(project)
+
+
+def test_a_server_that_is_back_before_the_end_gets_the_whole_run_at_once(
+    train: Callable[..., Run], address: str, wire: Any, server: str, project: Path
+) -> None:
+    wire.state = "refuse"
+
+    def at(history: Any) -> None:
+        if history.epochs == 30:
+            wire.state = "pass"
+
+    run = train(at=at, settings=QUICK)
+    assert runs_of(server, run) == {"FINISHED": 1}
+    client = connect(server).client
+    digest = records.read(run.directory).facts.data["digest"]
+    (found,) = connect(server).search(f"tags.`dvc.data` = 'sha256:{digest}'")
+    assert len(client.get_metric_history(found.info.run_id, "valid/loss")) == 30
+    assert not [tag for tag, value in found.data.tags.items() if PASSWORD in value]
+
+
+def _await_run(server: str, project: Path) -> None:
+    from twinnet.data.provenance import sha256
+
+    digest = sha256(project / "data" / "processed" / "nba_players.csv")
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        for _ in connect(server).search(f"tags.`dvc.data` = 'sha256:{digest}'"):
+            return
+        time.sleep(0.1)
+    pytest.fail("the run did not appear on the server while it trained")
+
+
+def _no_secret_on_disk(project: Path) -> None:
+    for path in project.rglob("*"):
+        if path.is_file():
+            assert PASSWORD.encode() not in path.read_bytes(), path
