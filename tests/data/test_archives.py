@@ -34,10 +34,11 @@ def test_no_bytes_at_all_raise_anything_but_a_data_error(content: bytes) -> None
 
 @settings(deadline=None, max_examples=30)
 @given(st.data())
-def test_one_flipped_bit_of_an_archive_never_passes(
+def test_one_flipped_bit_of_an_archive_never_gives_other_data(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     world = idx_world()
+    assert isinstance(world, Images)
     folder = tmp_path_factory.mktemp("raw")
     for name, content in world.files.items():
         (folder / name).write_bytes(content)
@@ -45,8 +46,11 @@ def test_one_flipped_bit_of_an_archive_never_passes(
     at, bit = data.draw(st.integers(10, len(victim) - 1)), data.draw(st.integers(0, 7))  # past gzip's own header
     victim[at] ^= 1 << bit
     (folder / "y_train.gz").write_bytes(victim)
-    with pytest.raises(DataError):
-        archives.read(world.dataset(), folder)  # type: ignore[arg-type]  # it is an ImageDataset
+    try:
+        received = archives.read(world.dataset(), folder)  # type: ignore[arg-type]  # it is an ImageDataset
+    except DataError:
+        return
+    np.testing.assert_array_equal(received["y_train"], world.arrays()["y_train"])  # a bit that pads the last byte
 
 
 @pytest.mark.parametrize("world", [idx_world(), npz_world()], ids=["idx", "npz"])
