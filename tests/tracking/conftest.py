@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -9,8 +10,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from twinnet.tracking.store import connect
 from twinnet.training import Run, Tracker
 
 Train = Callable[..., Run]
+ROOT = Path(__file__).parents[2]
 SERVER_SECONDS = 200  # a server takes about ten seconds to start, and more on a busy machine
 
 
@@ -72,27 +74,29 @@ def train(project: Path, compose: Callable[..., Experiment]) -> Train:
     return trained
 
 
-def free_port() -> int:
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    return _free_port
+
+
 @contextmanager
-def serving(folder: Path, store: str, *, port: int | None = None, command: str = "server") -> Iterator[str]:
-    """An MLflow server on a loopback port, with its artifacts in `folder`; yields its address."""
-    port = port or free_port()
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+def _serving(folder: Path, program: Sequence[str], port: int | None = None) -> Iterator[str]:
+    """A program of the project that becomes an MLflow server, on a loopback port; yields its address."""
+    port = port or _free_port()
+    environment = os.environ | {"MLFLOW_HOST": "127.0.0.1", "MLFLOW_PORT": str(port), "DVC_ROOT": str(folder)}
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "mlflow", command, "--backend-store-uri", store, "--workers", "1"),
-                *("--host", "127.0.0.1", "--port", str(port), "--artifacts-destination", str(folder / "artifacts")),
-            ],
+            [sys.executable, "-m", *program],
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environment,
-            cwd=folder,
+            cwd=ROOT,
             start_new_session=True,
         )
     try:
@@ -100,8 +104,13 @@ def serving(folder: Path, store: str, *, port: int | None = None, command: str =
         yield f"http://127.0.0.1:{port}"
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(server.pid, 9)
+            os.killpg(server.pid, signal.SIGKILL)
         server.wait()
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable[..., AbstractContextManager[str]]:
+    return _serving
 
 
 def _await_health(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
@@ -115,10 +124,10 @@ def _await_health(address: str, server: subprocess.Popen[bytes], log: Path) -> N
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[str]:
-    """The address of an MLflow server on SQLite."""
+    """The address of `make ui`, on a SQLite store without runs: MLflow's interface is its server too."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(migrated, folder / "mlflow.db")
-    with serving(folder, f"sqlite:///{folder}/mlflow.db") as address:
+    with _serving(folder, ["pipelines.ui"]) as address:
         yield address
 
 

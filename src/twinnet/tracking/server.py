@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from twinnet import paths
 from twinnet.errors import TwinnetError
 from twinnet.tracking.secrets import mask
-from twinnet.tracking.store import address, connect, guarded, is_server
+from twinnet.tracking.store import address, connect, guarded, is_server, with_driver
 
 DATABASE = "postgresql:///mlflow"  # on this machine, as the user who is logged in
 
@@ -37,14 +37,16 @@ def server(root: Path | None = None) -> NoReturn:
 
     Raises TwinnetError where the database does not answer.
     """
-    where = os.environ.get("MLFLOW_BACKEND_STORE_URI", DATABASE)
+    where = with_driver(os.environ.get("MLFLOW_BACKEND_STORE_URI", DATABASE))
     try:
         create_engine(where).connect().close()
-    except (SQLAlchemyError, ImportError) as error:
+    except ImportError as error:
+        raise TwinnetError(f"expected the driver of {mask(where, where)}; {error}; `make test` installs it") from None
+    except SQLAlchemyError as error:
         told = mask(str(error).splitlines()[0], where)
         raise TwinnetError(
             f"expected a database at {mask(where, where)}; received: {told}; "
-            "the README says how to make one, MLFLOW_BACKEND_STORE_URI names another"
+            "the README says how to make it, MLFLOW_BACKEND_STORE_URI names another"
         ) from None
     _become("server", where, root)
 

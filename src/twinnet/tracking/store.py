@@ -33,7 +33,15 @@ class StoreError(TwinnetError):
 
 def address(root: Path | None = None) -> str:
     """MLFLOW_TRACKING_URI, or mlflow.db at the repository's root, also inside a DVC experiment's temporary copy."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root or paths.main_root()}/mlflow.db"
+    return with_driver(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root or paths.main_root()}/mlflow.db")
+
+
+def with_driver(where: str) -> str:
+    """A PostgreSQL address with the driver that is installed here; SQLAlchemy 2.1 looks for another by itself."""
+    for scheme in ("postgresql://", "postgres://"):
+        if where.startswith(scheme):
+            return f"postgresql+psycopg2://{where.removeprefix(scheme)}"
+    return where
 
 
 def settle(settings: Tracking) -> dict[str, str]:
