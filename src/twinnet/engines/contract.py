@@ -86,6 +86,7 @@ class Chunk:
     train_metric: np.ndarray
     valid_loss: float
     valid_metric: float
+    epochs: int | None = None  # how many, in a thinned history: one value of the last epoch then stands for all
 
 
 class FittedNetwork(Protocol):
@@ -122,12 +123,15 @@ class History:
     def append(self, chunk: Chunk) -> None:
         self.train_loss.append(np.asarray(chunk.train_loss, dtype=float))
         self.train_metric.append(np.asarray(chunk.train_metric, dtype=float))
-        self.valid_epoch.append(self.epochs + len(chunk.train_loss))
+        self.valid_epoch.append(self.epochs + (chunk.epochs or len(chunk.train_loss)))
         self.valid_loss.append(float(chunk.valid_loss))
         self.valid_metric.append(float(chunk.valid_metric))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The whole history under the contract's names; train/… are (epochs,), valid/… and valid_epoch (chunks,)."""
+        """The whole history under the contract's names; train/… are (epochs,), valid/… and valid_epoch (chunks,).
+
+        In a thinned history train/… are (chunks,) too: those of the epochs in valid_epoch.
+        """
         return {
             "train/loss": np.concatenate(self.train_loss or [np.empty(0)]),
             f"train/{self.metric}": np.concatenate(self.train_metric or [np.empty(0)]),
@@ -142,7 +146,7 @@ class History:
         Row `epoch` holds what was recorded in that epoch's training, and the validation split after it.
         """
         arrays = self.arrays()
-        rows = arrays["valid_epoch"] - 1
+        rows = np.cumsum([len(losses) for losses in self.train_loss], dtype=int) - 1  # the last of each chunk
         return pd.DataFrame(
             {
                 "epoch": arrays["valid_epoch"],
@@ -194,7 +198,7 @@ class Monitor:
 
     def _diverged(self, chunk: Chunk, finite: np.ndarray) -> None:
         bad = int(np.argmin(finite)) if not finite.all() else len(finite) - 1
-        epoch = self.history.epochs + bad + 1
+        epoch = self.history.epochs + (chunk.epochs or bad + 1)
         earlier = np.concatenate([*self.history.train_loss, np.asarray(chunk.train_loss, dtype=float)[:bad]])
         last = f"the last finite loss was {earlier[-1]:.6g}" if len(earlier) else "no loss was finite"
         raise DivergedError(
