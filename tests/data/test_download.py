@@ -289,3 +289,20 @@ def test_provenance_that_is_damaged_or_missing_names_the_command(tmp_path: Path)
         (folder / "provenance.json").write_text(content)
         with pytest.raises(DataError, match="damaged"):
             provenance.read("nba", tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(server: FaultServer, tmp_path: Path) -> None:
+    world = json_world()
+    dataset = with_sources(world.dataset(), upstream=good(server, world))
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(DataError, match=r"nba: expected to write .*; "):
+        download(dataset, tmp_path)
+
+
+def test_what_a_killed_process_left_is_cleared_away(server: FaultServer, tmp_path: Path) -> None:
+    world = json_world()
+    left = tmp_path / "data" / "raw" / ".nba.making-abandoned" / "nba"
+    left.mkdir(parents=True)
+    (left / "half.json").write_text("{")
+    download(with_sources(world.dataset(), upstream=good(server, world)), tmp_path)
+    assert [path.name for path in (tmp_path / "data" / "raw").iterdir()] == ["nba"]

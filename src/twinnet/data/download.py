@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from twinnet import paths
 from twinnet.config.schema import Dataset, ImageDataset, NBADataset, Source, SourcePolicy
 from twinnet.data import archives, changes, provenance, standin, tables
 from twinnet.data.places import Places
@@ -32,26 +33,31 @@ def download(dataset: Dataset, root: Path = Path(".")) -> Path:
     Where no host at all answers and `source` is auto, the stand-in takes its place and says so.
     Raises DataError naming each source with its reason where there is no data.
     """
-    places = Places.of(dataset, root)
+    try:
+        record = _download(dataset, Places.of(dataset, root))
+    except OSError as error:  # no space, no permission, a file where a folder should be
+        raise DataError(f"{dataset.name}: expected to write {error.filename}; {error.strerror}") from error
+    size, first = sum(file.bytes for file in record.files), record.files[0].address
+    log.info("%s: %s, %d files, %.1f MB, %s", dataset.name, record.source, len(record.files), size / 1e6, first)
+    return root / paths.RAW / dataset.name
+
+
+def _download(dataset: Dataset, places: Places) -> Provenance:
     target = places.target
     target.parent.mkdir(parents=True, exist_ok=True)
     places.cache.mkdir(parents=True, exist_ok=True)
-    with (
-        _alone(places.cache.with_suffix(".lock"), dataset.name),
-        tempfile.TemporaryDirectory(prefix=f".{dataset.name}-", dir=target.parent, ignore_cleanup_errors=True) as made,
-    ):
-        folder = Path(made) / dataset.name
-        record = None
-        if dataset.source is not SourcePolicy.synthetic:
-            record = _real(dataset, folder, places)
-        record = record or _stand_in(dataset, folder)
-        provenance.write(folder, record)
-        if target.exists():
-            os.replace(target, Path(made) / "replaced")
-        os.replace(folder, target)
-    size, first = sum(file.bytes for file in record.files), record.files[0].address
-    log.info("%s: %s, %d files, %.1f MB, %s", dataset.name, record.source, len(record.files), size / 1e6, first)
-    return target
+    with _alone(places.cache.with_name(f"{dataset.name}.lock"), dataset.name):
+        for abandoned in target.parent.glob(f".{dataset.name}.making-*"):  # by a process that was killed
+            shutil.rmtree(abandoned, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f".{dataset.name}.making-", dir=target.parent) as made:
+            folder = Path(made) / dataset.name
+            record = None if dataset.source is SourcePolicy.synthetic else _real(dataset, folder, places)
+            record = record or _stand_in(dataset, folder)
+            provenance.write(folder, record)
+            if target.exists():
+                os.replace(target, Path(made) / "replaced")
+            os.replace(folder, target)
+    return record
 
 
 def verify(dataset: Dataset, folder: Path, *, pinned: bool = True) -> pd.DataFrame | None:

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -78,11 +78,13 @@ def _whole(dataset: Dataset) -> Iterator[None]:
 
 def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file under a temporary name beside it, then put it in place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             write(file)
         os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    except OSError as error:  # no space, no permission, a file where a folder should be
+        with suppress(OSError):
+            part.unlink()
+        raise DataError(f"expected to write {path}; {error.strerror}") from error

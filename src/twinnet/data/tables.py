@@ -83,6 +83,8 @@ def table(dataset: NBADataset, raw: Path) -> pd.DataFrame:
     parts = []
     for season in seasons(dataset):
         stats, index = _season(dataset, raw, season)
+        if stats.empty:
+            raise DataError(f"expected the players of the season {label(season)}; received none")
         stats = _checked(stats, STATS_SCHEMA)
         if dataset.strict:
             consistency.check(stats)
@@ -124,8 +126,6 @@ def _checked(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
     """The frame with the types of the schema, or DataError with the first things that are wrong."""
     if missing := sorted(set(schema.columns) - set(frame.columns)):
         raise DataError(f"{schema.name}: expected the columns {', '.join(missing)}, which are missing")
-    if frame.empty:
-        raise DataError(f"{schema.name}: expected players; received none")
     try:
         return schema.validate(frame, lazy=True)
     except pa.errors.SchemaErrors as error:
