@@ -25,9 +25,13 @@ RATES = "0.01,0.1,1"
 
 # %%
 # %matplotlib inline
-import logging
+import os
 import subprocess
 import sys
+import warnings
+
+warnings.filterwarnings("ignore", "IProgress not found")
+os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 
 import mlflow
 import pandas as pd
@@ -38,7 +42,6 @@ from twinnet.compare.seeds import over_seeds
 from twinnet.figures.comparison import curves
 from twinnet.figures.sweeps import response
 
-logging.getLogger("alembic").setLevel(logging.WARNING)
 root = paths.root()
 mlflow.set_tracking_uri(tracking.address(root))
 
@@ -46,10 +49,11 @@ mlflow.set_tracking_uri(tracking.address(root))
 # ## The runs of a data set
 #
 # There is one MLflow experiment for each data set, and a finished run has its final scores under the same few keys.
+# These are the runs that the pipeline trained, the newest first.
 
 # %%
-runs = mlflow.search_runs(experiment_names=["nba"], filter_string="attributes.status = 'FINISHED'")
-runs = runs[runs["tags.twinnet.configuration"].notna()].set_index("tags.mlflow.runName", drop=False)
+trained_by_dvc = "attributes.status = 'FINISHED' AND tags.`dvc.stage` LIKE 'train%'"
+runs = mlflow.search_runs(experiment_names=["nba"], filter_string=trained_by_dvc).set_index("tags.mlflow.runName")
 columns = ["metrics.valid/accuracy", "metrics.valid/loss", "metrics.epochs", "metrics.seconds", "tags.data_source"]
 runs[columns].rename_axis(None)
 
