@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from twinnet.config.schema import Activation, Loss
+from twinnet.engines.keras.optimizers import number_type
 from twinnet.networks import (
     Activate,
     BatchNorm,
@@ -89,7 +90,7 @@ def _activation(activation: Activation) -> str:
 
 def _layer(layer: Layer, name: str, dtype: str, l2: float, seed: int, activate: bool) -> keras.Layer:
     common = {"name": name, "dtype": dtype}
-    drawn = {"kernel_initializer": "zeros", "kernel_regularizer": keras.regularizers.L2(l2) if l2 else None}
+    drawn = {"kernel_initializer": "zeros", "kernel_regularizer": _penalty(l2, dtype) if l2 else None}
     match layer:
         case Dense(units, activation):
             return keras.layers.Dense(units, _activation(activation) if activate else None, **drawn, **common)
@@ -114,3 +115,9 @@ def _layer(layer: Layer, name: str, dtype: str, l2: float, seed: int, activate: 
             return keras.layers.Flatten(data_format="channels_last", **common)
         case Dropout(rate):
             return keras.layers.Dropout(rate, seed=seed, **common)
+
+
+def _penalty(l2: float, dtype: str) -> keras.regularizers.L2:
+    penalty = keras.regularizers.L2(l2)
+    penalty.l2 = number_type(dtype)(l2)
+    return penalty

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from twinnet.config import schema
@@ -21,25 +22,31 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step: Any) -> Any:
         if self.schedule.kind is ScheduleKind.constant and not self.schedule.warmup:
-            return ops.convert_to_tensor(self.rate, self.dtype)
+            return ops.convert_to_tensor(np.asarray(self.rate, self.dtype))
         return self.rate * factor(ops.cast(step, self.dtype), self.total_steps, self.schedule, ops)
+
+
+def number_type(dtype: str) -> type[float]:
+    """How constants are given to Keras, which makes float32 of plain numbers, on their way to float64 too."""
+    return np.float64 if dtype == "float64" else float
 
 
 def build(optimizer: Optimizer, model: keras.Model, total_steps: int, dtype: str) -> keras.optimizers.Optimizer:
     """The optimizer for `model`, with AdamW's decay of the kernels alone."""
     rate: Any = LearningRate(optimizer.learning_rate, optimizer.schedule, total_steps, dtype)
+    exact = number_type(dtype)
     match optimizer:
-        case schema.AdamW(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=weight_decay):
-            adamw = keras.optimizers.AdamW(rate, weight_decay, beta_1, beta_2, epsilon)
+        case schema.AdamW(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=decay):
+            adamw = keras.optimizers.AdamW(rate, exact(decay), exact(beta_1), exact(beta_2), exact(epsilon))
             adamw.exclude_from_weight_decay([v for v in model.trainable_variables if v.name != "kernel"])
             return adamw
         case schema.Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon):
-            return keras.optimizers.Adam(rate, beta_1, beta_2, epsilon)
+            return keras.optimizers.Adam(rate, exact(beta_1), exact(beta_2), exact(epsilon))
         case schema.RMSprop(rho=rho, epsilon=epsilon):
-            return keras.optimizers.RMSprop(rate, rho, epsilon=epsilon)
+            return keras.optimizers.RMSprop(rate, exact(rho), epsilon=exact(epsilon))
         case schema.Nesterov(momentum=momentum):
-            return keras.optimizers.SGD(rate, momentum, nesterov=True)
+            return keras.optimizers.SGD(rate, exact(momentum), nesterov=True)
         case schema.Momentum(momentum=momentum):
-            return keras.optimizers.SGD(rate, momentum)
+            return keras.optimizers.SGD(rate, exact(momentum))
         case _:
             return keras.optimizers.SGD(rate)

@@ -48,6 +48,7 @@ def _compiled(network: keras.Model, problem: Problem, engine: KerasEngine) -> "R
     outputs, from_logits = model.trained_output(network, problem.loss, output.activation)
     trained = RecordedModel(network.input, outputs)
     chunk = len(next(problem.chunks()))
+    trained.objective = _loss(problem, output.activation, from_logits, dtype)
     trained.measure = Measure(problem.task, 0.0 if from_logits else 0.5)
     trained.record = Record(chunk, problem.steps_per_epoch, dtype)
     trained.valid_record = Record(1, problem.steps_per_epoch, dtype)
@@ -55,7 +56,6 @@ def _compiled(network: keras.Model, problem: Problem, engine: KerasEngine) -> "R
     jit = not (convolutional and problem.device == "cpu") if engine.jit_compile is None else engine.jit_compile
     trained.compile(
         optimizers.build(problem.optimizer, trained, problem.epochs * problem.steps_per_epoch, dtype),
-        _loss(problem, output.activation, from_logits, dtype),
         jit_compile=jit,
         steps_per_execution=_steps_per_execution(engine, chunk * problem.steps_per_epoch, convolutional),
     )
@@ -137,6 +137,7 @@ class Record(keras.metrics.Metric):
 class RecordedModel(keras.Model):
     """A functional model that keeps a `Record` of what its training and its evaluation compute."""
 
+    objective: keras.losses.Loss
     measure: Measure
     record: Record
     valid_record: Record
@@ -144,7 +145,9 @@ class RecordedModel(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        loss = self.objective(y, y_pred)  # Keras' own version of this method rounds it to float32
+        for penalty in self.losses:
+            loss += penalty
         record = self.record if training else self.valid_record
         record.update_state(loss, self.measure(y, y_pred), ops.shape(y_pred)[0])
         return loss

@@ -1,0 +1,126 @@
+"""The two engines do the same: the same weights and batches give the same losses, metrics and weights.
+
+100 steps each, the last batch of every epoch smaller than the others, validation after each epoch.
+"""
+
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+import pytest
+
+from twinnet.config.schema import (
+    Activation,
+    Adam,
+    AdamW,
+    GradientDescent,
+    Initializer,
+    Loss,
+    Momentum,
+    Nesterov,
+    Optimizer,
+    RMSprop,
+    Schedule,
+    ScheduleKind,
+    Task,
+)
+from twinnet.engines.contract import Problem
+from twinnet.networks import Activate, BatchNorm, Conv2D, Dense, Flatten, MaxPool2D
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
+OPTIMIZERS = [
+    GradientDescent(learning_rate=0.1),
+    Momentum(learning_rate=0.02),
+    Nesterov(learning_rate=0.02),
+    RMSprop(learning_rate=0.005),
+    Adam(learning_rate=0.01),
+    AdamW(learning_rate=0.01, weight_decay=0.1),
+]
+LOSSES = [
+    (Task.binary, Loss.binary_crossentropy),
+    (Task.binary, Loss.mean_squared_error),
+    (Task.multiclass, Loss.categorical_crossentropy),
+    (Task.multiclass, Loss.mean_squared_error),
+    (Task.regression, Loss.mean_squared_error),
+]
+LINEAR_CONV = Conv2D(3, 3, 1, Activation.identity)
+MODELS = {
+    "mlp": ((3,), (Dense(5, Activation.tanh), Dense(4, Activation.sigmoid))),
+    "relu": ((3,), (Dense(6, Activation.relu),)),
+    "linear": ((3,), (Dense(4, Activation.identity),)),
+    "mlp_norm": ((3,), (Dense(5, Activation.identity), BatchNorm(), Activate(Activation.relu))),
+    "cnn": ((6, 5, 2), (Conv2D(3, 3, 1, Activation.relu), MaxPool2D(), Flatten(), Dense(4, Activation.tanh))),
+    "cnn_stride": ((7, 6, 1), (Conv2D(3, 5, 2, Activation.sigmoid), Flatten())),
+    "cnn_norm": ((6, 6, 1), (LINEAR_CONV, BatchNorm(), Activate(Activation.relu), MaxPool2D(), Flatten())),
+}
+
+
+def agree(problem: Problem, twins: Callable, solved: Callable) -> None:
+    (scratch, expected), (keras, history) = (solved(twin) for twin in twins(problem))
+    tolerance = TOLERANCE[problem.engine.dtype.value]
+    for name, values in expected.items():
+        np.testing.assert_allclose(history[name], values, rtol=0, atol=tolerance, err_msg=name)
+    for ours, theirs in zip(scratch.weights(), keras.weights(), strict=True):
+        assert ours.keys() == theirs.keys()
+    np.testing.assert_allclose(
+        keras.predict(problem.X_valid), scratch.predict(problem.X_valid), rtol=0, atol=10 * tolerance
+    )
+
+
+@pytest.mark.parametrize(("task", "loss"), LOSSES, ids=lambda value: value.value)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: optimizer.kind)
+def test_losses_and_optimizers(optimizer: Optimizer, task: Task, loss: Loss, pose, twins, solved) -> None:
+    agree(pose(MODELS["mlp"][1], task=task, loss=loss, optimizer=optimizer, epochs=25), twins, solved)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "loss"),
+    [*((optimizer, LOSSES[2]) for optimizer in OPTIMIZERS), *((OPTIMIZERS[4], loss) for loss in LOSSES)],
+)
+def test_losses_and_optimizers_in_float32(optimizer: Optimizer, loss: tuple[Task, Loss], pose, twins, solved) -> None:
+    problem = pose(MODELS["mlp"][1], task=loss[0], loss=loss[1], dtype="float32", optimizer=optimizer, epochs=25)
+    agree(problem, twins, solved)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("model", [model for model in MODELS if model != "mlp"])
+def test_models(model: str, dtype: str, pose, twins, solved) -> None:
+    """With momentum: a bias before a normalisation has a gradient of rounding errors, which Adam would blow up."""
+    input_shape, hidden = MODELS[model]
+    problem = pose(hidden, input_shape=input_shape, task=Task.multiclass, dtype=dtype, epochs=25,
+                   optimizer=Momentum(learning_rate=0.005))  # fmt: skip
+    agree(problem, twins, solved)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "loss", "optimizer"), list(product(MODELS, LOSSES, OPTIMIZERS)))
+def test_every_model_loss_and_optimizer(model, loss, optimizer, pose, twins, solved) -> None:
+    input_shape, hidden = MODELS[model]
+    problem = pose(hidden, input_shape=input_shape, task=loss[0], loss=loss[1], optimizer=optimizer, epochs=25)
+    agree(problem, twins, solved)
+
+
+@pytest.mark.parametrize("kind", list(ScheduleKind), ids=lambda kind: kind.value)
+def test_schedules_and_l2(kind: ScheduleKind, pose, twins, solved) -> None:
+    schedule = Schedule(kind, warmup=0.2, end=0.1)
+    optimizer = GradientDescent(learning_rate=0.3, schedule=schedule)
+    agree(pose(task=Task.multiclass, optimizer=optimizer, l2=0.01, epochs=25), twins, solved)
+
+
+def chapter(pose: Callable, epochs: int) -> Problem:
+    """2-4-1 with sigmoids, weights on [0, 1), full batch, rate 0.001: what nba_scratch and nba_keras train."""
+    problem = pose((Dense(4, Activation.sigmoid),), input_shape=(2,), samples=354, batch_size=354, epochs=epochs,
+                   optimizer=GradientDescent(learning_rate=0.001))  # fmt: skip
+    problem.weights[:] = problem.network.initial_weights(Initializer.uniform, 0, "float64")
+    for X in (problem.X_train, problem.X_valid):
+        X *= 3.0
+    return problem
+
+
+def test_the_pair_of_the_chapter_stays_together(pose, twins, solved) -> None:
+    agree(chapter(pose, 5000), twins, solved)
+
+
+@pytest.mark.slow
+def test_the_pair_of_the_chapter_stays_together_for_all_its_epochs(pose, twins, solved) -> None:
+    agree(chapter(pose, 100_000), twins, solved)
