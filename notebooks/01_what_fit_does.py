@@ -102,10 +102,10 @@ print("\n".join(printed.warnings))
 
 # %% [markdown]
 # The loss that is left, of the order of 1e-7, is only how far Keras keeps a probability from 1 before it takes a
-# logarithm; the chapter prints the same 6e-08. With one output unit the loss first divides the output by the sum over the outputs, which is itself. The prediction
-# becomes 1 for every player whatever the weights are, its logarithm 0, its derivative 0. Asked for without
-# `allow_degenerate=true`, such an experiment is refused before any data is loaded. The loss that fits one sigmoid unit
-# is the binary cross-entropy, and from here on that is the loss.
+# logarithm; the chapter prints the same 6e-08. With one output unit the loss first divides the output by the sum over
+# the outputs, which is itself. The prediction becomes 1 for every player whatever the weights are, its logarithm 0, its
+# derivative 0. Asked for without `allow_degenerate=true`, such an experiment is refused before any data is loaded. The
+# loss that fits one sigmoid unit is the binary cross-entropy, and from here on that is the loss.
 
 # %% [markdown]
 # ## One step by hand

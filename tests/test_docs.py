@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from dvc_render.html import HTML
 
 from twinnet import walkthrough
 from twinnet.config.schema import Experiment
@@ -23,25 +25,35 @@ from twinnet.networks import describe
 
 BLOCK = re.compile(r"^```(?:yaml|python) (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TRAIN = """
-import sys
+import json, os, sys
 from pathlib import Path
 from twinnet import config
+from twinnet.data.download import download
+from twinnet.data.preprocess import preprocess
 from twinnet.training import train
 root = Path.cwd()
-experiment = config.experiment(config.compose(root, "train", sys.argv[1:]))
-print(train(experiment, root / "runs" / "tried", root=root).metrics)
+suite = config.compose(root, "config")
+told = {"experiments": list(suite.experiments)}
+for name in ["digits"] if "digits" in suite.datasets else []:
+    download(config.dataset(suite.datasets[name]), root)
+    preprocess(config.dataset(suite.datasets[name]), root)
+for line in sys.argv[1:]:
+    experiment = config.experiment(config.compose(root, "train", line.split()))
+    told[line] = train(experiment, root / "runs" / str(len(told)), root=root).metrics
+print(json.dumps(told))
 """
 
 
-def run(root: Path, *command: str, folder: Path | None = None, **variables: str) -> str:
-    """Standard output of a Python command, with the sources of `folder` (or of `root`) first on the path."""
+def follow_and_train(house: Path, *overrides: str, **variables: str) -> list[dict]:
+    """Metrics of one training for each line of overrides, in a process with the sources of `house`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TWINNET_")}
-    environment |= {"PYTHONPATH": str((folder or root) / "src"), **variables}
     done = subprocess.run(
-        [sys.executable, *command], cwd=folder or root, env=environment, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", TRAIN, *overrides],
+        cwd=house, env=environment | {"PYTHONPATH": str(house / "src"), **variables}, capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    told = json.loads(done.stdout.splitlines()[-1])
+    return [told["experiments"], *(told[line] for line in overrides)]
 
 
 # --------------------------------------------------------------------------------------- mathematics
@@ -75,12 +87,17 @@ HELPERS = {  # no formula: they rearrange, choose or count
 # ----------------------------------------------------------------------------------------- one sample
 
 
-def test_the_page_of_one_sample_is_what_the_command_prints(root: Path) -> None:
+def test_the_page_of_one_sample_is_what_the_command_prints(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = (root / "docs/one_sample.md").read_text()
-    command = re.search(r"^python -m (twinnet\.walkthrough .*)$", page, re.MULTILINE)
+    command = re.search(r"^python -m twinnet\.walkthrough (.*)$", page, re.MULTILINE)
     assert command
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(sys, "argv", ["walkthrough", *shlex.split(command[1])])
+    walkthrough.main()
     printed = page.split("<!-- printed -->")[1].strip().removeprefix("```\n").removesuffix("```")
-    assert run(root, "-m", *shlex.split(command[1])).rstrip() == printed.rstrip()
+    assert capsys.readouterr().out.rstrip() == printed.rstrip()
 
 
 @pytest.mark.parametrize("optimizer", ["gradient_descent", "adam", "nesterov"])
@@ -144,7 +161,7 @@ def recipes(root: Path) -> dict[str, list[tuple[str, str]]]:
 def house(root: Path, tiny_project: Path) -> Path:
     """A small project with the sources and the configuration, free to be changed."""
     shutil.rmtree(tiny_project / "conf")
-    for folder in ("src", "conf", "pipelines"):
+    for folder in ("src", "conf"):
         shutil.copytree(root / folder, tiny_project / folder, ignore=shutil.ignore_patterns("__pycache__"))
     return tiny_project
 
@@ -163,62 +180,45 @@ def test_each_recipe_has_fewer_than_ten_lines(recipes: dict[str, list[tuple[str,
         assert sum(len(text.splitlines()) for _, text in blocks) < 9, heading
 
 
-def test_adding_a_model_as_described(root: Path, house: Path, recipes: dict[str, list[tuple[str, str]]]) -> None:
-    follow(house, recipes["Add a model"])
-    overrides = ["engine=scratch_numpy", "model=pyramid", "model.widest=8", "epochs=3"]
-    told = run(root, "-c", TRAIN, *overrides, folder=house)
-    assert f"'parameters': {(2 * 8 + 8) + (8 * 4 + 4) + (4 + 1)}," in told
-
-
-def test_adding_an_optimizer_as_described(root: Path, house: Path, recipes: dict[str, list[tuple[str, str]]]) -> None:
-    follow(house, recipes["Add an optimizer"])
-    run(
-        root,
-        "-c",
-        TRAIN,
-        "engine=scratch_numpy",
-        "optimizer=sign_descent",
-        "epochs=1",
-        "model.init=he_normal",
-        folder=house,
-    )
-    with np.load(house / "runs/tried/model.npz") as saved:
-        biases = saved["0/b"]
-    np.testing.assert_allclose(np.abs(biases), 0.001, rtol=1e-6)
-
-
-def test_adding_an_experiment_as_described(root: Path, house: Path, recipes: dict[str, list[tuple[str, str]]]) -> None:
-    follow(house, recipes["Add an experiment"])
-    told = run(root, "-c", TRAIN, "experiment=nba_adam", "engine=scratch_numpy", "epochs=4", folder=house)
-    assert "'epochs': 4" in told
-    suite = house / "conf/config.yaml"
-    suite.write_text(
-        suite.read_text().replace("  - _self_", "  - experiment@experiments.nba_adam: nba_adam\n  - _self_")
-    )
-    run(root, "-m", "pipelines.params", "write", folder=house)
-    assert yaml.safe_load((house / "params.yaml").read_text())["experiments"]["nba_adam"]["optimizer"]["kind"] == "adam"
-
-
-def test_adding_a_data_set_as_described(
-    root: Path, house: Path, recipes: dict[str, list[tuple[str, str]]], tmp_path: Path
+def test_a_model_an_optimizer_and_an_experiment_are_added_as_described(
+    house: Path, recipes: dict[str, list[tuple[str, str]]]
 ) -> None:
-    mirror = house / "mirror"
-    (mirror / "digits").mkdir(parents=True)
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (6000, 28, 28), dtype=np.uint8)
-    np.savez(mirror / "digits" / "digits.npz", X=images, y=(np.arange(6000) % 10).astype(np.uint8))
-    sha = hashlib.sha256((mirror / "digits" / "digits.npz").read_bytes()).hexdigest()
-    follow(house, [(file, text.replace("SHA-256", sha)) for file, text in recipes["Add a data set"]])
-    suite = house / "conf/config.yaml"
-    (line,) = re.findall(r"`(- dataset@\S+ \S+)`", (root / "CONTRIBUTING.md").read_text())
-    suite.write_text(suite.read_text().replace("  - _self_", f"  {line}\n  - _self_"))
+    follow(house, [block for name in ("a model", "an optimizer", "an experiment") for block in recipes[f"Add {name}"]])
+    suite_has(house, "- experiment@experiments.nba_adam: nba_adam")
+    names, pyramid, sign_descent, nba_adam = follow_and_train(
+        house,
+        "engine=scratch_numpy model=pyramid model.widest=8 epochs=3",
+        "engine=scratch_numpy optimizer=sign_descent epochs=1 model.init=he_normal",
+        "engine=scratch_numpy experiment=nba_adam epochs=4",
+    )
+    assert "nba_adam" in names
+    assert pyramid["parameters"] == (2 * 8 + 8) + (8 * 4 + 4) + (4 + 1)
+    assert sign_descent["epochs"] == 1
+    with np.load(house / "runs/2/model.npz") as saved:  # biases start at 0 and take one step of the learning rate
+        np.testing.assert_allclose(np.abs(saved["0/b"]), 0.001, rtol=1e-6)
+    assert nba_adam["epochs"] == 4
 
-    run(root, "-m", "pipelines.params", "write", folder=house)
-    run(root, "-m", "pipelines.download", "digits", folder=house, TWINNET_MIRROR=str(mirror))
-    run(root, "-m", "pipelines.preprocess", "digits", folder=house)
-    overrides = ["experiment=fashion_dense", "data=digits", "engine=scratch_numpy", "epochs=1", "profile.samples=64"]
-    told = run(root, "-c", TRAIN, *overrides, folder=house)
-    assert "'data_source': 'mirror'" in told
+
+def test_a_data_set_is_added_as_described(root: Path, house: Path, recipes: dict[str, list[tuple[str, str]]]) -> None:
+    archive = house / "mirror" / "digits" / "digits.npz"
+    archive.parent.mkdir(parents=True)
+    images = np.random.default_rng(0).integers(0, 256, (6000, 28, 28), dtype=np.uint8)
+    np.savez(archive, X=images, y=(np.arange(6000) % 10).astype(np.uint8))
+    sha = hashlib.sha256(archive.read_bytes()).hexdigest()
+    follow(house, [(file, text.replace("SHA-256", sha)) for file, text in recipes["Add a data set"]])
+    (line,) = re.findall(r"`(- dataset@\S+ \S+)`", (root / "CONTRIBUTING.md").read_text())
+    suite_has(house, line)
+    _, metrics = follow_and_train(
+        house,
+        "experiment=fashion_dense data=digits engine=scratch_numpy epochs=1 profile.samples=64",
+        TWINNET_MIRROR=str(house / "mirror"),
+    )
+    assert metrics["data_source"] == "mirror"
+
+
+def suite_has(house: Path, line: str) -> None:
+    suite = house / "conf/config.yaml"
+    suite.write_text(suite.read_text().replace("  - _self_", f"  {line}\n  - _self_"))
 
 
 # ------------------------------------------------------------------------------------ what else is told
@@ -234,7 +234,7 @@ def test_the_map_names_every_package_and_every_contract_is_told(root: Path) -> N
 
 def test_the_hooks_are_valid_and_have_no_address(root: Path) -> None:
     file = root / ".pre-commit-config.yaml"
-    run(root, "-m", "pre_commit", "validate-config", str(file))
+    subprocess.run([sys.executable, "-m", "pre_commit", "validate-config", str(file)], check=True, cwd=root)
     hooks = [hook for repo in yaml.safe_load(file.read_text())["repos"] for hook in repo["hooks"]]
     assert {repo["repo"] for repo in yaml.safe_load(file.read_text())["repos"]} == {"local"}
     assert {hook["id"] for hook in hooks} == {"ruff-format", "ruff-check", "params"}
@@ -248,3 +248,13 @@ def test_version_and_licence_are_told_the_same_everywhere(root: Path) -> None:
     assert f'version = "{citation["version"]}"' in project
     assert f'license = "{citation["license"]}"' in project
     assert f"## [{citation['version']}]" in (root / "CHANGELOG.md").read_text()
+
+
+def test_what_dvc_plots_draws_with_is_whole(root: Path) -> None:
+    template = json.dumps(json.loads((root / ".dvc/plots/curves.json").read_text()))
+    for anchor in ("DATA", "TITLE", "X", "Y", "X_LABEL", "Y_LABEL"):
+        assert f"<DVC_METRIC_{anchor}>" in template
+    page = HTML((root / ".dvc/plots/page.html").read_text()).with_scripts("SCRIPTS").with_element("PLOT").embed()
+    assert "SCRIPTS" in page
+    assert "PLOT" in page
+    assert "{" + "plot_divs" + "}" not in page
