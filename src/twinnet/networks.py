@@ -187,10 +187,12 @@ def _cnn(model: Model, inputs: Shape) -> tuple[Layer, ...]:
     layers: list[Layer] = []
     stride = model.stem_stride
     for filters in model.filters:
-        for _ in range(model.convolutions):
-            layers += _block(Conv2D(filters, model.kernel_size, stride, model.activation), model, dropout=False)
+        for convolution in range(model.convolutions):
+            layers.append(Conv2D(filters, model.kernel_size, stride, Activation.identity))
+            if convolution == model.convolutions - 1:
+                layers.append(MaxPool2D())  # before the normalisation and the activation, which then cost a quarter
+            layers += [*([BatchNorm()] if model.batch_norm else []), Activate(model.activation)]
             stride = 1
-        layers.append(MaxPool2D())
     layers.append(Flatten())
     for units in model.dense_units:
         layers += _block(Dense(units, model.activation), model)
@@ -199,13 +201,12 @@ def _cnn(model: Model, inputs: Shape) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def _block(layer: Dense | Conv2D, model: Model, dropout: bool = True) -> list[Layer]:
+def _block(layer: Dense, model: Model) -> list[Layer]:
     """The layer with its normalisation before the activation, and dropout after it."""
     block: list[Layer] = [layer]
     if model.batch_norm:
-        linear = type(layer)(**{**layer.__dict__, "activation": Activation.identity})
-        block = [linear, BatchNorm(), Activate(model.activation)]
-    if dropout and model.dropout:
+        block = [Dense(layer.units, Activation.identity), BatchNorm(), Activate(model.activation)]
+    if model.dropout:
         block.append(Dropout(model.dropout))
     return block
 

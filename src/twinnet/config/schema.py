@@ -133,7 +133,7 @@ class MLP(Model):
 
 @dataclass
 class CNN(Model):
-    """Blocks of convolutions with `filters`, each ended by 2 x 2 max pooling, then dense layers."""
+    """Blocks of convolutions with `filters`, the last of each followed by 2 x 2 max pooling, then dense layers."""
 
     kind: str = "cnn"
     filters: list[int] = MISSING
