@@ -17,7 +17,7 @@
 # A network is trained in one line, `model.fit(X, y)`. This notebook takes that line apart on a question from
 # basketball: do assists and rebounds per game tell a guard from a forward?
 #
-# It needs the data of `make repro` and takes about a minute.
+# It needs the data of `make repro` and takes two or three minutes.
 
 # %% tags=["parameters"]
 EPOCHS = 100_000
@@ -28,7 +28,7 @@ FRAMES = [1, 1_000, 5_000, 10_000, 20_000, 25_000, 30_000, 35_000, 40_000, 50_00
 import logging
 
 import pandas as pd
-from IPython.display import Image
+from IPython.display import HTML
 
 from twinnet import DeepLearning, config, figures, paths, walkthrough
 from twinnet.data.reading import load
@@ -39,7 +39,7 @@ from twinnet.networks import describe
 from twinnet.snapshots import snapshots
 from twinnet.training import train
 
-logging.basicConfig(level=logging.WARNING, format="%(message)s")
+logging.basicConfig(level=logging.ERROR)
 root = paths.root()
 out = root / "outputs" / "notebooks"
 
@@ -183,7 +183,7 @@ title = "the decision boundary as it forms"
 boundary_frames(splits, predictions, scratch.data.classes, axis_names, title, notes)
 
 # %%
-Image(boundary_animation(splits, predictions, scratch.data.classes, axis_names, title, notes), format="gif")
+HTML(boundary_animation(splits, predictions, scratch.data.classes, axis_names, title, notes))
 
 # %% [markdown]
 # At first no line at all: everybody is a forward. Then it enters from the corner of the players who hardly played,

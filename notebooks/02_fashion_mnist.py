@@ -37,7 +37,7 @@ from twinnet.figures.curves import learning_curves
 from twinnet.networks import describe
 from twinnet.training import train
 
-logging.basicConfig(level=logging.WARNING, format="%(message)s")
+logging.basicConfig(level=logging.ERROR)
 root = paths.root()
 names = ["fashion_dense_book", "fashion_dense_scratch", "fashion_dense", "fashion_cnn"]
 runs = {name: read(root / "runs" / name) for name in names}

@@ -18,4 +18,6 @@ def execute(notebook: Path, root: Path, **parameters: Any) -> str:
     nbclient.NotebookClient(cells, timeout=240, resources={"metadata": {"path": str(root)}}).execute()
     outputs = [output for cell in cells.cells for output in cell.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3
-    return "\n".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs)
+    return "\n".join(
+        output.get("text", "") or "\n".join(map(str, output.get("data", {}).values())) for output in outputs
+    )

@@ -1,6 +1,8 @@
 """How the decision boundary of two features forms while a network is trained: panels side by side, or an animation."""
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,8 +73,8 @@ def boundary_animation(
     title: str,
     notes: Sequence[str] = (),
     frames_a_second: int = 3,
-) -> bytes:
-    """The same as an animated GIF that plays once over the epochs and starts again."""
+) -> str:
+    """The same as an animation that starts again at its end: an HTML img element that holds an animated GIF."""
     figure = new_figure(6, 4.4, title, notes)
     axes = figure.subplots()
 
@@ -89,7 +91,8 @@ def boundary_animation(
     with TemporaryDirectory() as folder:
         file = Path(folder) / "boundary.gif"
         animation.save(file, PillowWriter(fps=frames_a_second), dpi=72)
-        return file.read_bytes()
+        data = base64.b64encode(file.read_bytes()).decode()
+    return f'<img src="data:image/gif;base64,{data}" alt="{escape(title)}">'
 
 
 def _frame(axes: Axes, splits: Splits, epochs: int, predict: Predict, classes: Sequence[str]) -> None:
