@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from twinnet.config.schema import Activation
 from twinnet.engines.scratch import activations, images
-from twinnet.engines.scratch.arrays import Array, mean_of_samples, product
+from twinnet.engines.scratch.arrays import Array, product, sum_of_samples
 from twinnet.networks import Activate, BatchNorm, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D
 
 
@@ -45,8 +45,9 @@ def dense_forward(layer: Dense, weights: dict[str, Array], A: Array, mode: Mode,
 def dense_backward(
     layer: Dense, weights: dict[str, Array], A: Array, dZ: Array, xp: Any
 ) -> tuple[Array, dict[str, Array]]:
-    """dJ/dA = W^T dZ, dJ/dW = dZ A^T / samples, dJ/db = mean of dZ. The chapter's back propagation."""
-    gradients = {"W": xp.dot(dZ, A.T) / A.shape[-1], "b": mean_of_samples(dZ, xp)}
+    """dJ/dA = W^T dZ, dJ/dW = dZ A^T / samples, dJ/db = sum of dZ / samples. The chapter's back propagation."""
+    samples = A.shape[-1]
+    gradients = {"W": xp.dot(dZ, A.T) / samples, "b": sum_of_samples(dZ, xp) / samples}
     return product(weights["W"].T, dZ, xp), gradients
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from twinnet.config.schema import Activation, Loss, Task
 from twinnet.engines.scratch.activations import propagate_back
-from twinnet.engines.scratch.arrays import Array, mean_of_samples
+from twinnet.engines.scratch.arrays import Array, folded, sum_of_samples
 
 
 def target(task: Task, units: int, y: Array, like: Array, xp: Any) -> Array:
@@ -26,7 +26,8 @@ def value(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
     """The mean loss over the samples, a scalar.
 
     binary_crossentropy        -log q, with q the probability given to the true class: A where Y is 1, else 1 - A.
-        That is the chapter's -(Y log A + (1 - Y) log(1 - A)). Where q has rounded to 0 it is |Z|, its limit.
+        That is the chapter's -(Y log A + (1 - Y) log(1 - A)). Where q has rounded to 0, or is so small that the
+        difference has, it is |Z|. The sum of logarithms may be taken as logarithms of products.
     categorical_crossentropy   -sum over the units of Y log(A / sum A). After a softmax this is
         log(sum exp Z) - Z of the true class, which is how it is computed there (Goodfellow et al. 2016, 6.2.2.3).
     mean_squared_error         (A - Y)^2, averaged over the units
@@ -34,7 +35,9 @@ def value(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
     match loss:
         case Loss.binary_crossentropy:
             q = xp.where(Y > 0.5, A, 1 - A)
-            each = xp.where(q < _tiny(A), abs(Z), -xp.log(xp.maximum(q, _tiny(A))))
+            lost = q < _negligible(A)
+            products = folded(xp.where(lost, 1, q), xp.multiply, 1, xp)
+            each = folded(xp.where(lost, abs(Z), 0), xp.add, 0, xp) - xp.log(products)
         case Loss.categorical_crossentropy:
             if len(Z) == 1:  # A / sum A is 1 whatever A is
                 return (0 * A).sum()
@@ -42,7 +45,7 @@ def value(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
             each = xp.log(xp.exp(Z - highest).sum(axis=0, keepdims=True)) + highest - (Y * Z).sum(axis=0, keepdims=True)
         case Loss.mean_squared_error:
             each = ((A - Y) ** 2).mean(axis=0, keepdims=True)
-    return mean_of_samples(each, xp)[0, 0]
+    return sum_of_samples(each, xp)[0, 0] / Z.shape[1]
 
 
 def derivative(loss: Loss, A: Array, Y: Array, xp: Any) -> Array:
@@ -94,14 +97,19 @@ def metric(task: Task, A: Array, Y: Array, xp: Any) -> Array:
             each = A.argmax(axis=0, keepdims=True) == Y.argmax(axis=0, keepdims=True)
         case Task.regression:
             each = abs(A - Y)
-    return mean_of_samples(each.astype(A.dtype), xp)[0, 0]
+    return sum_of_samples(each.astype(A.dtype), xp)[0, 0] / A.shape[1]
 
 
 def _tiny(A: Array) -> float:
     """The smallest number whose reciprocal is finite."""
-    return _smallest(np.dtype(A.dtype))
+    return _limits(np.dtype(A.dtype))[0]
+
+
+def _negligible(A: Array) -> float:
+    """Less than any 1 - A that is not 0."""
+    return _limits(np.dtype(A.dtype))[1]
 
 
 @cache
-def _smallest(dtype: np.dtype) -> float:
-    return float(np.finfo(dtype).tiny)
+def _limits(dtype: np.dtype) -> tuple[float, float]:
+    return float(np.finfo(dtype).tiny), float(np.finfo(dtype).eps) / 4

@@ -131,6 +131,8 @@ def _evaluate(recipe: Recipe, batch: int, weights: Parameters, X: Array, y: Arra
     def piece(X: Array, y: Array) -> Array:
         return jnp.stack(evaluate(recipe, weights, *inputs(recipe, X, y, jnp), jnp)) * len(X)
 
+    if len(X) <= batch:
+        return piece(X, y) / len(X)
     whole = len(X) // batch * batch
     pieces = [array[:whole].reshape(-1, batch, *array.shape[1:]) for array in (X, y)]
     total = jax.lax.map(lambda part: piece(*part), tuple(pieces)).sum(axis=0)
