@@ -41,6 +41,7 @@ from twinnet.errors import ConfigError
         ("nba_keras", "data.classes=[guard]", ["data.classes", "two classes"]),
         ("nba_keras", "data.classes=[a,b,c]", ["data.task=binary", "received 3", "multiclass"]),
         ("fashion_dense", "loss=binary_crossentropy", ["multiclass", "categorical_crossentropy"]),
+        ("nba_keras", "engine.backend=jax", ["engine.dtype=float64", "expected float32", "engine.backend=tensorflow"]),
         ("fashion_cnn", "model.kernel_size=4", ["model.kernel_size", "odd", "4"]),
         ("fashion_cnn", "data.train_fraction=0", ["data.train_fraction", "0"]),
         ("fashion_cnn", "optimizer.schedule.warmup=1", ["warmup", "1"]),

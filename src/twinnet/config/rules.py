@@ -6,9 +6,12 @@ from twinnet.config.schema import (
     CNN,
     MLP,
     Activation,
+    Backend,
     Compare,
+    Dtype,
     Experiment,
     ImageData,
+    KerasEngine,
     Loss,
     Scaling,
     ScratchEngine,
@@ -126,6 +129,11 @@ def _check_combination(experiment: Experiment) -> None:
         raise ConfigError(
             "model.activation=softmax: expected sigmoid, relu, tanh or identity in hidden layers; "
             "the output layer of a multiclass task is softmax by itself"
+        )
+    if isinstance(e.engine, KerasEngine) and e.engine.backend is Backend.jax and e.engine.dtype is Dtype.float64:
+        raise ConfigError(
+            "engine.dtype=float64: expected float32 with engine.backend=jax, where Keras rounds to float32 in between; "
+            "use engine.dtype=float32 or engine.backend=tensorflow"
         )
     if isinstance(e.engine, ScratchEngine) and (e.augmentation.flip or e.augmentation.shift):
         raise ConfigError(

@@ -6,10 +6,10 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 
-from twinnet.config.schema import Backend, Dtype, KerasEngine
+from twinnet.config.schema import Backend, KerasEngine
 from twinnet.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -63,15 +63,9 @@ def gpus(engine: KerasEngine) -> list[str]:
     ]
 
 
-@contextmanager
-def scope(backend: Backend, dtype: Dtype, device: str) -> Iterator[None]:
-    """Compute on `device` ("cpu" or "gpu"), with values up to `dtype`: JAX needs to be told about float64."""
-    precise = backend is Backend.jax and dtype is Dtype.float64
-    with (
-        import_module("jax").enable_x64(True) if precise else nullcontext(),
-        import_module("keras").device(f"{device}:0"),
-    ):
-        yield
+def scope(device: str) -> AbstractContextManager[None]:
+    """A context in which Keras computes on `device`, "cpu" or "gpu"."""
+    return import_module("keras").device(f"{device}:0")
 
 
 def _take_little_memory(backend: Backend) -> None:

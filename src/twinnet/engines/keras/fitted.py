@@ -1,13 +1,11 @@
 """A trained Keras model as the contract's FittedNetwork."""
 
 import os
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from twinnet.config.schema import Backend, Dtype
 from twinnet.engines.keras import backend, model
 from twinnet.errors import DataError
 from twinnet.networks import Weights
@@ -26,14 +24,14 @@ class KerasNetwork:
     def load(cls, path: Path) -> "KerasNetwork":
         """Raises DataError where `path` is not a model that Keras can read safely."""
         try:
-            with _scope("cpu"), backend.without_notes():
+            with backend.without_notes():
                 return cls(keras.saving.load_model(path, compile=False))
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"expected a Keras model in {path}; received: {str(error).splitlines()[0]}") from error
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Activations of the output layer, (samples, units)."""
-        with _scope(self.device):
+        with backend.scope(self.device):
             return in_batches(self.network, X)
 
     def weights(self) -> Weights:
@@ -49,10 +47,6 @@ class KerasNetwork:
         finally:
             partial.unlink(missing_ok=True)
         return path
-
-
-def _scope(device: str) -> AbstractContextManager[None]:
-    return backend.scope(backend.loaded() or Backend.tensorflow, Dtype.float64, device)
 
 
 def in_batches(network: keras.Model, X: np.ndarray) -> np.ndarray:

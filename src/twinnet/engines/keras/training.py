@@ -32,7 +32,7 @@ def fit(problem: Problem, monitor: Monitor) -> KerasNetwork:
     """Train on problem.device; the backend is loaded already. Raises DivergedError through the monitor."""
     engine = problem.engine
     assert isinstance(engine, KerasEngine)
-    with backend.scope(engine.backend, engine.dtype, problem.device), _warnings_as_one_line():
+    with backend.scope(problem.device), _warnings_as_one_line():
         network = model.build(problem.network, problem.weights, engine.dtype.value, problem.seed)
         trained = _compiled(network, problem, engine)
         reporter = Reporter(problem, monitor)

@@ -1,0 +1,178 @@
+"""The Keras engine: what it records, when it stops, what it keeps, and that it repeats itself."""
+
+import hashlib
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twinnet.config.schema import (
+    Activation,
+    Augmentation,
+    Backend,
+    Dtype,
+    EarlyStopping,
+    GradientDescent,
+    KerasEngine,
+    Loss,
+    Task,
+)
+from twinnet.engines import keras as engine
+from twinnet.engines.contract import History, Monitor, Problem
+from twinnet.errors import ConfigError, DataError, DivergedError
+from twinnet.networks import BatchNorm, Conv2D, Dense, Dropout, Flatten
+
+CONVOLUTION = (Conv2D(2, 3, 1, Activation.relu), Flatten())
+
+
+def test_each_epoch_is_the_mean_over_its_samples(pose, solved) -> None:
+    """At rate 0 nothing changes, so that batches of 16, 16, 16 and 2 must average to what all samples give at once."""
+    still = GradientDescent(learning_rate=1e-300)
+    fitted, history = solved(pose(optimizer=still, epochs=3))
+    problem = pose()
+    p, y = fitted.predict(problem.X_train)[:, 0], problem.y_train
+    loss = -np.log(np.where(y == 1, p, 1 - p)).mean()
+    np.testing.assert_allclose(history["train/loss"], [loss] * 3, rtol=1e-12)
+    np.testing.assert_allclose(history["train/accuracy"], [((p > 0.5) == y).mean()] * 3, rtol=1e-12)
+
+
+@pytest.mark.parametrize("task", list(Task), ids=lambda task: task.value)
+def test_the_validation_split_is_evaluated_with_the_weights_after_each_chunk(task: Task, pose, solved) -> None:
+    problem = pose((Dense(4, Activation.relu), BatchNorm(), Dropout(0.3)), task=task, l2=0.01)
+    fitted, history = solved(problem)
+    output, y = fitted.predict(problem.X_valid), problem.y_valid
+    penalty = 0.01 * sum((layer["W"] ** 2).sum() for layer in fitted.weights() if "W" in layer)
+    loss, metric = {
+        Task.binary: lambda: (-np.log(np.where(y == 1, output[:, 0], 1 - output[:, 0])), (output[:, 0] > 0.5) == y),
+        Task.multiclass: lambda: (-np.log(output[np.arange(len(y)), y]), output.argmax(axis=1) == y),
+        Task.regression: lambda: ((output[:, 0] - y) ** 2, abs(output[:, 0] - y)),
+    }[task]()
+    assert history["valid/loss"][-1] == pytest.approx(loss.mean() + penalty, rel=1e-10)
+    assert history[f"valid/{problem.metric}"][-1] == pytest.approx(metric.mean(), rel=1e-10)
+    assert len(history["valid/loss"]) == problem.epochs
+
+
+@pytest.mark.parametrize(("epochs", "batch_size", "steps"), [(2300, 50, None), (1001, 50, 7), (6, 16, 3), (6, 16, 1)])
+def test_every_epoch_is_recorded_however_the_steps_are_cut(epochs, batch_size, steps, pose, solved) -> None:
+    problem = pose(epochs=epochs, batch_size=batch_size)
+    whole, expected = solved(problem)
+    cut, history = solved(replace(problem, engine=replace(problem.engine, steps_per_execution=steps, jit_compile=None)))
+    assert len(history["train/loss"]) == epochs
+    assert len(history["valid/loss"]) == len(list(problem.chunks()))
+    for name, values in expected.items():
+        np.testing.assert_allclose(history[name], values, rtol=1e-9, atol=1e-12, err_msg=name)
+    np.testing.assert_allclose(cut.predict(problem.X_valid), whole.predict(problem.X_valid), rtol=1e-9)
+
+
+def test_it_stops_early_and_takes_the_best_weights(pose, solved) -> None:
+    problem = pose((Dense(64, Activation.relu),), samples=20, batch_size=5, epochs=300,
+                   optimizer=GradientDescent(learning_rate=0.5))  # fmt: skip
+    monitor = Monitor(problem.metric, EarlyStopping(patience=5))
+    fitted, history = solved(problem, monitor)
+    assert monitor.best_epoch is not None
+    assert len(history["train/loss"]) == monitor.best_epoch + 5 < 300
+    p = fitted.predict(problem.X_valid)[:, 0]
+    best = -np.log(np.where(problem.y_valid == 1, p, 1 - p)).mean()
+    assert best == pytest.approx(history["valid/loss"].min(), rel=1e-10)
+
+
+@pytest.mark.parametrize("batch_size", [16, 50])
+def test_a_rate_that_diverges_ends_in_one_line_with_the_history(batch_size: int, pose, solved) -> None:
+    problem = pose(task=Task.regression, batch_size=batch_size, epochs=2000,
+                   optimizer=GradientDescent(learning_rate=1e3))  # fmt: skip
+    with pytest.raises(DivergedError, match=r"no longer a finite number at epoch \d+") as error:
+        solved(problem)
+    history = error.value.history
+    assert isinstance(history, History)
+    assert all(np.isfinite(values).all() for values in history.arrays().values())
+
+
+def test_categorical_crossentropy_on_one_unit_is_that_of_keras_and_learns_nothing(pose, solved, caplog) -> None:
+    problem = pose(loss=Loss.categorical_crossentropy, dtype="float32", epochs=5)
+    with caplog.at_level(logging.WARNING, "twinnet"):
+        fitted, history = solved(problem)
+    warnings = [record.getMessage() for record in caplog.records if record.name.startswith("twinnet")]
+    assert len(warnings) == 1
+    assert "num_classes > 1" in warnings[0]
+    assert np.ptp(history["train/loss"]) < 1e-12
+    assert 0 <= history["train/loss"][0] < 1e-6
+    for before, after in zip(problem.weights, fitted.weights(), strict=True):
+        for name in before:
+            np.testing.assert_array_equal(after[name], before[name])
+
+
+def test_a_saved_model_predicts_the_same_and_opens_in_plain_keras(pose, solved, tmp_path: Path) -> None:
+    import keras
+
+    hidden = (*CONVOLUTION, Dense(4, Activation.identity), BatchNorm(), Dropout(0.2))
+    problem = pose(hidden, input_shape=(5, 5, 1), task=Task.multiclass, dtype="float32", l2=0.001)
+    fitted, _ = solved(problem)
+    path = fitted.save(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.keras"]
+    again = engine.load(path)
+    np.testing.assert_array_equal(again.predict(problem.X_valid), fitted.predict(problem.X_valid))
+    for mine, theirs in zip(again.weights(), fitted.weights(), strict=True):
+        assert {name: value.shape for name, value in mine.items()} == {
+            name: value.shape for name, value in theirs.items()
+        }
+    plain = keras.saving.load_model(path).predict(problem.X_valid, verbose=0)
+    np.testing.assert_allclose(plain, fitted.predict(problem.X_valid), rtol=1e-5, atol=1e-7)
+
+
+def test_a_file_that_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    path.write_bytes(b"cut off")
+    with pytest.raises(DataError, match=r"expected a Keras model in .*model\.keras"):
+        engine.load(path)
+
+
+def test_another_backend_than_the_loaded_one_is_refused(pose, solved) -> None:
+    solved(pose(epochs=1))
+    with pytest.raises(ConfigError, match=r"engine\.backend=jax: expected tensorflow, .*process of its own"):
+        solved(pose(engine=KerasEngine(backend=Backend.jax, dtype=Dtype.float64)))
+
+
+RANDOM = (*CONVOLUTION, Dense(16, Activation.relu), Dropout(0.5))
+
+
+def random_problem(pose: Callable[..., Problem], **changes) -> Problem:
+    """Everything that is drawn at random: weights, order, dropout, augmentation."""
+    augmentation = Augmentation(flip=True, shift=1)
+    return pose(RANDOM, input_shape=(6, 6, 1), task=Task.multiclass, dtype="float32", augmentation=augmentation,
+                **changes)  # fmt: skip
+
+
+def digest(problem: Problem) -> str:
+    """The bits of the history and of the weights after a training."""
+    monitor = Monitor(problem.metric)
+    fitted = engine.fit(problem, monitor)
+    values = [*monitor.history.arrays().values(), *(w for layer in fitted.weights() for w in layer.values())]
+    return hashlib.sha256(b"".join(np.ascontiguousarray(value).tobytes() for value in values)).hexdigest()
+
+
+IN_A_NEW_PROCESS = """
+import importlib.util, sys
+def module(path):
+    spec = importlib.util.spec_from_file_location("m", path)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+problems, tests = module(sys.argv[1]), module(sys.argv[2])
+print(tests.digest(tests.random_problem(problems.pose_problem)))
+"""
+
+
+def test_the_same_seed_gives_the_same_bits_again_and_in_a_new_process(pose, root: Path) -> None:
+    problem = random_problem(pose)
+    first = digest(problem)
+    assert digest(problem) == first
+    assert digest(replace(problem, seed=problem.seed + 1)) != first
+    command = [sys.executable, "-c", IN_A_NEW_PROCESS, str(root / "tests/engines/conftest.py"), __file__]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    assert done.stdout.strip() == first, done.stderr
+    assert done.stderr == ""  # nor a note of TensorFlow
