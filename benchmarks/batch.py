@@ -1,0 +1,66 @@
+"""256 configurations of 2-4-1 (initial weights and learning rates of their own): together, and one after the other."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from benchmarks.interleaved import Peer, Row
+from benchmarks.problems import players
+from twinnet.engines.contract import Monitor, Problem
+
+CONFIGURATIONS, EPOCHS = 256, 100_000
+SLICE = 8  # of the configurations, where they are trained one after the other
+SHORT = 2_000  # epochs of a slice
+
+ROWS = [
+    Row(
+        "batch",
+        "configuration and epoch",
+        [
+            Peer("scratch, together", "benchmarks.batch:together"),
+            Peer("compiled, one after the other", "benchmarks.batch:alone"),
+            Peer("reference, one after the other", "benchmarks.batch:reference"),
+        ],
+        at_least={"compiled, one after the other": 10},
+        aim={"compiled, one after the other": 25},
+        rounds=8,
+        note=f"{CONFIGURATIONS} configurations, {SHORT} epochs a slice; compiled before",
+    )
+]
+
+
+def together() -> Callable[[], int]:
+    from twinnet.engines import scratch
+
+    problems = [_configuration("jax", SHORT, seed) for seed in range(CONFIGURATIONS)]
+
+    def train() -> int:
+        scratch.fit_many(problems, [Monitor(problem.metric) for problem in problems])
+        return CONFIGURATIONS * SHORT
+
+    return train
+
+
+def alone() -> Callable[[], int]:
+    return _one_after_the_other("jax", SHORT)
+
+
+def reference() -> Callable[[], int]:
+    return _one_after_the_other("numpy", SHORT // 10)
+
+
+def _one_after_the_other(array: str, epochs: int) -> Callable[[], int]:
+    from twinnet import engines
+
+    problems = [_configuration(array, epochs, seed) for seed in range(SLICE)]
+
+    def train() -> int:
+        for problem in problems:
+            engines.fit(problem, Monitor(problem.metric))
+        return SLICE * epochs
+
+    return train
+
+
+def _configuration(array: str, epochs: int, seed: int) -> Problem:
+    problem = players(array, epochs, seed)
+    return replace(problem, optimizer=replace(problem.optimizer, learning_rate=0.001 * (1 + seed / CONFIGURATIONS)))

@@ -1,0 +1,145 @@
+"""Peers measured side by side: each in a process of its own, all taking turns, so that a busy machine slows all alike.
+
+A row is a list of peers with the project's own first. A peer is `module:function`; the function prepares the work and
+returns a callable that does one slice of it and says how many units that was. What it prepares (compilation, data,
+warming up) is not measured.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).parents[1]
+READY, SKIPPED = "ready", "skipped"
+
+
+@dataclass
+class Peer:
+    name: str
+    work: str  # module:function
+    environment: dict[str, str] = field(default_factory=dict)
+    cores: int | None = None  # this many of the machine's; None: all
+    interpreter: str = sys.executable
+
+
+@dataclass
+class Row:
+    name: str
+    unit: str
+    peers: list[Peer]  # the project's own first
+    at_least: dict[str, float]  # peer -> ratio
+    aim: dict[str, float]
+    rounds: int = 15
+    note: str = ""
+
+
+class Worker:
+    """A peer's process, asked for one slice at a time."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        command = [peer.interpreter, "-m", "benchmarks.worker", peer.work, str(peer.cores or 0)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | peer.environment,
+        )  # fmt: skip
+        answer, _, self.reason = self._read().partition(" ")
+        if answer not in (READY, SKIPPED):
+            raise RuntimeError(f"{peer.name}: expected {READY} or {SKIPPED}; received {answer!r}")
+        self.ready = answer == READY
+
+    def slice(self) -> float:
+        """Seconds for one unit, in the slice that is done now."""
+        print("go", file=self.process.stdin, flush=True)
+        seconds, units = map(float, self._read().split())
+        return seconds / units
+
+    def close(self) -> None:
+        if self.process.stdin:
+            self.process.stdin.close()
+        self.process.wait()
+
+    def _read(self) -> str:
+        line = self.process.stdout.readline() if self.process.stdout else ""
+        if not line:
+            raise RuntimeError(f"{self.peer.name}: its process ended with status {self.process.wait()}")
+        return line.strip()
+
+
+def measure(row: Row) -> dict:
+    """Seconds a unit of each peer in each round, and how many times as fast as each the project's own is.
+
+    A ratio is the median, over the rounds, of the ratio within a round; `best` compares the fastest rounds.
+    """
+    workers = [Worker(peer) for peer in row.peers]
+    present = [worker for worker in workers if worker.ready]
+    try:
+        seconds = {worker.peer.name: [] for worker in present}
+        for _ in range(row.rounds):
+            for worker in present:
+                seconds[worker.peer.name].append(worker.slice())
+    finally:
+        for worker in workers:
+            worker.close()
+    own = seconds[row.peers[0].name]
+    ratios = {
+        name: {
+            "ratio": median(other / mine for other, mine in zip(values, own, strict=True)),
+            "best": min(values) / min(own),
+            "at_least": row.at_least.get(name),
+            "aim": row.aim.get(name),
+        }
+        for name, values in seconds.items()
+        if name != row.peers[0].name
+    }
+    skipped = {worker.peer.name: worker.reason for worker in workers if not worker.ready}
+    return {
+        "row": row.name, "unit": row.unit, "own": row.peers[0].name, "note": row.note,
+        "seconds": seconds, "ratios": ratios, "skipped": skipped,
+    }  # fmt: skip
+
+
+def table(results: list[dict]) -> str:
+    """The ratios as a Markdown table, then notes and what was skipped."""
+    lines = [
+        "| work | ours | peer | per unit, ours / peer | times as fast | at least | aim |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    notes = []
+    for result in results:
+        own = median(result["seconds"][result["own"]])
+        for peer, ratio in result["ratios"].items():
+            theirs = median(result["seconds"][peer])
+            least, aim = (_number(ratio[key]) for key in ("at_least", "aim"))
+            lines.append(
+                f"| {result['row']} | {result['own']} | {peer} | {_time(own)} / {_time(theirs)} a {result['unit']} "
+                f"| {ratio['ratio']:.1f} (best rounds {ratio['best']:.1f}) | {least} | {aim} |"
+            )
+        notes += [f"- {result['row']}: {result['note']}"] if result["note"] else []
+        notes += [f"- {result['row']}: {peer} was left out: {why}" for peer, why in result["skipped"].items()]
+    return "\n".join([*lines, "", *notes])
+
+
+def keep(results: list[dict], folder: Path) -> None:
+    """One JSON file a row, with every measurement."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for result in results:
+        (folder / f"{result['row']}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _time(seconds: float) -> str:
+    return (
+        f"{seconds * 1e6:.1f} us"
+        if seconds < 1e-3
+        else f"{seconds * 1e3:.2f} ms"
+        if seconds < 1
+        else f"{seconds:.2f} s"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"

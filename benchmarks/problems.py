@@ -1,0 +1,66 @@
+"""What the peers train: data drawn at random, of the shapes that the real data has."""
+
+import numpy as np
+
+from twinnet.config.schema import (
+    Activation,
+    Adam,
+    ArrayLibrary,
+    Dtype,
+    GradientDescent,
+    Initializer,
+    Loss,
+    ScratchEngine,
+    Task,
+)
+from twinnet.engines.contract import Problem
+from twinnet.networks import Dense, Network
+
+
+def players(array: str, epochs: int, seed: int = 0, samples: int = 354) -> Problem:
+    """Assists and rebounds to guard or forward: 2-4-1, sigmoid, gradient descent on all rows, float64."""
+    random = np.random.default_rng(0)
+    y = random.integers(0, 2, samples + 175)
+    X = np.round(random.gamma(1.5, [1.3, 2.5], (len(y), 2)) + np.where(y[:, None] == 1, [0, 1.5], [1.0, 0]), 1)
+    network = Network((2,), (Dense(4, Activation.sigmoid), Dense(1, Activation.sigmoid)))
+    return Problem(
+        network=network,
+        weights=network.initial_weights(Initializer.uniform, seed, "float64"),
+        loss=Loss.binary_crossentropy,
+        task=Task.binary,
+        optimizer=GradientDescent(learning_rate=0.001),
+        engine=ScratchEngine(dtype=Dtype.float64, array=ArrayLibrary(array)),
+        X_train=X[:samples],
+        y_train=y[:samples],
+        X_valid=X[samples:],
+        y_valid=y[samples:],
+        epochs=epochs,
+        batch_size=samples,
+        seed=seed,
+        device="cpu",
+    )
+
+
+def pictures(steps: int, epochs: int) -> Problem:
+    """The chapter's network for images: 784-256-256-256-10, sigmoid, Adam, batches of 32, float32."""
+    random = np.random.default_rng(0)
+    X = random.random((32 * steps, 784), dtype=np.float32)
+    y = random.integers(0, 10, len(X))
+    hidden = [Dense(256, Activation.sigmoid)] * 3
+    network = Network((784,), (*hidden, Dense(10, Activation.softmax)))
+    return Problem(
+        network=network,
+        weights=network.initial_weights(Initializer.glorot_uniform, 0, "float32"),
+        loss=Loss.categorical_crossentropy,
+        task=Task.multiclass,
+        optimizer=Adam(learning_rate=0.001),
+        engine=ScratchEngine(dtype=Dtype.float32, array=ArrayLibrary.jax),
+        X_train=X,
+        y_train=y,
+        X_valid=X[:32],
+        y_valid=y[:32],
+        epochs=epochs,
+        batch_size=32,
+        seed=0,
+        device="cpu",
+    )

@@ -1,0 +1,64 @@
+"""The chapter's network, 2-4-1 on 354 rows: one training with loss and accuracy of each of 100,000 epochs recorded."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from benchmarks.interleaved import Peer, Row
+from benchmarks.problems import players
+from benchmarks.textbook import Textbook
+
+EPOCHS = 100_000
+SLICE = 2_000  # epochs of the slow peers in a slice
+
+ONE = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+ROWS = [
+    Row(
+        "tiny",
+        "epoch",
+        [
+            Peer("scratch, compiled", "benchmarks.tiny:compiled", ONE, cores=1),
+            Peer("textbook", "benchmarks.tiny:textbook", ONE, cores=1),
+            Peer("scratch, reference", "benchmarks.tiny:reference", ONE, cores=1),
+        ],
+        at_least={"textbook": 8},
+        aim={"textbook": 20},
+        rounds=25,
+        note=f"whole trainings of {EPOCHS} epochs with their history, one core, compiled before; the others {SLICE}",
+    )
+]
+
+
+def compiled() -> Callable[[], int]:
+    return _training("jax", EPOCHS)
+
+
+def reference() -> Callable[[], int]:
+    return _training("numpy", SLICE)
+
+
+def textbook() -> Callable[[], int]:
+    problem = players("numpy", SLICE)
+    network = Textbook([2, 4, 1], seed=0)
+
+    def train() -> int:
+        losses, _ = network.fit(problem.X_train, problem.y_train, SLICE, problem.optimizer.learning_rate)
+        assert np.isfinite(losses[-1])
+        return SLICE
+
+    return train
+
+
+def _training(array: str, epochs: int) -> Callable[[], int]:
+    from twinnet import engines
+    from twinnet.engines.contract import Monitor
+
+    problem = players(array, epochs)
+
+    def train() -> int:
+        monitor = Monitor(problem.metric)
+        engines.fit(problem, monitor)
+        assert len(monitor.history.arrays()["train/loss"]) == epochs
+        return epochs
+
+    return train
