@@ -27,6 +27,7 @@ from twinnet.networks import Network, describe
 log = logging.getLogger(__name__)
 
 Metrics = dict[str, float | int | str]
+Predict = Callable[[np.ndarray], np.ndarray]
 LOG_SECONDS = 10.0  # between two lines about a running training where no terminal shows a bar
 
 
@@ -111,7 +112,8 @@ def _train(experiment: Experiment, directory: Path, root: Path, tracker: Tracker
         fitted = engines.fit(problem, monitor)
         seconds = time.perf_counter() - start
 
-    metrics, (y_true, y_prob) = _evaluate(experiment, splits, fitted, monitor)
+    predict = _mirrored(fitted.predict) if experiment.augmentation.flip_at_test else fitted.predict
+    metrics, (y_true, y_prob) = _evaluate(experiment, splits, predict, monitor)
     metrics |= {
         "epochs": monitor.history.epochs,
         "seconds": round(seconds, 3),
@@ -121,6 +123,7 @@ def _train(experiment: Experiment, directory: Path, root: Path, tracker: Tracker
     }
     run = Run(experiment, directory, metrics, monitor.history, warnings)
     _write(run, splits, fitted, y_true, y_prob)
+    figures.draw_run(_folder(directory / "figures"), experiment, splits, run.history, y_true, y_prob, predict)
     return run
 
 
@@ -148,6 +151,11 @@ def pose(experiment: Experiment, splits: Splits, device: str) -> Problem:
     )
 
 
+def _mirrored(predict: Predict) -> Predict:
+    """The mean of the prediction for an image and for its mirror image, left and right exchanged."""
+    return lambda X: (predict(X) + predict(X[:, :, ::-1])) / 2
+
+
 def _warnings(experiment: Experiment, splits: Splits) -> tuple[str, ...]:
     warnings = []
     if reason := rules.degenerate(experiment):
@@ -158,7 +166,7 @@ def _warnings(experiment: Experiment, splits: Splits) -> tuple[str, ...]:
 
 
 def _evaluate(
-    experiment: Experiment, splits: Splits, fitted: FittedNetwork, monitor: Monitor
+    experiment: Experiment, splits: Splits, predict: Predict, monitor: Monitor
 ) -> tuple[Metrics, tuple[np.ndarray, np.ndarray]]:
     """Metrics of each split, and labels and predictions of the evaluation split.
 
@@ -173,7 +181,7 @@ def _evaluate(
     if splits.X_test is not None and splits.y_test is not None:
         evaluated["test"] = (splits.X_test, splits.y_test)
     for name, (X, y) in evaluated.items():
-        y_prob = fitted.predict(X)
+        y_prob = predict(X)
         for key, value in evaluation.scores(task, loss, y, y_prob).items():
             metrics[f"{name}/{key}"] = float(value)
     return metrics, (y, y_prob)
@@ -188,9 +196,6 @@ def _write(run: Run, splits: Splits, fitted: FittedNetwork, y_true: np.ndarray, 
     write_history(run.history, directory)
     np.savez_compressed(directory / "predictions.npz", y_true=y_true, y_prob=y_prob)
     fitted.save(directory)
-    figures.draw_run(
-        _folder(directory / "figures"), run.experiment, splits, run.history, y_true, y_prob, fitted.predict
-    )
 
 
 def write_history(history: History, directory: Path) -> None:

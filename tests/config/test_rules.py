@@ -32,6 +32,7 @@ from twinnet.errors import ConfigError
         ("nba_scratch", "model=cnn", ["expected images", "'nba'"]),
         ("nba_scratch", "model.activation=softmax", ["softmax", "hidden layers"]),
         ("nba_scratch", "augmentation.flip=true", ["augmentation", "engine=keras"]),
+        ("nba_keras", "augmentation.flip_at_test=true", ["augmentation", "expected images", "'nba'"]),
         ("nba_keras", "loss=categorical_crossentropy", ["one output unit", "allow_degenerate=true"]),
         (
             "nba_keras",

@@ -6,6 +6,7 @@ from twinnet.config.schema import (
     CNN,
     MLP,
     Activation,
+    Augmentation,
     Backend,
     Compare,
     Dtype,
@@ -140,7 +141,7 @@ def _check_combination(experiment: Experiment) -> None:
             "augmentation: expected engine=keras; the scratch engine does not augment; "
             "set augmentation.flip=false augmentation.shift=0 or engine=keras"
         )
-    if (e.augmentation.flip or e.augmentation.shift) and not isinstance(e.data, ImageData):
+    if e.augmentation != Augmentation() and not isinstance(e.data, ImageData):
         raise ConfigError(f"augmentation: expected images; received the table {e.data.name!r}")
 
 

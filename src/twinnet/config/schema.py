@@ -243,10 +243,11 @@ class EarlyStopping:
 
 @dataclass
 class Augmentation:
-    """Random changes of the training images; keras engine only."""
+    """Random changes of the training images (keras engine only), and the mirror images of the evaluated ones."""
 
     flip: bool = False  # left and right
     shift: int = 0  # pixels, either way, filled with zeros
+    flip_at_test: bool = False  # evaluate the mean of what is predicted for an image and for its mirror image
 
 
 @dataclass
