@@ -1,0 +1,128 @@
+"""The Keras engine beside plain `model.fit`: the networks of fashion_dense_book and fashion_cnn, the same batches.
+
+A slice is one epoch with its validation. Images are random: what a step costs does not depend on them. Changes of
+the training images are left out of both, because plain `fit` has no part for them.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from benchmarks.interleaved import ROOT, Peer, Row
+from twinnet import config
+from twinnet.config.schema import Augmentation
+from twinnet.data.splits import Splits
+from twinnet.engines.contract import Chunk, Monitor, Problem
+from twinnet.training import pose
+
+PEER = "plain model.fit"
+SAMPLES, VALID = 32 * 500, 1000
+
+ROWS = [
+    Row(
+        "keras_dense",
+        "step",
+        [
+            Peer("Keras engine", "benchmarks.keras_images:dense_engine"),
+            Peer(PEER, "benchmarks.keras_images:dense_plain", {"KERAS_BACKEND": "tensorflow"}),
+        ],
+        at_least={PEER: 2},
+        aim={},
+        rounds=10,
+        note=f"fashion_dense_book on {SAMPLES} images, batches of 32, validation of {VALID}; TensorFlow",
+    ),
+    Row(
+        "keras_cnn",
+        "step",
+        [
+            Peer("Keras engine", "benchmarks.keras_images:cnn_engine"),
+            Peer(PEER, "benchmarks.keras_images:cnn_plain", {"KERAS_BACKEND": "tensorflow"}),
+        ],
+        at_least={PEER: 1},
+        aim={},
+        rounds=5,
+        note=f"fashion_cnn on {SAMPLES // 4} images, batches as in its experiment; TensorFlow",
+    ),
+]
+
+
+def problem(experiment: str, samples: int) -> Problem:
+    random = np.random.default_rng(0)
+    described = config.experiment(config.compose(ROOT, "train", [f"experiment={experiment}", "epochs=1000"]))
+    described = replace(described, augmentation=Augmentation())
+    X = random.random((samples + VALID, 28, 28, 1), dtype=np.float32)
+    y = random.integers(0, 10, len(X))
+    zero, one = np.zeros(1), np.ones(1)
+    splits = Splits(X[:samples], y[:samples], X[samples:], y[samples:], None, None, "synthetic", "", zero, one)
+    return pose(described, splits, "cpu")
+
+
+class Epochwise(Monitor):
+    """A monitor that lets a training in another thread go on for one epoch at a time."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.metric)
+        self.go, self.done = threading.Semaphore(0), threading.Semaphore(0)
+
+        def train() -> None:
+            from twinnet import engines
+
+            self.go.acquire()
+            engines.fit(problem, self)
+
+        threading.Thread(target=train, daemon=True).start()
+
+    def __call__(self, chunk: Chunk) -> bool:
+        stop = super().__call__(chunk)
+        self.done.release()
+        self.go.acquire()
+        return stop
+
+    def epoch(self) -> None:
+        self.go.release()
+        self.done.acquire()
+
+
+def engine(posed: Problem) -> Callable[[], int]:
+    training = Epochwise(posed)
+
+    def train() -> int:
+        training.epoch()
+        return posed.steps_per_epoch
+
+    return train
+
+
+def plain(posed: Problem) -> Callable[[], int]:
+    """The same layers, weights, optimizer and batches in `compile` and `fit` with nothing but their defaults."""
+    from twinnet.engines.keras import model, optimizers
+
+    network = model.build(posed.network, posed.weights, "float32", posed.seed)
+    optimizer = optimizers.build(posed.optimizer, network, posed.epochs * posed.steps_per_epoch, "float32")
+    network.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    order = posed.order(0)
+    X, y = posed.X_train[order], posed.y_train[order]
+
+    def train() -> int:
+        network.fit(X, y, posed.batch_size, shuffle=False, verbose=0, validation_data=(posed.X_valid, posed.y_valid))
+        return posed.steps_per_epoch
+
+    return train
+
+
+def dense_engine() -> Callable[[], int]:
+    return engine(problem("fashion_dense_book", SAMPLES))
+
+
+def dense_plain() -> Callable[[], int]:
+    return plain(problem("fashion_dense_book", SAMPLES))
+
+
+def cnn_engine() -> Callable[[], int]:
+    return engine(problem("fashion_cnn", SAMPLES // 4))
+
+
+def cnn_plain() -> Callable[[], int]:
+    return plain(problem("fashion_cnn", SAMPLES // 4))
