@@ -14,6 +14,7 @@ from twinnet.engines.scratch.propagation import Recipe, evaluate, inputs, step
 
 Carry = tuple[Parameters, optimizers.State]
 Masked = dict[int, Array]
+Measured = tuple[Array, Array]  # loss and metric
 
 
 @dataclass(frozen=True)
@@ -57,45 +58,52 @@ def train_chunks(
     masks: tuple[Masked, Masked],
     chunks: Array,
     length: Array,
-) -> tuple[Carry, Array, Array]:
+) -> tuple[Carry, Measured, Measured]:
     """Train `chunks` chunks of `length` epochs.
 
-    Gives weights and state; loss and metric of each epoch, (2, epochs of a call), or (2, chunks of a call) where they
-    are thinned; and those of the validation split after each chunk, (2, chunks of a call).
+    Gives weights and state; loss and metric of each epoch, (epochs of a call,) each, or (chunks of a call,) where they
+    are thinned; and those of the validation split after each chunk, (chunks of a call,).
     """
     X, y, X_valid, y_valid = data
     everything = inputs(recipe, X, y, jnp)
 
-    def epoch(number: Array, carry: Carry) -> tuple[Carry, Array]:
+    def epoch(number: Array, carry: Carry) -> tuple[Carry, Measured]:
         if orders is None:
             return _step(recipe, rate, carry, everything, jax.tree.map(lambda mask: mask[number, 0], masks[0]))
         return _epoch(
             recipe, size.batch, rate, carry, X, y, *jax.tree.map(lambda array: array[number], (orders, *masks))
         )
 
-    def chunk(i: Array, held: tuple[Carry, Array, Array]) -> tuple[Carry, Array, Array]:
-        def record(number: Array, held: tuple[Carry, Array]) -> tuple[Carry, Array]:
+    def chunk(i: Array, held: tuple[Carry, Measured, Measured]) -> tuple[Carry, Measured, Measured]:
+        def record(number: Array, held: tuple[Carry, Measured]) -> tuple[Carry, Measured]:
             carry, measured = epoch(number, held[0])
-            return carry, held[1].at[:, number].set(measured)
+            return carry, _written(held[1], number, measured)
 
         carry, train, valid = held
         if size.thinned:
             last = (i + 1) * length - 1
             carry = jax.lax.fori_loop(i * length, last, lambda number, carry: epoch(number, carry)[0], carry)
             carry, measured = epoch(last, carry)
-            train = train.at[:, i].set(measured)
+            train = _written(train, i, measured)
         else:
             carry, train = jax.lax.fori_loop(i * length, (i + 1) * length, record, (carry, train))
-        return carry, train, valid.at[:, i].set(_evaluate(recipe, size.evaluated, carry[0], X_valid, y_valid))
+        evaluated = _evaluate(recipe, size.evaluated, carry[0], X_valid, y_valid)
+        return carry, train, _written(valid, i, evaluated)
 
-    valid = jnp.zeros((2, size.chunks), X.dtype)
-    train = valid if size.thinned else jnp.zeros((2, size.chunks * size.length), X.dtype)
+    valid = (jnp.zeros(size.chunks, X.dtype),) * 2
+    train = valid if size.thinned else (jnp.zeros(size.chunks * size.length, X.dtype),) * 2
     return jax.lax.fori_loop(0, chunks, chunk, (carry, train, valid))
 
 
-def _step(recipe: Recipe, rate: Array, carry: Carry, batch: tuple[Array, Array], masks: Masked) -> tuple[Carry, Array]:
-    weights, state, loss, metric = step(recipe, *carry, rate, *batch, masks, jnp)
-    return (weights, state), jnp.stack([loss, metric])
+def _written(history: Measured, place: Array, measured: Measured) -> Measured:
+    return history[0].at[place].set(measured[0]), history[1].at[place].set(measured[1])
+
+
+def _step(
+    recipe: Recipe, rate: Array, carry: Carry, batch: tuple[Array, Array], masks: Masked
+) -> tuple[Carry, Measured]:
+    weights, state, *measured = step(recipe, *carry, rate, *batch, masks, jnp)
+    return (weights, state), tuple(measured)
 
 
 def _epoch(
@@ -108,34 +116,34 @@ def _epoch(
     order: Array,
     masks: Masked,
     last_masks: Masked,
-) -> tuple[Carry, Array]:
+) -> tuple[Carry, Measured]:
     """The batches of an epoch in `order`, and loss and metric averaged over them."""
     samples = len(X)
     whole = samples // batch * batch
 
-    def one(carry: Carry, chosen: tuple[Array, Masked]) -> tuple[Carry, Array]:
+    def one(carry: Carry, chosen: tuple[Array, Masked]) -> tuple[Carry, Measured]:
         index, masks = chosen
         return _step(recipe, rate, carry, inputs(recipe, X[index], y[index], jnp), masks)
 
     carry, measured = jax.lax.scan(one, carry, (order[:whole].reshape(-1, batch), masks))
-    total = measured.sum(axis=0) * batch
+    loss, metric = (values.sum() * batch for values in measured)
     if whole < samples:
-        carry, measured = one(carry, (order[whole:], last_masks))
-        total += measured * (samples - whole)
-    return carry, total / samples
+        carry, (last_loss, last_metric) = one(carry, (order[whole:], last_masks))
+        loss, metric = loss + last_loss * (samples - whole), metric + last_metric * (samples - whole)
+    return carry, (loss / samples, metric / samples)
 
 
-def _evaluate(recipe: Recipe, batch: int, weights: Parameters, X: Array, y: Array) -> Array:
-    """Loss and metric of the samples, (2,), computed in pieces of `batch`."""
+def _evaluate(recipe: Recipe, batch: int, weights: Parameters, X: Array, y: Array) -> Measured:
+    """Loss and metric of the samples, computed in pieces of `batch`."""
 
     def piece(X: Array, y: Array) -> Array:
         return jnp.stack(evaluate(recipe, weights, *inputs(recipe, X, y, jnp), jnp)) * len(X)
 
     if len(X) <= batch:
-        return piece(X, y) / len(X)
+        return evaluate(recipe, weights, *inputs(recipe, X, y, jnp), jnp)
     whole = len(X) // batch * batch
     pieces = [array[:whole].reshape(-1, batch, *array.shape[1:]) for array in (X, y)]
     total = jax.lax.map(lambda part: piece(*part), tuple(pieces)).sum(axis=0)
     if whole < len(X):
         total += piece(X[whole:], y[whole:])
-    return total / len(X)
+    return total[0] / len(X), total[1] / len(X)

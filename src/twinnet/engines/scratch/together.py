@@ -43,7 +43,7 @@ class Block:
             self.carry, train, valid = self.compiled(
                 self.carry, self.rates, first.data, orders, masks, len(chunks), length
             )
-            train, valid = np.asarray(train, dtype=float), np.asarray(valid, dtype=float)
+            train, valid = (np.stack(measured, axis=1).astype(float) for measured in (train, valid))
         return [
             [Chunk(losses[[i]], metrics[[i]], valid_losses[i], valid_metrics[i], length) for i in range(len(chunks))]
             for (losses, metrics), (valid_losses, valid_metrics) in zip(train, valid, strict=True)
