@@ -21,7 +21,7 @@ from twinnet.engines.contract import Chunk, Monitor, Problem
 from twinnet.engines.keras import backend, model, optimizers
 from twinnet.engines.keras.batches import batches, targets
 from twinnet.engines.keras.fitted import ROWS, KerasNetwork
-from twinnet.networks import Conv2D, Dense
+from twinnet.networks import Conv2D, Dense, Dropout
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,10 @@ def _compiled(network: keras.Model, problem: Problem, engine: KerasEngine) -> "R
     trained.record = Record(chunk, problem.steps_per_epoch, dtype)
     trained.valid_record = Record(1, problem.steps_per_epoch, dtype)
     convolutional = any(isinstance(layer, Conv2D) for layer in problem.network.layers)
-    jit = not (convolutional and problem.device == "cpu") if engine.jit_compile is None else engine.jit_compile
+    jit = engine.jit_compile
+    if jit is None:  # on a CPU, XLA's convolutions and random numbers are several times slower than TensorFlow's own
+        slow = any(isinstance(layer, Conv2D | Dropout) for layer in problem.network.layers)
+        jit = not (slow and problem.device == "cpu")
     trained.compile(
         optimizers.build(problem.optimizer, trained, problem.epochs * problem.steps_per_epoch, dtype),
         jit_compile=jit,
