@@ -1,10 +1,9 @@
 # `make repro` and `make test` need Python 3.11 or newer and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint smoke params ui server bench faults lock clean
+.PHONY: help repro test lint smoke params ui server notebooks bench faults lock clean
 SHELL := /bin/bash
 
 PYTHON ?= python3
-PORT ?= 5000
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -61,9 +60,19 @@ smoke: $(VENV)/runtime ## every stage on small settings, in a copy under build/s
 	@cd $(SMOKE) && git init -q && python -m pipelines.params write profile=smoke $(S) && dvc repro
 	@cd $(SMOKE) && $(SUMMARY)
 
-ui: $(VENV)/runtime ## the MLflow UI on http://127.0.0.1:5000
-	@echo "http://127.0.0.1:$(PORT)  (Ctrl-C ends it)"
-	@mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --port $(PORT)
+ui: $(VENV)/runtime ## the MLflow UI of this checkout's store, on http://127.0.0.1:5000 (MLFLOW_PORT)
+	@python -m twinnet.tracking ui
+
+server: $(VENV)/dev ## an MLflow tracking server on PostgreSQL (MLFLOW_BACKEND_STORE_URI)
+	@python -m twinnet.tracking server
+
+notebooks: $(VENV)/dev ## the notebooks with their outputs, in reports/notebooks/*.html
+	@mkdir -p reports/notebooks
+	@for notebook in notebooks/*.py; do \
+		jupytext --quiet --to ipynb --output - $$notebook | \
+		jupyter nbconvert --log-level=WARN --execute --to html --stdin --output-dir reports/notebooks \
+			--output $$(basename $$notebook .py) || exit 1; \
+	done
 
 bench: $(VENV)/dev ## speeds as ratios against named peers
 	python -m benchmarks
@@ -76,4 +85,4 @@ lock: $(BIN)/uv ## resolve the lock files anew
 	uv pip compile -q pyproject.toml --universal --generate-hashes --no-header -c requirements-dev.lock -o requirements.lock
 
 clean: ## remove what the pipeline and the tests made; the environment stays
-	rm -rf build outputs reports/figures data/raw data/processed
+	rm -rf build outputs data/cache data/rejected reports/notebooks

@@ -127,7 +127,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator
     """The address of `make ui`, on a SQLite store without runs: MLflow's interface is its server too."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(migrated, folder / "mlflow.db")
-    with _serving(folder, ["pipelines.ui"]) as address:
+    with _serving(folder, ["twinnet.tracking", "ui"]) as address:
         yield address
 
 

@@ -75,7 +75,7 @@ def test_a_training_tracked_on_postgresql(
     folder = project / "server"
     folder.mkdir()
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", database)
-    with serving(folder, ["pipelines.server"]) as server:
+    with serving(folder, ["twinnet.tracking", "server"]) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
         patient = Tracking(patience_seconds=120, timeout_seconds=60)
         run = train(settings=patient)
@@ -94,7 +94,7 @@ def test_a_training_tracked_on_postgresql(
 def test_a_database_that_does_not_answer_is_told_in_one_line(root: Path) -> None:
     address = f"postgresql://tester:{PASSWORD}@127.0.0.1:9/postgres"
     ran = subprocess.run(
-        [sys.executable, "-m", "pipelines.server"],
+        [sys.executable, "-m", "twinnet.tracking", "server"],
         cwd=root,
         env={**os.environ, "MLFLOW_BACKEND_STORE_URI": address, "DVC_ROOT": str(root)},
         capture_output=True,

@@ -114,7 +114,8 @@ class _Scale:
 
     def ticks(self) -> list[tuple[float, str]]:
         """Height from 0 to 1, and text."""
-        levels, places = np.unique(self.unit, return_index=True)
+        levels, first = np.unique(self.unit, return_index=True)
+        places = [int(place) for place in first]
         if len(levels) > MAX_TICKS or (not self.names and len(levels) > 6):
             places = [int(np.argmin(np.abs(self.unit - height))) for height in np.linspace(0, 1, 5)]
         return [
