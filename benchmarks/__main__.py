@@ -6,7 +6,7 @@ from importlib import import_module
 
 from benchmarks.interleaved import ROOT, keep, measure, table
 
-MODULES = ("benchmarks.tiny", "benchmarks.dense", "benchmarks.batch")
+MODULES = ("benchmarks.tiny", "benchmarks.dense", "benchmarks.batch", "benchmarks.keras_images")
 
 
 def main() -> None:
