@@ -44,7 +44,7 @@ repro: $(VENV)/runtime params ## environment, data, every experiment trained, le
 	@$(SUMMARY)
 
 test: $(VENV)/dev ## the whole test suite, no network needed
-	python -m pytest
+	python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/dev ## ruff, mypy and the map of imports
 	ruff format --check .
