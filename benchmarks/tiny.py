@@ -9,7 +9,7 @@ from benchmarks.problems import players
 from benchmarks.textbook import Textbook
 
 EPOCHS = 100_000
-SLICE = 2_000  # epochs of the slow peers in a slice
+SLICE = 10_000  # epochs of the slow peers in a slice
 
 ONE = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 ROWS = [
@@ -23,7 +23,7 @@ ROWS = [
         ],
         at_least={"textbook": 8},
         aim={"textbook": 20},
-        rounds=25,
+        rounds=12,
         note=f"whole trainings of {EPOCHS} epochs with their history, one core, compiled before; the others {SLICE}",
     )
 ]
