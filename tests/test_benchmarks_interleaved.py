@@ -1,0 +1,62 @@
+"""The arithmetic of the benchmarks: rounds, ratios, peers that are not there. Nothing is timed here."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import interleaved
+from benchmarks.problems import players
+from benchmarks.textbook import Textbook
+from twinnet import engines
+from twinnet.engines.contract import Monitor
+
+PEERS = """
+import time
+ran = []
+def quick():
+    return work(0.002)
+def slow():
+    return work(0.02)
+def work(seconds):
+    print("a library that prints")
+    def do():
+        time.sleep(seconds)
+        return 2
+    return do
+def absent():
+    import no_such_library
+"""
+
+
+def test_ratio_is_peer_over_own_and_an_absent_peer_is_told(tmp_path: Path) -> None:
+    (tmp_path / "made_up_peers.py").write_text(PEERS)
+    path = {"PYTHONPATH": str(tmp_path)}
+    peers = [interleaved.Peer(name, f"made_up_peers:{name}", path) for name in ("quick", "slow", "absent")]
+    result = interleaved.measure(interleaved.Row("sleep", "nap", peers, {"slow": 2}, {"slow": 8}, rounds=3))
+    assert {name: len(seconds) for name, seconds in result["seconds"].items()} == {"quick": 3, "slow": 3}
+    assert 2 < result["ratios"]["slow"]["ratio"] < 11  # 10, less what a busy machine adds to the short one
+    assert min(result["seconds"]["slow"]) >= 0.01  # of one unit
+    assert "no_such_library" in result["skipped"]["absent"]
+    interleaved.keep([result], tmp_path / "bench")
+    assert json.loads((tmp_path / "bench" / "sleep.json").read_text()) == result
+    printed = interleaved.table([result])
+    assert "| sleep | quick | slow |" in printed
+    assert "absent was left out" in printed
+
+
+def test_a_peer_that_ends_is_an_error_not_a_number(tmp_path: Path) -> None:
+    (tmp_path / "ending_peer.py").write_text("def end():\n    raise SystemExit(3)\n")
+    peer = interleaved.Peer("end", "ending_peer:end", {"PYTHONPATH": str(tmp_path)})
+    with pytest.raises(RuntimeError, match="end: its process ended with status 3"):
+        interleaved.measure(interleaved.Row("end", "x", [peer], {}, {}))
+
+
+def test_the_textbook_peer_computes_what_the_reference_computes() -> None:
+    problem = players("numpy", 50)
+    losses, accuracies = Textbook([2, 4, 1], seed=0).fit(problem.X_train, problem.y_train, 50, 0.001)
+    fitted = engines.fit(problem, monitor := Monitor("accuracy"))
+    history = monitor.history.arrays()
+    assert history["train/loss"] == pytest.approx(losses, rel=1e-14)
+    assert history["train/accuracy"].tolist() == pytest.approx(accuracies)
+    assert fitted.predict(problem.X_valid).shape == (175, 1)
