@@ -46,6 +46,7 @@ from twinnet.errors import ConfigError
         ("fashion_cnn", "model.kernel_size=4", ["model.kernel_size", "odd", "4"]),
         ("fashion_cnn", "data.train_fraction=0", ["data.train_fraction", "0"]),
         ("fashion_cnn", "optimizer.schedule.warmup=1", ["warmup", "1"]),
+        ("fashion_cnn", "optimizer.schedule.kind=exponential", ["schedule.end", "more than 0", "exponential"]),
     ],
 )
 def test_a_bad_value_gets_one_line_with_what_is_allowed(

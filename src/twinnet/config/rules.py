@@ -15,6 +15,7 @@ from twinnet.config.schema import (
     KerasEngine,
     Loss,
     Scaling,
+    ScheduleKind,
     ScratchEngine,
     TableData,
     Task,
@@ -79,6 +80,8 @@ def _check_numbers(experiment: Experiment) -> None:
     schedule = e.optimizer.schedule
     _expect(0 <= schedule.warmup < 1, "optimizer.schedule.warmup", "a fraction of the steps, 0 to 1", schedule.warmup)
     _expect(0 <= schedule.end <= 1, "optimizer.schedule.end", "a factor from 0 to 1", schedule.end)
+    if schedule.kind is ScheduleKind.exponential:
+        _expect(schedule.end > 0, "optimizer.schedule.end", "more than 0 for kind=exponential", schedule.end)
     patience = e.early_stopping.patience
     _expect(patience is None or patience >= 1, "early_stopping.patience", "at least 1, or null for never", patience)
     _expect(
