@@ -22,7 +22,7 @@ ROWS = [
         ],
         at_least={"compiled, one after the other": 10},
         aim={"compiled, one after the other": 25},
-        rounds=3,
+        rounds=2,
         note=f"{CONFIGURATIONS} configurations of {EPOCHS} epochs, thinned; {SLICE} of them one after the other",
     )
 ]
