@@ -1,6 +1,6 @@
 # `make repro` and `make test` need Python 3.11 or newer and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint smoke params ui server notebooks bench faults lock clean
+.PHONY: help repro test exhaustive lint smoke params ui server notebooks bench faults lock clean
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -45,6 +45,9 @@ repro: $(VENV)/runtime params ## environment, data, every experiment trained, le
 
 test: $(VENV)/dev ## the whole test suite, no network needed
 	python -m pytest -n 2 --dist loadgroup
+
+exhaustive: $(VENV)/dev ## the tests of every combination, which `make test` leaves out
+	python -m pytest -n 2 -m exhaustive
 
 lint: $(VENV)/dev ## ruff, mypy and the map of imports
 	ruff format --check .
