@@ -37,7 +37,7 @@ def test_it_is_a_scikit_learn_classifier() -> None:
     assert failures(Quick(array="numpy")) == []
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # 51 trainings of 100,000 epochs
 def test_it_is_a_scikit_learn_classifier_as_it_stands() -> None:
     assert failures(DeepLearning()) == []
 

@@ -175,4 +175,5 @@ def test_the_same_seed_gives_the_same_bits_again_and_in_a_new_process(pose, root
     command = [sys.executable, "-c", IN_A_NEW_PROCESS, str(root / "tests/engines/conftest.py"), __file__]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     assert done.stdout.strip() == first, done.stderr
-    assert done.stderr == ""  # nor a note of TensorFlow
+    # Nor a note of TensorFlow, but for one that heeds no log level, on processors without AVX-512.
+    assert [line for line in done.stderr.splitlines() if "oneDNN supports DT_INT64" not in line] == []
