@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import Timeout
@@ -37,7 +37,6 @@ class Assignment:
     threads: int | None
     swept: tuple[str, ...]
     wait: bool = False  # for another process that trains the same result; else the job is left for later
-    together: dict[str, tuple[Job, ...]] = field(default_factory=dict)  # first job's key -> jobs of one compiled call
 
     @property
     def outcomes(self) -> Path:
@@ -63,10 +62,6 @@ def run(composed: DictConfig, *, assignment: Assignment) -> Outcome:
         experiment = config.experiment(composed)
         key = results.key(experiment, assignment.root)
         with _own_log(place):
-            if jobs := assignment.together.get(key):
-                from twinnet.sweeps import together
-
-                return together.run(jobs, assignment, grid.settings(composed, "tracking"), place)
             job = Job(overrides, swept(overrides, assignment.swept), experiment, key)
             return outcomes.write(one(job, assignment, grid.settings(composed, "tracking"), place), assignment.outcomes)
     except Exception as error:

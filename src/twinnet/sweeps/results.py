@@ -23,7 +23,7 @@ RESULTS = Path("outputs/results")
 KEY_LENGTH = 24  # hexadecimal digits: 96 bits
 # What names, describes or only speeds up a training, and so does not make another result of it.
 IRRELEVANT = ("name", "description", "allow_degenerate", "limits")
-IRRELEVANT_ENGINE = ("threads", "batch_configs")
+IRRELEVANT_ENGINE = ("threads",)
 
 
 def key(experiment: Experiment, root: Path) -> str:

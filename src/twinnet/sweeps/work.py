@@ -54,31 +54,25 @@ class Work:
             return self._after_a_crash(jobs, wait, error)
 
     def _launch(self, jobs: Sequence[Job], wait: bool) -> dict[str, Outcome]:
-        """One call of the launcher: a task for each job, or for the first of those that are trained together."""
-        followers = {job.key for group in self.assignment.together.values() for job in group[1:]}
-        leaders = [job for job in jobs if job.key not in followers]
+        """One call of the launcher: a task for each job."""
         task = partial(one_job.run, assignment=replace(self.assignment, wait=wait))
-        first, self.launched = self.launched, self.launched + len(leaders)
-        returns = self.launch(task, [job.overrides for job in leaders], first)
+        first, self.launched = self.launched, self.launched + len(jobs)
+        returns = self.launch(task, [job.overrides for job in jobs], first)
         done: dict[str, Outcome] = {}
-        for leader, returned in zip(leaders, returns, strict=True):
-            for job, outcome in self._ended(leader, returned).items():
-                done[job] = outcome
-                self.progress.tell(outcome)
+        for job, returned in zip(jobs, returns, strict=True):
+            done[job.key] = self._ended(job, returned)
+            self.progress.tell(done[job.key])
         return done
 
-    def _ended(self, leader: Job, returned: JobReturn) -> dict[str, Outcome]:
-        group = self.assignment.together.get(leader.key, (leader,))
+    def _ended(self, job: Job, returned: JobReturn) -> Outcome:
         if returned.status is not JobStatus.COMPLETED:
-            reason = one_job.told(returned._return_value)
-            return {job.key: Outcome(job.key, outcomes.FAILED, reason=reason) for job in group}
-        answer: Outcome | list[Outcome] = returned.return_value
-        answers = answer if isinstance(answer, list) else [answer]
-        ended = {outcome.key: outcome for outcome in answers}
-        if answers[0].status == outcomes.FAILED and not answers[0].key:  # it failed before it knew its key
-            return {job.key: replace(answers[0], key=job.key) for job in group}
-        unlike = Outcome("", outcomes.FAILED, reason=CHANGED, log=answers[0].log)
-        return {job.key: ended.get(job.key) or replace(unlike, key=job.key) for job in group}
+            return Outcome(job.key, outcomes.FAILED, reason=one_job.told(returned._return_value))
+        outcome: Outcome = returned.return_value
+        if outcome.status == outcomes.FAILED and not outcome.key:  # it failed before it knew its key
+            return replace(outcome, key=job.key)
+        if outcome.key != job.key:
+            return Outcome(job.key, outcomes.FAILED, reason=CHANGED, log=outcome.log)
+        return outcome
 
     def _after_a_crash(self, jobs: Sequence[Job], wait: bool, error: Exception) -> dict[str, Outcome]:
         """The launcher gave up, as joblib does when one of its processes is killed.

@@ -114,7 +114,7 @@ def _check_alike(problems: Sequence[Problem]) -> None:
             if not _same(getattr(alike, field.name), getattr(first, field.name)):
                 raise ConfigError(
                     f"{field.name}: expected the same in all configurations that are trained together; "
-                    f"configuration {i} has another; leave it out of the sweep or set engine.batch_configs=false"
+                    f"configuration {i} has another; train it alone"
                 )
 
 
