@@ -53,16 +53,21 @@ def _compiled(network: keras.Model, problem: Problem, engine: KerasEngine) -> "R
     trained.record = Record(chunk, problem.steps_per_epoch, dtype)
     trained.valid_record = Record(1, problem.steps_per_epoch, dtype)
     convolutional = any(isinstance(layer, Conv2D) for layer in problem.network.layers)
-    jit = engine.jit_compile
-    if jit is None:  # on a CPU, XLA's convolutions and random numbers are several times slower than TensorFlow's own
-        slow = any(isinstance(layer, Conv2D | Dropout) for layer in problem.network.layers)
-        jit = not (slow and problem.device == "cpu")
     trained.compile(
         optimizers.build(problem.optimizer, trained, problem.epochs * problem.steps_per_epoch, dtype),
-        jit_compile=jit,
+        jit_compile=_jit_compile(problem) if engine.jit_compile is None else engine.jit_compile,
         steps_per_execution=_steps_per_execution(engine, chunk * problem.steps_per_epoch, convolutional),
     )
     return trained
+
+
+def _jit_compile(problem: Problem) -> bool:
+    """Whether XLA compiles the steps: always for JAX, which is slow without it.
+
+    On a CPU its convolutions and random numbers are several times slower than TensorFlow's own.
+    """
+    slow = any(isinstance(layer, Conv2D | Dropout) for layer in problem.network.layers)
+    return keras.backend.backend() == "jax" or problem.device == "gpu" or not slow
 
 
 def _steps_per_execution(engine: KerasEngine, steps: int, convolutional: bool) -> int:
