@@ -177,3 +177,29 @@ def test_the_same_seed_gives_the_same_bits_again_and_in_a_new_process(pose, root
     assert done.stdout.strip() == first, done.stderr
     # Nor a note of TensorFlow, but for one that heeds no log level, on processors without AVX-512.
     assert [line for line in done.stderr.splitlines() if "oneDNN supports DT_INT64" not in line] == []
+
+
+def test_plain_keras_on_the_same_batches_gives_the_same_curve(pose, solved) -> None:
+    """Layers, loss, optimizer and accuracy by their names, `fit` as its guide begins, in float32."""
+    import keras
+
+    problem = pose((Dense(6, Activation.relu),), task=Task.multiclass, dtype="float32", epochs=20)
+    _, history = solved(problem)
+    plain = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(6, activation="relu"), keras.layers.Dense(3, activation="softmax")]
+    )
+    plain.set_weights([layer[name] for layer in problem.weights for name in ("W", "b")])
+    plain.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    plain.optimizer.learning_rate = problem.optimizer.learning_rate
+    curves: dict[str, list[float]] = {"loss": [], "accuracy": [], "val_loss": [], "val_accuracy": []}
+    for epoch in range(problem.epochs):
+        order = problem.order(epoch)
+        fitted = plain.fit(
+            problem.X_train[order], problem.y_train[order], problem.batch_size, shuffle=False, verbose=0,
+            validation_data=(problem.X_valid, problem.y_valid),
+        )  # fmt: skip
+        for name, values in fitted.history.items():
+            curves[name] += values
+    for mine, theirs in (("train", ""), ("valid", "val_")):
+        np.testing.assert_allclose(history[f"{mine}/loss"], curves[f"{theirs}loss"], atol=1e-5)
+        np.testing.assert_allclose(history[f"{mine}/accuracy"], curves[f"{theirs}accuracy"], atol=1e-6)
