@@ -48,4 +48,4 @@ def epoch_axis(axes: Axes, epochs: int) -> None:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     else:
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
