@@ -71,10 +71,10 @@ server: $(VENV)/dev ## an MLflow tracking server on PostgreSQL (MLFLOW_BACKEND_S
 
 notebooks: $(VENV)/dev ## the notebooks with their outputs, in reports/notebooks/*.html
 	@mkdir -p reports/notebooks
-	@for notebook in notebooks/*.py; do \
+	@set -o pipefail; for notebook in notebooks/*.py; do \
 		jupytext --quiet --to ipynb --output - $$notebook | \
-		jupyter nbconvert --log-level=WARN --execute --to html --stdin --output-dir reports/notebooks \
-			--output $$(basename $$notebook .py) || exit 1; \
+		jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.timeout=-1 --to html --stdin \
+			--output-dir reports/notebooks --output $$(basename $$notebook .py) || exit 1; \
 	done
 
 bench: $(VENV)/dev ## speeds as ratios against named peers
