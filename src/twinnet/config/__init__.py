@@ -72,10 +72,13 @@ def compose(root: Path, name: str = "config", overrides: Sequence[str] = ()) -> 
     return composed
 
 
-def experiment(node: Mapping[str, Any] | DictConfig) -> Experiment:
-    """A validated experiment from its composed configuration or its part of params.yaml."""
+def experiment(node: Mapping[str, Any] | DictConfig, *, sweep: bool = False) -> Experiment:
+    """A validated experiment from its composed configuration or its part of params.yaml.
+
+    `sweep` allows what only makes sense for a job of a sweep. Raises ConfigError.
+    """
     checked = _typed(schema.Experiment, node, groups=("data", "model", "engine", "optimizer"))
-    rules.check(checked)
+    rules.check(checked, sweep)
     return checked
 
 

@@ -6,6 +6,7 @@ from twinnet.config.schema import (
     CNN,
     MLP,
     Activation,
+    ArrayLibrary,
     Augmentation,
     Backend,
     Compare,
@@ -53,10 +54,24 @@ def degenerate(experiment: Experiment) -> str | None:
     return None
 
 
-def check(experiment: Experiment) -> None:
-    """Raise ConfigError for the first value or combination that cannot be trained."""
+def check(experiment: Experiment, sweep: bool = False) -> None:
+    """Raise ConfigError for the first value or combination that cannot be trained, by itself or in a sweep."""
     _check_numbers(experiment)
     _check_combination(experiment)
+    if isinstance(experiment.engine, ScratchEngine) and experiment.engine.batch_configs:
+        _check_batch_configs(experiment.engine, sweep)
+
+
+def _check_batch_configs(engine: ScratchEngine, sweep: bool) -> None:
+    if not sweep:
+        raise ConfigError(
+            "engine.batch_configs=true: expected a sweep (python -m twinnet.train -m ...), whose configurations are "
+            "trained together; received one configuration"
+        )
+    if engine.array is not ArrayLibrary.jax:
+        raise ConfigError(
+            f"engine.batch_configs=true: expected engine.array=jax, which compiles; received {engine.array.value}"
+        )
 
 
 def check_compare(compare: Compare) -> None:

@@ -211,6 +211,7 @@ class Engine:
 class ScratchEngine(Engine):
     kind: str = "scratch"
     array: ArrayLibrary = ArrayLibrary.jax  # numpy is the readable reference, jax compiles the same functions
+    batch_configs: bool = False  # in a sweep: train all configurations of one shape in one compiled call
 
 
 @dataclass
