@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 Metrics = dict[str, float | int | str]
 Predict = Callable[[np.ndarray], np.ndarray]
+Fit = Callable[[Problem, Monitor], tuple[FittedNetwork, float]]
 LOG_SECONDS = 10.0  # between two lines about a running training where no terminal shows a bar
 
 
@@ -70,18 +71,31 @@ class Untracked:
         pass
 
 
-def train(experiment: Experiment, directory: Path, *, root: Path | None = None, tracker: Tracker | None = None) -> Run:
+def fit(problem: Problem, monitor: Monitor) -> tuple[FittedNetwork, float]:
+    """Train with the problem's engine: the network, and how many seconds that took."""
+    start = time.perf_counter()
+    return engines.fit(problem, monitor), time.perf_counter() - start
+
+
+def train(
+    experiment: Experiment,
+    directory: Path,
+    *,
+    root: Path | None = None,
+    tracker: Tracker | None = None,
+    fit: Fit = fit,
+) -> Run:
     """Train an experiment and leave its run in `directory`, as the contract of outputs says.
 
     The files appear in `directory` only when all of them are complete, metrics.json last. A failed training leaves
-    its history and the reason under outputs/failed/ instead.
+    its history and the reason under outputs/failed/ instead. `fit` is another way to the trained network.
 
     Raises DataError, DeviceError or DivergedError where the experiment cannot be trained.
     """
     root, tracker = root or paths.root(), tracker or Untracked()
     staging = Path(tempfile.mkdtemp(prefix=f"{experiment.name}-", dir=_folder(root / "build" / "staging")))
     try:
-        run = _train(experiment, staging, root, tracker)
+        run = _train(experiment, staging, root, tracker, fit)
         _hand_over(staging, directory)
         run = Run(experiment, directory, run.metrics, run.history, run.warnings)
         tracker.finished(run)
@@ -95,7 +109,7 @@ def train(experiment: Experiment, directory: Path, *, root: Path | None = None, 
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _train(experiment: Experiment, directory: Path, root: Path, tracker: Tracker) -> Run:
+def _train(experiment: Experiment, directory: Path, root: Path, tracker: Tracker, fit: Fit) -> Run:
     rules.check(experiment)
     device = devices.resolve(experiment.device, experiment.engine)
     dtype = experiment.engine.dtype.value
@@ -108,9 +122,7 @@ def _train(experiment: Experiment, directory: Path, root: Path, tracker: Tracker
 
     with _Progress(experiment.name, problem.epochs) as progress:
         monitor = Monitor(problem.metric, experiment.early_stopping, (progress, tracker.progressed))
-        start = time.perf_counter()
-        fitted = engines.fit(problem, monitor)
-        seconds = time.perf_counter() - start
+        fitted, seconds = fit(problem, monitor)
 
     predict = _mirrored(fitted.predict) if experiment.augmentation.flip_at_test else fitted.predict
     metrics, (y_true, y_prob) = _evaluate(experiment, splits, predict, monitor)
@@ -173,10 +185,8 @@ def _evaluate(
     train/… is what the epoch of the kept weights recorded; valid/… and test/… are computed from the kept weights.
     """
     history, task, loss = monitor.history, experiment.data.task, rules.loss(experiment)
-    kept = (monitor.best_epoch or history.epochs) - 1
-    metrics: Metrics = {
-        name: float(values[kept]) for name, values in history.arrays().items() if name.startswith("train/")
-    }
+    kept = history.table().set_index("epoch").loc[monitor.best_epoch or history.epochs]
+    metrics: Metrics = {str(name): float(value) for name, value in kept.items() if str(name).startswith("train/")}
     evaluated = {"valid": (splits.X_valid, splits.y_valid)}
     if splits.X_test is not None and splits.y_test is not None:
         evaluated["test"] = (splits.X_test, splits.y_test)
@@ -199,7 +209,7 @@ def _write(run: Run, splits: Splits, fitted: FittedNetwork, y_true: np.ndarray, 
 
 
 def write_history(history: History, directory: Path) -> None:
-    """history.csv, at most 1,000 rows, and history.npz, the whole of it."""
+    """history.csv, at most 1,000 rows, and history.npz, the whole of it, where it was not thinned."""
     history.table().to_csv(directory / "history.csv", index=False)
     np.savez_compressed(directory / "history.npz", **history.arrays())  # type: ignore[arg-type]  # names hold "/"
 
