@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from twinnet.engines.scratch import propagation
 from twinnet.engines.scratch.arrays import inward
 from twinnet.networks import describe
 
-BLOCK = re.compile(r"^```(?:yaml|python) (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^`(\S+)`\n\n```(?:yaml|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TRAIN = """
 import json, os, sys
 from pathlib import Path
@@ -151,9 +152,9 @@ def test_a_walk_that_cannot_be_is_one_line(
 
 @pytest.fixture
 def recipes(root: Path) -> dict[str, list[tuple[str, str]]]:
-    """Heading -> (file, text) of each block of CONTRIBUTING.md that names its file."""
-    page = (root / "CONTRIBUTING.md").read_text()
-    sections = {part.partition("\n")[0]: part for part in page.split("\n## ")}
+    """Heading -> (file, text) of each block of README.md under the name of a file."""
+    page = (root / "README.md").read_text()
+    sections = {part.partition("\n")[0]: part for part in re.split(r"\n###? ", page)}
     return {heading: BLOCK.findall(part) for heading, part in sections.items() if BLOCK.search(part)}
 
 
@@ -175,7 +176,7 @@ def follow(house: Path, blocks: list[tuple[str, str]]) -> None:
 
 def test_each_recipe_has_fewer_than_ten_lines(recipes: dict[str, list[tuple[str, str]]]) -> None:
     """Nine at most, one of which stands in conf/config.yaml."""
-    assert set(recipes) == {"Add a data set", "Add a model", "Add an optimizer", "Add an experiment"}
+    assert set(recipes) == {"A data set", "A model", "An optimizer", "An experiment"}
     for heading, blocks in recipes.items():
         assert sum(len(text.splitlines()) for _, text in blocks) < 9, heading
 
@@ -183,7 +184,7 @@ def test_each_recipe_has_fewer_than_ten_lines(recipes: dict[str, list[tuple[str,
 def test_a_model_an_optimizer_and_an_experiment_are_added_as_described(
     house: Path, recipes: dict[str, list[tuple[str, str]]]
 ) -> None:
-    follow(house, [block for name in ("a model", "an optimizer", "an experiment") for block in recipes[f"Add {name}"]])
+    follow(house, [block for name in ("A model", "An optimizer", "An experiment") for block in recipes[name]])
     suite_has(house, "- experiment@experiments.nba_adam: nba_adam")
     names, pyramid, sign_descent, nba_adam = follow_and_train(
         house,
@@ -205,8 +206,8 @@ def test_a_data_set_is_added_as_described(root: Path, house: Path, recipes: dict
     images = np.random.default_rng(0).integers(0, 256, (6000, 28, 28), dtype=np.uint8)
     np.savez(archive, X=images, y=(np.arange(6000) % 10).astype(np.uint8))
     sha = hashlib.sha256(archive.read_bytes()).hexdigest()
-    follow(house, [(file, text.replace("SHA-256", sha)) for file, text in recipes["Add a data set"]])
-    (line,) = re.findall(r"`(- dataset@\S+ \S+)`", (root / "CONTRIBUTING.md").read_text())
+    follow(house, [(file, text.replace("SHA-256", sha)) for file, text in recipes["A data set"]])
+    (line,) = re.findall(r"`(- dataset@\S+ \S+)`", (root / "README.md").read_text())
     suite_has(house, line)
     _, metrics = follow_and_train(
         house,
@@ -224,10 +225,13 @@ def suite_has(house: Path, line: str) -> None:
 # ------------------------------------------------------------------------------------ what else is told
 
 
-def test_the_map_names_every_package_and_every_contract_is_told(root: Path) -> None:
+def test_the_map_is_the_contract_that_lint_checks(root: Path) -> None:
     page = (root / "CONTRIBUTING.md").read_text()
-    for package in (root / "src/twinnet").glob("*/__init__.py"):
-        assert f"`src/twinnet/{package.parent.name}/`" in page, package.parent.name
+    contracts = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    rooms = page.split("| room | holds |")[1].split("\n\n")[0]
+    told = [set(re.findall(r"`(\w+)(?:/|\.py)`", row.split("|")[1])) for row in rooms.splitlines()[2:]]
+    assert told == [{module.removeprefix("twinnet.") for module in re.split(r" [|:] ", layer)} for layer in layers]
     for name in re.findall(r"^pytest (tests/\S+)", page, re.MULTILINE):
         assert (root / name).exists()
 
