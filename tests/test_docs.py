@@ -255,9 +255,14 @@ def test_version_and_licence_are_told_the_same_everywhere(root: Path) -> None:
 
 
 def test_what_dvc_plots_draws_with_is_whole(root: Path) -> None:
-    template = json.dumps(json.loads((root / ".dvc/plots/curves.json").read_text()))
-    for anchor in ("DATA", "TITLE", "X", "Y", "X_LABEL", "Y_LABEL"):
-        assert f"<DVC_METRIC_{anchor}>" in template
+    plots = [settings for plot in yaml.safe_load((root / "dvc.yaml").read_text())["plots"] if isinstance(plot, dict)
+             for settings in plot.values()]  # fmt: skip
+    templates = {settings["template"] for settings in plots}
+    assert templates == {file.stem for file in (root / ".dvc/plots").glob("*.json")}
+    for name in templates:
+        template = json.dumps(json.loads((root / f".dvc/plots/{name}.json").read_text()))
+        for anchor in ("DATA", "TITLE", "X", "Y", "X_LABEL", "Y_LABEL"):
+            assert f"<DVC_METRIC_{anchor}>" in template
     page = HTML((root / ".dvc/plots/page.html").read_text()).with_scripts("SCRIPTS").with_element("PLOT").embed()
     assert "SCRIPTS" in page
     assert "PLOT" in page
