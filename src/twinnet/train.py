@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 import hydra
 from hydra._internal.utils import get_args_parser  # the only parser of Hydra's own flags
@@ -40,7 +39,7 @@ def job(composed: DictConfig) -> float:
 
 def main() -> None:
     """Check the whole command line in one line's worth of words, then hand it to Hydra."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sweeps.quiet()
     with one_line():
         root = paths.root()
@@ -57,10 +56,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

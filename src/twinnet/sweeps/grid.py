@@ -3,12 +3,13 @@
 import copy
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -19,7 +20,7 @@ from yaml import YAMLError
 
 from twinnet import config
 from twinnet.config import rules
-from twinnet.config.schema import Experiment
+from twinnet.config.schema import Experiment, ScratchEngine
 from twinnet.errors import ConfigError, TwinnetError
 from twinnet.sweeps import results
 
@@ -30,8 +31,9 @@ class Job:
 
     overrides: tuple[str, ...]  # as Hydra is given them
     swept: dict[str, str]  # swept key -> value, as written
-    experiment: Experiment
+    experiment: Experiment  # as it is trained by itself
     key: str
+    together: bool = False  # with others of its shape
 
     @property
     def label(self) -> str:
@@ -78,21 +80,21 @@ class Composer:
         return (self.conf / override.key_or_group).is_dir() and not isinstance(override.value(), dict)
 
 
-def parse(overrides: Sequence[str]) -> list[Override]:
-    """Raises ConfigError for what Hydra's grammar does not know."""
+def parse(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
+    """Raises ConfigError for what Hydra's grammar does not know; `loader` tells `glob` which files there are."""
     try:
-        return OverridesParser.create().parse_overrides(list(overrides))
+        return OverridesParser.create(loader).parse_overrides(list(overrides))
     except HydraException as error:
         raise ConfigError(rules.explain(error)) from error
 
 
-def expand(overrides: Sequence[str]) -> list[dict[str, str]]:
+def expand(overrides: Sequence[str], loader: ConfigLoader) -> list[dict[str, str]]:
     """The grid: for each job, override key -> value as written, swept or not.
 
     Raises ConfigError for an empty list of values and for a sweep that is no list (`interval`).
     """
     values: dict[str, list[str]] = {}
-    for override in parse(overrides):
+    for override in parse(overrides, loader):
         name = override.get_key_element()
         if not override.is_sweep_override():
             values[name] = [override.get_value_element_as_str()]
@@ -110,23 +112,31 @@ def jobs(root: Path, overrides: Sequence[str]) -> tuple[list[Job], DictConfig]:
 
     Raises ConfigError or DataError for the first job that cannot be trained, naming its values.
     """
-    points = expand(overrides)
-    swept = [name for name in points[0] if len({point[name] for point in points}) > 1]
     composer, found, first = Composer(root), dict[str, Job](), None
+    points = expand(overrides, composer.loader)
+    swept = [name for name in points[0] if len({point[name] for point in points}) > 1]
     for point in points:
         written = tuple(f"{name}={value}" for name, value in point.items())
         told = {name.lstrip("+~"): point[name] for name in swept}
         try:
             composed = composer(parse(written))
-            experiment = config.experiment(composed)
-            job = Job(written, told, experiment, results.key(experiment, root))
+            made = job(composed, written, told, root)
         except TwinnetError as error:
             where = " ".join(f"{name}={value}" for name, value in told.items())
             raise type(error)(f"{where}: {error}" if where else str(error)) from error
-        found.setdefault(job.key, job)
+        found.setdefault(made.key, made)
         first = composed if first is None else first
     assert first is not None
     return list(found.values()), first
+
+
+def job(composed: DictConfig, overrides: tuple[str, ...], swept: dict[str, str], root: Path) -> Job:
+    """The job that a composed configuration describes. Raises ConfigError or DataError where it cannot be trained."""
+    experiment, together = config.experiment(composed, sweep=True), False
+    if isinstance(experiment.engine, ScratchEngine):
+        together = experiment.engine.batch_configs
+        experiment = replace(experiment, engine=replace(experiment.engine, batch_configs=False))
+    return Job(overrides, swept, experiment, results.key(experiment, root), together)
 
 
 def settings(composed: DictConfig, name: str) -> Any:

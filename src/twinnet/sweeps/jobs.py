@@ -14,7 +14,6 @@ from filelock import Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from twinnet import config
 from twinnet.config.schema import Experiment, Tracking
 from twinnet.errors import TwinnetError
 from twinnet.sweeps import grid, launchers, outcomes, results
@@ -59,10 +58,9 @@ def run(composed: DictConfig, *, assignment: Assignment) -> Outcome:
     key = ""
     try:
         os.chdir(assignment.root)
-        experiment = config.experiment(composed)
-        key = results.key(experiment, assignment.root)
+        job = grid.job(composed, overrides, swept(overrides, assignment.swept), assignment.root)
+        key = job.key
         with _own_log(place):
-            job = Job(overrides, swept(overrides, assignment.swept), experiment, key)
             return outcomes.write(one(job, assignment, grid.settings(composed, "tracking"), place), assignment.outcomes)
     except Exception as error:
         log.exception("the job failed outside its training")
@@ -106,6 +104,7 @@ def _found(job: Job, assignment: Assignment, place: Path) -> Outcome | None:
 
 def _train(job: Job, assignment: Assignment, tracking_settings: Tracking, place: Path) -> Outcome:
     from twinnet import tracking, training  # after the threads are settled
+    from twinnet.sweeps import together
 
     directory = results.directory(job.key, assignment.root)
     experiment = limited(job.experiment, assignment.threads)
@@ -113,7 +112,8 @@ def _train(job: Job, assignment: Assignment, tracking_settings: Tracking, place:
         tracker = tracking.tracker(
             tracking_settings, overrides=list(job.overrides), parent=assignment.parent, tags=tags(job, assignment)
         )
-        run = training.train(experiment, directory, root=assignment.root, tracker=tracker)
+        fit = together.handed(job.key, assignment)
+        run = training.train(experiment, directory, root=assignment.root, tracker=tracker, fit=fit)
     except Exception as error:
         if not isinstance(error, TwinnetError):
             log.exception("the training failed")

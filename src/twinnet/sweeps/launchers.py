@@ -42,7 +42,7 @@ def check(name: str, settings: Mapping[str, Any]) -> None:
             )
     if name == "ray":
         _join_ray(dict(settings["ray"]["init"]))
-    if name == "submitit_slurm" and importlib.util.find_spec("submitit"):
+    if name == "submitit_slurm":
         _check_slurm()
 
 

@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from twinnet.config.schema import Experiment, ImageData
+from twinnet.engines.contract import metric
+from twinnet.errors import ConfigError
 from twinnet.sweeps import outcomes
 from twinnet.sweeps.grid import Job
 from twinnet.sweeps.outcomes import Outcome
 
 TABLE = "summary.csv"
 BY_SEED = "seeds.csv"
+OF_A_SWEEP = ("resume=", "fail_fast=", "objective=", "engine.batch_configs=")  # mean nothing to one job
 TOP = 5  # configurations in the description of the parent run
 
 
@@ -27,6 +31,17 @@ class Summary:
     best_metrics: dict[str, float]
     failures: tuple[str, ...]  # one line each: what, why, and the command that runs it alone
     note: str  # Markdown
+
+
+def check_objective(objective: str, experiment: Experiment) -> None:
+    """Raise ConfigError where a run of the experiment has no such metric."""
+    splits = ["valid", "train", *(["test"] if isinstance(experiment.data, ImageData) else [])]
+    known = [f"{split}/{name}" for split in splits for name in ("loss", metric(experiment.data.task))]
+    if objective not in known:
+        raise ConfigError(
+            f"objective: expected one of {', '.join(known)} for the data set {experiment.data.name!r}; "
+            f"received {objective}"
+        )
 
 
 def ascending(objective: str) -> bool:
@@ -51,7 +66,7 @@ def summarise(jobs: Sequence[Job], ended: Mapping[str, Outcome], objective: str)
 
 def alone(job: Job) -> str:
     """The command that runs this job by itself."""
-    words = [word for word in job.overrides if not word.startswith(("resume=", "fail_fast="))]
+    words = [word for word in job.overrides if not word.startswith(OF_A_SWEEP)]
     return f"python -m twinnet.train {shlex.join(words)}"
 
 
@@ -82,8 +97,9 @@ def _table(jobs: Sequence[Job], ended: Mapping[str, Outcome]) -> pd.DataFrame:
     rows = []
     for number, job in enumerate(jobs):
         outcome = ended.get(job.key) or Outcome(job.key, "not run")
+        metrics = {name: value for name, value in outcome.metrics.items() if name not in job.swept}
         told = {"directory": outcome.directory, "reason": outcome.reason, "key": job.key, "log": outcome.log}
-        rows.append({"job": number, "status": outcome.status} | job.swept | outcome.metrics | told)
+        rows.append({"job": number, "status": outcome.status} | job.swept | metrics | told)
     return pd.DataFrame(rows, columns=None if rows else ["job", "status", "key"])
 
 

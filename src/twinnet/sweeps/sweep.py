@@ -12,7 +12,6 @@ from typing import Any
 from omegaconf import DictConfig
 
 from twinnet.config.schema import Tracking
-from twinnet.errors import ConfigError
 from twinnet.sweeps import grid, launchers, outcomes, results, summary
 from twinnet.sweeps.grid import Job
 from twinnet.sweeps.jobs import Assignment, tags
@@ -21,9 +20,6 @@ from twinnet.sweeps.progress import Progress, duration
 from twinnet.sweeps.work import Launch, Work
 
 log = logging.getLogger(__name__)
-OBJECTIVES = tuple(
-    f"{split}/{metric}" for split in ("valid", "test", "train") for metric in ("loss", "accuracy", "mae")
-)
 
 
 def lead(
@@ -41,31 +37,41 @@ def lead(
     failed and 130 where it was interrupted.
     """
     jobs, composed = grid.jobs(root, overrides)
-    if composed.objective not in OBJECTIVES:
-        raise ConfigError(f"objective: expected one of {', '.join(OBJECTIVES)}; received {composed.objective}")
+    for job in jobs:
+        summary.check_objective(composed.objective, job.experiment)
     launchers.check(launcher, launcher_settings)
     sweep = _Sweep(root, jobs, composed, folder.absolute(), overrides)
     found = sweep.found() if composed.resume else {}
     print(f"sweep of {len(jobs)} jobs, {len(found)} of them trained already; {sweep.folder}", flush=True)
     assignment = sweep.begin(launchers.threads(launcher, launcher_settings))
     begun, ended = time.monotonic(), dict(found)
-    status = "KILLED"
+    status = "FAILED"
     with Progress(assignment.outcomes, {job.key: job for job in jobs}, composed.objective) as progress:
         for outcome in found.values():
             progress.tell(outcome)
         waiting = [job for job in jobs if job.key not in found]
         work = Work(launch, launcher, assignment, progress, launchers.at_once(launcher, launcher_settings))
         try:
+            _together(waiting, assignment, progress)
             ended |= work.run(waiting)
-            status = "FAILED" if any(outcome.status not in outcomes.DONE for outcome in ended.values()) else "FINISHED"
+            status = "FINISHED" if all(outcome.status in outcomes.DONE for outcome in ended.values()) else "FAILED"
         except KeyboardInterrupt:
-            progress.look()
-            ended |= outcomes.read(assignment.outcomes)
+            status = "KILLED"
         finally:
+            progress.look()
+            left = outcomes.read(assignment.outcomes)
+            ended = {job.key: left[job.key] for job in jobs if job.key in left} | ended
             sweep.end(assignment, ended, status, time.monotonic() - begun)
     if status != "FINISHED":
         sys.exit(1 if status == "FAILED" else 130)
     return [ended[job.key] for job in jobs]
+
+
+def _together(waiting: Sequence[Job], assignment: Assignment, progress: Progress) -> None:
+    if any(job.together for job in waiting):
+        from twinnet.sweeps import together  # the engine, where it trains in this process
+
+        together.train(waiting, assignment, progress.say)
 
 
 class _Sweep:
