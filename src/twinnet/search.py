@@ -5,9 +5,8 @@ Started again, or in several processes at once, it goes on with the same study.
 """
 
 import os
-import subprocess
+import signal
 import sys
-from collections.abc import Sequence
 
 from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
@@ -24,6 +23,7 @@ def main() -> None:
     if {"-h", "--help"} & set(words):
         print(__doc__)
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line():
         root = paths.root()
         composed = config.compose(root, "search", words)
@@ -32,15 +32,11 @@ def main() -> None:
         launchers.limit_threads(max(1, cpu_count() // search.processes) if search.processes > 1 else None)
         from twinnet.sweeps import searching  # NumPy and the engines, after the threads are settled
 
-        others = [_another(words) for _ in range(search.processes - 1)]
         try:
             failed = searching.lead(root, words, composed, search)
         except KeyboardInterrupt:
             print("interrupted; the same command goes on with the study", file=sys.stderr)
             sys.exit(130)
-        finally:
-            for other in others:
-                other.wait()
     sys.exit(1 if failed else 0)
 
 
@@ -55,11 +51,6 @@ def settings(composed: DictConfig) -> Search:
             "a training; use search.pruner=none, or objective=valid/loss"
         )
     return search
-
-
-def _another(words: Sequence[str]) -> "subprocess.Popen[bytes]":
-    """A process that trains trials of the same study."""
-    return subprocess.Popen([sys.executable, "-m", "twinnet.search", *words, "search.processes=1"])
 
 
 if __name__ == "__main__":

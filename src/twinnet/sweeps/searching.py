@@ -1,10 +1,15 @@
 """The process that leads a search: check the space, train trials, tell how each went and what was found."""
 
+import contextlib
 import hashlib
+import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import optuna
@@ -12,13 +17,11 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, TrialState
 
 from twinnet.config.searches import Search
-from twinnet.errors import ConfigError
 from twinnet.sweeps import grid, outcomes, results, study, summary
 from twinnet.sweeps.grid import Job
 from twinnet.sweeps.outcomes import Outcome
 from twinnet.sweeps.progress import duration
 from twinnet.sweeps.study import KEY, OVERRIDES, REASON, Trials
-from twinnet.sweeps.sweep import OBJECTIVES
 from twinnet.tracking import sweeps
 from twinnet.tracking.secrets import mask
 
@@ -27,11 +30,11 @@ WORDS = {TrialState.COMPLETE: outcomes.FINISHED, TrialState.PRUNED: "pruned", Tr
 
 def lead(root: Path, words: Sequence[str], composed: DictConfig, search: Search) -> int:
     """Train the trials that the study lacks; how many of all failed. Raises ConfigError before the first one."""
-    if composed.objective not in OBJECTIVES:
-        raise ConfigError(f"objective: expected one of {', '.join(OBJECTIVES)}; received {composed.objective}")
+    search = replace(search, trials=study.wanted(search))
     trials = Trials(root, words, search, composed.objective, composed.resume)
     trials.check()
     base = trials.experiment([])
+    summary.check_objective(composed.objective, base)
     results.key(base, root)  # so that missing data is told now
     epochs = min(base.epochs, base.limits.epochs or base.epochs)
     opened = study.open_study(search, composed.objective, epochs, root)
@@ -42,14 +45,32 @@ def lead(root: Path, words: Sequence[str], composed: DictConfig, search: Search)
     ended, _ = study.count(opened)
     print(f"search {search.study}: {ended} of {search.trials} trials are there; {mask(search.storage)}", flush=True)
     begun, status = time.monotonic(), "KILLED"
+    helpers = [_helper(trials, epochs) for _ in range(search.processes - 1)]
     try:
-        study.work(opened, trials, search.trials, lambda trial: tell(trial, composed.objective, search.trials))
+        study.work(opened, trials, lambda trial: tell(trial, composed.objective, search.trials))
         status = "FINISHED"
     finally:
+        for helper in helpers:
+            helper.terminate()
+            helper.join()
         whole = _end(root, opened, trials, told, status)
         for line in _account(opened, whole, time.monotonic() - begun):
             print(line, flush=True)
     return len(whole.failures)
+
+
+def _helper(trials: Trials, epochs: int) -> BaseProcess:
+    """A process that trains trials of the same study and leaves it to this one to tell of them."""
+    helper = get_context("spawn").Process(target=_help, args=(trials, epochs), daemon=True)
+    helper.start()
+    return helper
+
+
+def _help(trials: Trials, epochs: int) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):  # the process that leads tells of it
+        opened = study.open_study(trials.search, trials.objective, epochs, trials.root)
+        study.work(opened, trials, lambda trial: None)
 
 
 def tell(trial: FrozenTrial, objective: str, wanted: int) -> None:
@@ -112,6 +133,7 @@ def _ended(opened: optuna.Study, trials: Trials) -> tuple[list[Job], dict[str, O
     """The trials as jobs, each configuration once."""
     jobs: dict[str, Job] = {}
     ended: dict[str, Outcome] = {}
+    experiment = trials.experiment([])
     for trial in opened.trials:
         key = trial.user_attrs.get(KEY)
         if key is None or not trial.state.is_finished() or study.died(trial):
@@ -122,7 +144,6 @@ def _ended(opened: optuna.Study, trials: Trials) -> tuple[list[Job], dict[str, O
             metrics = {trials.objective: trial.value}  # trained on another machine
         swept = {name: _short(value) for name, value in trial.params.items()}
         reason = str(trial.user_attrs.get(REASON, ""))
-        experiment = trials.experiment([])
         jobs[key] = Job(tuple(trial.user_attrs[OVERRIDES]), swept, experiment, key)
         ended[key] = Outcome(key, WORDS[trial.state], metrics or {}, directory, reason)
     return list(jobs.values()), ended

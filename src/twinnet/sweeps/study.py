@@ -7,6 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -171,13 +172,20 @@ def _pruner(search: Search, epochs: int) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def work(study: optuna.Study, trials: Trials, wanted: int, tell: Callable[[FrozenTrial], None]) -> None:
-    """Train trials until the study has `wanted`, those of other processes included.
+def wanted(search: Search) -> int:
+    """Trials of the whole study; a grid has no more than its points."""
+    if search.sampler is not Sampler.grid:
+        return search.trials
+    return min(search.trials, prod(len(searches.values(key, dimension)) for key, dimension in search.space.items()))
+
+
+def work(study: optuna.Study, trials: Trials, tell: Callable[[FrozenTrial], None]) -> None:
+    """Train trials until the study has as many as the search wants, those of other processes included.
 
     A trial whose process died is trained again. Processes of one machine ask one after the other, so that together
     they make no trial too many; machines that share a study may make one more each.
     """
-    lock = FileLock(_folder(trials.root / "build") / "search.lock")
+    lock, wanted = FileLock(_folder(trials.root / "build") / "search.lock"), trials.search.trials
 
     def objective(trial: Trial) -> float:
         lock.release()  # the study knows of this trial now
@@ -187,17 +195,17 @@ def work(study: optuna.Study, trials: Trials, wanted: int, tell: Callable[[Froze
     while True:
         with lock:
             ended, running = count(study)
-            if ended >= wanted:
-                break
             if ended + running < wanted:
                 study.optimize(objective, n_trials=1, catch=(TwinnetError,))
-        if ended + running >= wanted:  # other processes are at the last ones, unless they died
-            time.sleep(1)
-            fail_stale_trials(study)
         for trial in study.trials:
             if trial.state.is_finished() and trial.number not in told:
                 told.add(trial.number)
                 tell(trial)
+        if ended >= wanted:
+            return
+        if ended + running >= wanted:  # other processes are at the last ones, unless they died
+            time.sleep(1)
+            fail_stale_trials(study)
 
 
 def count(study: optuna.Study) -> tuple[int, int]:
