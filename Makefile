@@ -1,4 +1,4 @@
-# `make repro` and `make test` need Python 3.11 or newer and make; everything else is installed into .venv.
+# `make repro` and `make test` need Python 3.11 to 3.13 and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
 .PHONY: help repro test exhaustive lint smoke params ui server notebooks bench faults lock clean
 SHELL := /bin/bash
@@ -13,8 +13,8 @@ help: ## this list
 
 # uv comes from the package index by pip and is locked like everything else.
 $(BIN)/uv: requirements-dev.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "error: expected Python 3.11 or newer; received $$($(PYTHON) --version); set PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "error: expected Python 3.11 to 3.13; received $$($(PYTHON) --version); set PYTHON=..." >&2; exit 1; }
 	@echo "installing into $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 	@sed -n '/^uv==/,/^[^ ]/{/^uv==/p;/^    --hash/p}' requirements-dev.lock > $(VENV)/uv.lock
