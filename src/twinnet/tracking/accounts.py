@@ -5,11 +5,11 @@ from typing import Any
 from twinnet.records import Facts, Record
 
 
-def experiment(facts: Facts) -> str:
+def experiment(dataset: str) -> str:
     """About all runs on one data set."""
     return (
-        f"Networks trained on the data set **{facts.dataset}**. A run is one training of one experiment of `conf/`; "
-        "compare runs by `valid/loss` and `valid/accuracy`, whose step is the epoch."
+        f"Networks trained on the data set {dataset}. A run is one training of one experiment of conf/; "
+        "compare runs by valid/loss and valid/accuracy, whose step is the epoch."
     )
 
 

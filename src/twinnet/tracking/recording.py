@@ -27,21 +27,31 @@ RESULT = "twinnet.result"  # tags that identify: what was computed,
 CONFIGURATION = "twinnet.configuration"  # its configuration without the seed
 MODEL = "model"
 MAX_METRICS, MAX_PARAMS = 1000, 100  # of one log_batch
-MAX_DIGEST = 36
+DIGEST = 12  # characters of the data set's digest, of which MLflow takes 36; the tag dvc.data has all of it
 
 
 def start(store: Store, facts: Facts, tags: Mapping[str, str]) -> str:
-    """Make the run with all that is known before training; its id. A tag names the process that writes it."""
-    experiment = store.experiment(facts.dataset, accounts.experiment(facts))
+    """Make the run with all that is known before training; its id."""
+    run_id = create(store, facts, tags)
+    describe(store, run_id, facts)
+    return run_id
+
+
+def create(store: Store, facts: Facts, tags: Mapping[str, str]) -> str:
+    """The id of a new run, whose tags say what it is; one of them names the process that writes it."""
+    experiment = store.experiment(facts.dataset, accounts.experiment(facts.dataset))
     told = _tags(facts) | {PROCESS: this_process(), "mlflow.note.content": accounts.running(facts)} | dict(tags)
     told = {key: mask(value, store.address) for key, value in told.items()}
     name = told.pop("mlflow.runName", facts.name)  # a job of a sweep is named by its values
-    run_id: str = store.client.create_run(experiment, start_time=facts.started, tags=told, run_name=name).info.run_id
+    return str(store.client.create_run(experiment, start_time=facts.started, tags=told, run_name=name).info.run_id)
+
+
+def describe(store: Store, run_id: str, facts: Facts) -> None:
+    """Its parameters and its data set; doing it again after it failed half-way is no error."""
     params = [Param(key, value) for key, value in parameters(facts).items()]
     for begin in range(0, len(params), MAX_PARAMS):
         store.client.log_batch(run_id, params=params[begin : begin + MAX_PARAMS])
     store.client.log_inputs(run_id, [_dataset(facts, store)])
-    return run_id
 
 
 def rows(store: Store, run_id: str, some: Iterable[Mapping[str, float]], timestamp: int | None = None) -> None:
@@ -131,7 +141,7 @@ def _dataset(facts: Facts, store: Store) -> DatasetInput:
     schema = {"mlflow_tensorspec": {"features": json.dumps([spec]), "targets": None}}
     dataset = Dataset(
         name=facts.dataset,
-        digest=str(data.get("digest") or "unknown")[:MAX_DIGEST],
+        digest=str(data.get("digest") or "unknown")[:DIGEST],
         source_type=kind,
         source=mask(json.dumps(source), store.address),
         schema=json.dumps(schema),

@@ -10,6 +10,7 @@ from filelock import FileLock
 from twinnet import paths, records
 from twinnet.config.schema import Tracking
 from twinnet.errors import DataError
+from twinnet.tracking import accounts
 from twinnet.tracking.secrets import mask
 from twinnet.tracking.store import PROCESS, Store, StoreError, opened, this_process
 
@@ -79,7 +80,7 @@ def begin(settings: Tracking, sweep: Sweep, *, root: Path | None = None) -> str 
 
 
 def _parent(store: Store, sweep: Sweep) -> str:
-    experiment = store.experiment(sweep.dataset, f"Networks trained on the data set **{sweep.dataset}**.")
+    experiment = store.experiment(sweep.dataset, accounts.experiment(sweep.dataset))
     tags = sweep.tags | {KIND: sweep.key, PROCESS: this_process(), "mlflow.note.content": sweep.note}
     tags = {key: mask(value, store.address) for key, value in tags.items()}
 

@@ -36,6 +36,7 @@ class Live:
     tags: dict[str, str]
     store: Store | None = None
     run_id: str | None = None
+    described: bool = False
     pending: list[dict[str, float]] = field(default_factory=list)
     last_epoch: int = 0
 
@@ -44,7 +45,10 @@ class Live:
         if self.store is None:
             self.store = connect(self.where)
         if self.run_id is None:
-            self.run_id = recording.start(self.store, self.facts, self.tags)
+            self.run_id = recording.create(self.store, self.facts, self.tags)
+        if not self.described:
+            recording.describe(self.store, self.run_id, self.facts)
+            self.described = True
             self.store.bury()
         if self.pending:
             recording.rows(self.store, self.run_id, self.pending)
