@@ -24,7 +24,7 @@ from twinnet.training import Run, Tracker
 
 Train = Callable[..., Run]
 ROOT = Path(__file__).parents[2]
-SERVER_SECONDS = 200  # a server takes about ten seconds to start, and more on a busy machine
+SERVER_SECONDS = 400  # a server takes about ten seconds to start, and more on a busy machine
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,7 @@ def test_a_store_that_refuses_is_one_line_and_no_error(
     begun = time.monotonic()
     with caplog.at_level(logging.INFO):
         assert tracking.publish(project / "runs", root=project).unsent == ("nba_scratch",)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60  # it does not try for ever
     (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("twinnet")]
     assert "127.0.0.1" in line
     assert "not published: nba_scratch" in line

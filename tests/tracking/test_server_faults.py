@@ -16,6 +16,7 @@ from twinnet.training import Run
 
 pytestmark = pytest.mark.xdist_group("server")
 PASSWORD = "hunter22-secret"
+LIVE = Tracking(live_seconds=0.0, timeout_seconds=60, patience_seconds=120.0)  # a busy machine answers late
 QUICK = Tracking(live_seconds=0.0, timeout_seconds=2, patience_seconds=60.0)
 
 
@@ -42,9 +43,9 @@ def train(train: Callable[..., Run], project: Path) -> Callable[..., Run]:
 
 
 def test_a_server_gets_the_whole_run(train: Callable[..., Run], address: str, server: str, project: Path) -> None:
-    run = train(settings=QUICK)
+    run = train(settings=LIVE)
     assert runs_of(server, run) == {"FINISHED": 1}
-    assert tracking.publish(project / "runs", root=project).present == ("nba_scratch",)
+    assert tracking.publish(project / "runs", LIVE, root=project).present == ("nba_scratch",)
     client = connect(server).client
     digest = records.read(run.directory).facts.data["digest"]
     (found,) = connect(server).search(f"tags.`dvc.data` = 'sha256:{digest}'")
@@ -56,12 +57,12 @@ def test_a_server_gets_the_whole_run(train: Callable[..., Run], address: str, se
 def test_a_server_that_never_answers_costs_a_training_little(
     train: Callable[..., Run], address: str, wire: Any, project: Path, caplog: pytest.LogCaptureFixture, state: str
 ) -> None:
-    train(settings=Tracking(enabled=False), directory=project / "warm")
+    train(settings=QUICK, directory=project / "warm")  # imports what both load, MLflow in the worker too
+    caplog.clear()
     wire.break_as(state)
     begun = time.monotonic()
     run = train(settings=QUICK, directory=project / "runs" / "lost")
-    took = time.monotonic() - begun
-    assert took < 60  # the worker's import of MLflow, and then at most a few seconds for the server
+    assert time.monotonic() - begun < 60  # a few seconds on a machine that is not busy
     assert records.read(run.directory).metrics == run.metrics
     told = [record.getMessage() for record in caplog.records if record.name.startswith("twinnet.tracking")]
     assert len(told) <= 2, told
@@ -85,15 +86,15 @@ def test_a_server_that_dies_in_the_middle_costs_nothing_and_gets_the_run_later(
             _await_run(server, project)
             wire.break_as("refuse")
 
-    run = train(at=at, settings=QUICK)
+    run = train(at=at, settings=LIVE)
     assert epochs == list(range(1, 31))
     assert runs_of(server, run) == {"RUNNING": 1}
     with caplog.at_level(logging.INFO):
-        assert tracking.publish(project / "runs", QUICK, root=project).unsent == ("nba_scratch",)
+        assert tracking.publish(project / "runs", LIVE, root=project).unsent == ("nba_scratch",)
         wire.state = "pass"
-        assert tracking.publish(project / "runs", root=project).sent == ("nba_scratch",)
+        assert tracking.publish(project / "runs", LIVE, root=project).sent == ("nba_scratch",)
     assert runs_of(server, run)["FINISHED"] == 1
-    assert tracking.publish(project / "runs", root=project).present == ("nba_scratch",)
+    assert tracking.publish(project / "runs", LIVE, root=project).present == ("nba_scratch",)
     assert runs_of(server, run)["FINISHED"] == 1
     assert PASSWORD not in caplog.text
     _no_secret_on_disk(project)
@@ -108,7 +109,7 @@ def test_a_server_that_is_back_before_the_end_gets_the_whole_run_at_once(
         if history.epochs == 30:
             wire.state = "pass"
 
-    run = train(at=at, settings=QUICK)
+    run = train(at=at, settings=LIVE)
     assert runs_of(server, run) == {"FINISHED": 1}
     client = connect(server).client
     digest = records.read(run.directory).facts.data["digest"]
@@ -121,7 +122,7 @@ def _await_run(server: str, project: Path) -> None:
     from twinnet.data.provenance import sha256
 
     digest = sha256(project / "data" / "processed" / "nba_players.csv")
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while time.monotonic() < until:
         for _ in connect(server).search(f"tags.`dvc.data` = 'sha256:{digest}'"):
             return
