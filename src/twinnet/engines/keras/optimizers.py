@@ -48,5 +48,7 @@ def build(optimizer: Optimizer, model: keras.Model, total_steps: int, dtype: str
             return keras.optimizers.SGD(rate, exact(momentum), nesterov=True)
         case schema.Momentum(momentum=momentum):
             return keras.optimizers.SGD(rate, exact(momentum))
-        case _:
+        case schema.GradientDescent():
             return keras.optimizers.SGD(rate)
+        case _:
+            raise TypeError(f"no Keras optimizer for {type(optimizer).__name__}")
