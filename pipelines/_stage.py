@@ -23,6 +23,7 @@ def stage() -> Iterator[None]:
 
     signal.signal(signal.SIGTERM, terminate)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
+    logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of each device that it does not find
     try:
         with one_line():
             yield
