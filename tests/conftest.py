@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 # Hermetic: what the surroundings set for real runs must not reach a test.
 for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME"):
     os.environ.pop(name, None)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process that a test starts compiles what it imports
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from tests.sweeps.lab import Sweep, Told
 from twinnet import search, train
 from twinnet.tracking.store import connect
 
-SMALL = ("experiment=nba_scratch", "engine=scratch_numpy", "epochs=20", "optimizer.learning_rate=0.1")
+SMALL = ("experiment=nba_scratch", "engine=scratch_numpy", "epochs=20")
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +52,7 @@ def here(lab: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixtur
             status = int(ended.code or 0)
         return Told(status, *capfd.readouterr())
 
+    monkeypatch.setattr("twinnet.figures.draw_run", lambda *_: [])  # most of the time of so small a training
     with threadpool_limits(os.cpu_count()):
         yield run
     os.environ.clear()

@@ -122,9 +122,9 @@ def ends(dimension: Dimension) -> list[str]:
 def open_study(search: Search, objective: str, epochs: int, root: Path) -> optuna.Study:
     """The study with its trials so far. Raises ConfigError where its storage does not answer."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # signs of life, since release 2.8
     try:
-        with FileLock(_folder(root / "build") / "search.lock"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # signs of life, since release 2.8
+        with FileLock(_folder(root / "build") / "search.lock"):
             storage = RDBStorage(
                 search.storage,
                 heartbeat_interval=HEARTBEAT,
