@@ -3,25 +3,34 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from twinnet.config.schema import Tracking
+from twinnet import config, tracking, training
+from twinnet.config.schema import Experiment, Tracking
+from twinnet.data.download import download
+from twinnet.data.preprocess import tabulate
 from twinnet.tracking.store import connect
 from twinnet.training import Run
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("server"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("server"), pytest.mark.timeout(900)]
 WAIT = 120_000  # milliseconds; a page takes a few seconds, and more on a busy machine
 PATIENT = Tracking(timeout_seconds=60, patience_seconds=120.0)
 # No request leaves the machine, and no sandbox where the tests run as root.
 CHROMIUM = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--no-first-run", "--disable-quic", "--disable-dev-shm-usage",
+    *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-quic"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]  # fmt: skip
+]
+TWO_CURVES = """
+    [...document.querySelectorAll('.js-plotly-plot')].filter(
+        chart => new Set([...chart.querySelectorAll('.scatterlayer .trace path.js-line')].map(
+            line => line.style.stroke)).size >= 2).length >= 2
+"""  # in charts of two metrics at least: lines of two colours
 
 
 @pytest.fixture
@@ -31,7 +40,7 @@ def page() -> Iterator[Any]:
         pytest.skip("needs Debian's chromium (apt-get install chromium)")
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM)
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM, timeout=WAIT)
         page = browser.new_page(viewport={"width": 1500, "height": 950})
         page.set_default_timeout(WAIT)
         yield page
@@ -39,35 +48,92 @@ def page() -> Iterator[Any]:
 
 
 @pytest.fixture
-def screenshots(root: Path) -> Path:
+def screenshot(root: Path, page: Any) -> Callable[[str], None]:
+    """`screenshot("runs")` keeps build/screenshots/runs.png."""
     folder = root / "build" / "screenshots"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+
+    def keep(name: str) -> None:
+        page.wait_for_timeout(1000)  # charts fade in
+        page.screenshot(path=folder / f"{name}.png")
+
+    return keep
 
 
-def test_two_runs_are_found_compared_and_looked_at(
-    server: str,
-    train: Callable[..., Run],
-    page: Any,
-    screenshots: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def runs(server: str, train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """nba_scratch and nba_keras, short, by their names."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     shown = {"shown": "browser"}
     train("epochs=300", name="nba_scratch", settings=PATIENT, tags=shown)
     train("epochs=300", "engine=keras", name="nba_keras", settings=PATIENT, tags=shown)
-    runs = {run.info.run_name: run for run in connect(server).search("tags.shown = 'browser'")}
-    assert runs.keys() == {"nba_scratch", "nba_keras"}
-    experiment = runs["nba_scratch"].info.experiment_id
+    found = {run.info.run_name: run for run in connect(server).search("tags.shown = 'browser'")}
+    assert found.keys() == {"nba_scratch", "nba_keras"}
+    return found
 
-    page.goto(f"{server}/#/experiments/{experiment}/runs?searchFilter={quote('tags.shown = ' + repr('browser'))}")
+
+def test_two_runs_are_found_compared_and_looked_at(
+    server: str, runs: dict[str, Any], page: Any, screenshot: Callable[[str], None]
+) -> None:
+    page.goto(server)
+    page.get_by_role("link", name="nba", exact=True).first.click()
+    page.get_by_text("Networks trained on the data set nba").first.wait_for()
+    page.get_by_role("heading", name="Runs").wait_for()  # model training; the GenAI view says otherwise
+    page.get_by_role("columnheader", name="valid/loss").first.wait_for()
     for name in runs:
         page.get_by_role("link", name=name, exact=True).first.wait_for()
-    page.screenshot(path=screenshots / "runs.png")
-    assert "Traces" not in page.get_by_role("navigation").all_inner_texts()[0] or page.url.endswith("runs")
+    screenshot("runs")
 
-    ids = [run.info.run_id for run in runs.values()]
-    page.goto(f"{server}/#/compare-runs?runs={quote(json.dumps(ids))}&experiments={quote(json.dumps([experiment]))}")
+    experiment = runs["nba_scratch"].info.experiment_id
+    shown = quote("tags.shown = 'browser'")
+    page.goto(f"{server}/#/experiments/{experiment}/runs?compareRunsMode=CHART&searchFilter={shown}")
+    page.wait_for_function(TWO_CURVES)
+    screenshot("curves")
+
+    ids, experiments = ([run.info.run_id for run in runs.values()], [experiment])
+    page.goto(f"{server}/#/compare-runs?runs={quote(json.dumps(ids))}&experiments={quote(json.dumps(experiments))}")
+    page.get_by_role("heading", name="Comparing 2 Runs").wait_for()
     for name in runs:
         page.get_by_text(name).first.wait_for()
-    page.screenshot(path=screenshots / "compare.png", full_page=True)
+    screenshot("compare")
+
+    page.goto(f"{server}/#/experiments/{experiment}/runs/{runs['nba_scratch'].info.run_id}")
+    page.get_by_role("heading", name="nba_scratch").wait_for()
+    page.get_by_text("Result.").wait_for()
+    screenshot("run")
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_text("figures", exact=True).click()
+    page.get_by_text("learning_curves.png", exact=True).click()
+    page.wait_for_function("[...document.images].some(image => image.src.startsWith('blob:') && image.naturalWidth)")
+    screenshot("figure")
+
+
+@pytest.mark.exhaustive  # whole trainings on the real data
+@pytest.mark.real_data
+def test_the_picture_in_the_readme(
+    project: Path,
+    mirror: Path,
+    root: Path,
+    compose: Callable[..., Experiment],
+    serving: Callable[..., AbstractContextManager[str]],
+    page: Any,
+    screenshot: Callable[[str], None],
+) -> None:
+    """build/screenshots/mlflow_ui.png, which docs/images/ has a copy of: the twins, and a larger learning rate."""
+    shutil.rmtree(project / "data")
+    dataset = config.dataset(config.compose(root, "config", ["datasets.nba.source=real"]).datasets.nba)
+    download(dataset, project)
+    tabulate(dataset, project)
+    for name, experiment, *overrides in (
+        ("learning_rate=0.01", "nba_scratch", "optimizer.learning_rate=0.01"),
+        ("nba_keras", "nba_keras"),
+        ("nba_scratch", "nba_scratch"),
+    ):
+        tracker = tracking.tracker(PATIENT, overrides=overrides, root=project, tags={"mlflow.runName": name})
+        training.train(compose(experiment, *overrides), project / "runs" / name, root=project, tracker=tracker)
+    with serving(project, ["twinnet.tracking", "ui"]) as server:
+        (experiment_id,) = {run.info.experiment_id for run in connect(server).search("")}
+        page.set_viewport_size({"width": 1300, "height": 820})
+        page.goto(f"{server}/#/experiments/{experiment_id}/runs?compareRunsMode=CHART")
+        page.wait_for_function(TWO_CURVES)
+        screenshot("mlflow_ui")

@@ -1,5 +1,6 @@
 """A run told in words: the description that the MLflow UI shows, in Markdown."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from twinnet.records import Facts, Record
@@ -14,40 +15,41 @@ def experiment(dataset: str) -> str:
 
 
 def running(facts: Facts) -> str:
-    return "\n\n".join([*_head(facts), "**Result.** Still training; the curves grow as it goes.", _again(facts)])
+    return _account(facts, ["**Result.** Still training; the curves grow as it goes."])
 
 
 def failed(facts: Facts, status: str, reason: str) -> str:
-    word = "Interrupted" if status == "KILLED" else "Failed"
-    return "\n\n".join([*_head(facts), f"**{word}.** {reason}", _again(facts)])
+    return _account(facts, [f"**{'Interrupted' if status == 'KILLED' else 'Failed'}.** {reason}"])
 
 
 def finished(record: Record, model_id: str | None) -> str:
     facts, metrics = record.facts, record.metrics
-    parts = [
-        *_head(facts),
-        f"**Result** after {metrics['epochs']:,} epochs in {_seconds(metrics)}:\n\n{_scores(metrics)}",
-    ]
-    parts += [f"**Warning.** {warning}" for warning in facts.warnings]
-    if model_id:
-        parts.append(
-            f"**Use it.** `mlflow.pyfunc.load_model('models:/{model_id}').predict(X)` takes X of shape "
-            f"{_shape(facts)}, {facts.dtype}, scaled as `data.scaling` says ({facts.config['data']['scaling']})."
-        )
-    return "\n\n".join([*parts, _again(facts)])
+    scores = "; ".join(f"{split}: {told}" for split, told in _scores(metrics))
+    result = [f"**Result.** {scores}; {metrics['epochs']:,} epochs in {_seconds(metrics)}."]
+    result += [f"**Warning.** {warning}" for warning in facts.warnings]
+    use = (
+        f"**Use it.** `mlflow.pyfunc.load_model('models:/{model_id}').predict(X)` takes X of shape "
+        f"{_shape(facts)}, {facts.dtype}, scaled as `data.scaling` says ({facts.config['data']['scaling']})."
+    )
+    return _account(facts, result, [use] if model_id else [])
 
 
-def _head(facts: Facts) -> list[str]:
+def _account(facts: Facts, result: list[str], use: Sequence[str] = ()) -> str:
+    """The result before all else that is said: the page shows the first lines only, until it is asked for more."""
+    title = str(facts.config.get("description") or facts.name)
+    return "\n\n".join([title, *result, *_what(facts), *use, _again(facts)])
+
+
+def _what(facts: Facts) -> list[str]:
     """What was trained, and on what."""
     config, data = facts.config, facts.data
     optimizer = config["optimizer"]
     batch = f"batches of {config['batch_size']}" if config.get("batch_size") else "all samples in one batch"
-    lines = [str(config.get("description") or config["name"])]
-    lines.append(
+    lines = [
         f"**What.** {_network(facts)}, {facts.parameters:,} parameters, trained by {facts.engine} on "
         f"{facts.device or 'a device that was not recorded'} with {optimizer['kind'].replace('_', ' ')}, "
         f"learning rate {optimizer['learning_rate']:g}, {batch}, {config['epochs']:,} epochs, seed {config['seed']}."
-    )
+    ]
     samples = ", ".join(f"{n:,} {split}" for split, n in (data.get("samples") or {}).items() if n)
     where = {"synthetic": "**a synthetic stand-in, not real data**"}.get(
         data.get("source", ""), data.get("source") or "?"
@@ -61,25 +63,25 @@ def _network(facts: Facts) -> str:
     if model["kind"] == "mlp":
         inputs = "×".join(map(str, facts.input_shape))
         return f"A dense network {'-'.join([inputs, *map(str, model['hidden_units']), str(facts.units)])}"
-    return f"A convolutional network with {', '.join(map(str, model['filters']))} filters"
+    if model["kind"] == "cnn":
+        return f"A convolutional network with {', '.join(map(str, model['filters']))} filters"
+    return f"A network of the kind {model['kind']}"
 
 
-def _scores(metrics: dict[str, Any]) -> str:
-    """A table with a row for each split."""
-    names = list(dict.fromkeys(key.partition("/")[2] for key in metrics if "/" in key))
-    splits = list(dict.fromkeys(key.partition("/")[0] for key in metrics if "/" in key))
-    lines = ["| split | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
-    for split in splits:
-        cells = [_number(metrics.get(f"{split}/{name}")) for name in names]
-        lines.append(f"| {split} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def _scores(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each split, the one that counts first, with its scores in words."""
+    for split in ("test", "valid", "train"):
+        told = [
+            f"{name} {value:.2%}" if name == "accuracy" else f"{name} {value:.4f}"
+            for key, value in metrics.items()
+            for where, _, name in [key.partition("/")]
+            if where == split
+        ]
+        if told:
+            yield split, ", ".join(told)
 
 
-def _number(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, int | float) else ""
-
-
-def _seconds(metrics: dict[str, Any]) -> str:
+def _seconds(metrics: Mapping[str, Any]) -> str:
     return f"{float(metrics['seconds']):.3g} s"
 
 

@@ -5,6 +5,7 @@ MLflow's variables (MLFLOW_HOST, MLFLOW_PORT, MLFLOW_SERVER_ALLOWED_HOSTS, …) 
 
 import os
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +17,7 @@ from twinnet.errors import TwinnetError
 from twinnet.tracking.secrets import mask
 from twinnet.tracking.store import address, connect, guarded, is_server, with_driver
 
+APPLICATION = "twinnet"  # tracking.application, as pyproject.toml names it to MLflow
 DATABASE = "postgresql:///mlflow"  # on this machine, as the user who is logged in
 
 
@@ -60,4 +62,5 @@ def _become(program: str, where: str, root: Path | None) -> NoReturn:
         "MLFLOW_WORKERS": "1",
     }
     environment = {**defaults, **os.environ, "MLFLOW_BACKEND_STORE_URI": where}
-    os.execve(sys.executable, [sys.executable, "-m", "mlflow", program], environment)
+    ours = ["--app-name", APPLICATION] if entry_points(group="mlflow.app", name=APPLICATION) else []
+    os.execve(sys.executable, [sys.executable, "-m", "mlflow", program, *ours], environment)

@@ -1,0 +1,45 @@
+"""MLflow's web application as this project serves it: its pages open as model training, with the scores in sight.
+
+MLflow 3.17 opens every experiment as GenAI, with traces and judges in place of runs, until the reader of the page
+switches over; the experiment's own tag (`mlflow.experimentKind`) is not asked. So the page gets a script that answers
+for the browser's storage where the reader has not chosen yet. MLflow finds this module by the entry point
+`mlflow.app` of the package.
+"""
+
+import json
+
+from flask import Response
+from mlflow.server import app as pages
+from mlflow.server.fastapi_app import app
+
+__all__ = ["app"]
+
+METRICS = ("test/accuracy", "test/loss", "test/mae", "valid/accuracy", "valid/loss", "valid/mae", "seconds")
+COLUMNS = [f"metrics.`{name}`" for name in METRICS] + ["tags.`engine`", "attributes.`Models`"]
+# What a page remembers: pattern of the key -> value, as JSON.
+DEFAULTS = {
+    r"^mlflow\.workflowType_v1$": "machine_learning",
+    r"-ExperimentPage-.*-ReactComponentState$": {"selectedColumns": COLUMNS},
+    r"^mlflow\.assistant\.fab\.autoOpenedOnFirstLoad_v1$": True,  # the assistant waits until it is called
+    r"^mlflow\.settings\.telemetry\.enabled_v1$": False,  # as for everything else here that talks to MLflow
+    r"^mlflow\.telemetry\.info\.alert\.dismissed_v1$": True,
+}
+SCRIPT = """{
+  const defaults = DEFAULTS, read = Storage.prototype.getItem;
+  Storage.prototype.getItem = function (key) {
+    return read.call(this, key) ?? defaults.find(([pattern]) => new RegExp(pattern).test(key))?.[1] ?? null;
+  };
+}""".replace("DEFAULTS", json.dumps([(pattern, json.dumps(value)) for pattern, value in DEFAULTS.items()]))
+
+
+@pages.after_request
+def open_as_model_training(response: Response) -> Response:
+    """Put the script at the head of MLflow's one page; every other answer stays as it is."""
+    if response.mimetype == "text/html" and response.status_code == 200:
+        response.direct_passthrough = False
+        page = response.get_data(as_text=True)
+        if 'id="root"' in page:
+            response.set_data(page.replace("<head>", f"<head><script>{SCRIPT}</script>", 1))
+            for name in ("ETag", "Last-Modified"):  # they are those of the page without the script
+                response.headers.pop(name, None)
+    return response
