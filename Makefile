@@ -69,9 +69,10 @@ ui: $(VENV)/runtime ## the MLflow UI of this checkout's store, on http://127.0.0
 server: $(VENV)/dev ## an MLflow tracking server on PostgreSQL (MLFLOW_BACKEND_STORE_URI)
 	@python -m twinnet.tracking server
 
+NOTEBOOKS ?= notebooks/*.py
 notebooks: $(VENV)/dev ## the notebooks with their outputs, in reports/notebooks/*.html
 	@mkdir -p reports/notebooks
-	@set -o pipefail; for notebook in notebooks/*.py; do \
+	@set -o pipefail; for notebook in $(NOTEBOOKS); do \
 		jupytext --quiet --to ipynb --output - $$notebook | \
 		jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.timeout=-1 --to html --stdin \
 			--output-dir reports/notebooks --output $$(basename $$notebook .py) || exit 1; \

@@ -67,7 +67,9 @@ def test_the_twins_record_the_same_curve(project: Project) -> None:
 
 
 def test_a_second_repro_has_nothing_to_train(project: Project) -> None:
-    assert project.ran(project.run("dvc", "repro").stdout) <= {"publish"}
+    again = project.run("make", "-o", ".venv/runtime", "repro", f"S={' '.join(overrides(project))}").stdout
+    assert project.ran(again) <= {"publish"}
+    assert "the MLflow UI: make ui" in again
 
 
 def test_one_learning_rate_retrains_one_experiment(copy: Callable[[], Project]) -> None:
@@ -80,8 +82,7 @@ def test_one_learning_rate_retrains_one_experiment(copy: Callable[[], Project]) 
     assert "make params" in stale.stdout
     assert "Traceback" not in stale.stdout
 
-    overrides = (mine.folder / "params.yaml").read_text().splitlines()[0].partition("Overrides:")[2].split()
-    mine.run("python", "-m", "pipelines.params", "write", *overrides)
+    mine.run("make", "-o", ".venv/runtime", "params", f"S={' '.join(overrides(mine))}")
     ran = mine.ran(mine.run("dvc", "repro").stdout)
     assert ran <= {"check", "train:nba_scratch", "train@nba_scratch", "compare", "publish"}
     assert any(stage.endswith("nba_scratch") for stage in ran)
@@ -89,10 +90,19 @@ def test_one_learning_rate_retrains_one_experiment(copy: Callable[[], Project]) 
 
 def test_dvc_exp_run_retrains_the_experiment_it_changes(copy: Callable[[], Project]) -> None:
     mine = copy()
-    first = (mine.folder / "params.yaml").read_text().splitlines()[0]
-    overrides = first.partition("Overrides:")[2].split()
-    changes = [*overrides, "experiments.nba_scratch.optimizer.learning_rate=0.01"]
+    changes = [*overrides(mine), "experiments.nba_scratch.optimizer.learning_rate=0.01"]
     done = mine.run("dvc", "exp", "run", *(part for change in changes for part in ("-S", change)))
     assert {stage for stage in mine.ran(done.stdout) if stage.startswith("train")} == {"train@nba_scratch"}
     written = yaml.safe_load((mine.folder / "runs/nba_scratch/config.yaml").read_text())
     assert written["optimizer"]["learning_rate"] == 0.01
+    assert "0.01" in mine.run("dvc", "exp", "show", "--only-changed").stdout
+    assert "nba_scratch" in mine.run("dvc", "metrics", "diff").stdout
+    mine.run("dvc", "plots", "diff")
+    page = (mine.folder / "build/plots/index.html").read_text()
+    assert '"rev": "HEAD"' in page
+    assert '"rev": "workspace"' in page
+
+
+def overrides(project: Project) -> list[str]:
+    """Those that the project's params.yaml was composed with."""
+    return (project.folder / "params.yaml").read_text().splitlines()[0].partition("Overrides:")[2].split()
