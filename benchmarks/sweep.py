@@ -1,0 +1,75 @@
+"""Whole sweeps, from the command line to the summary in the store: more jobs, and jobs that are trained together."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.interleaved import ROOT, Peer, Row
+from benchmarks.problems import players
+from twinnet.data import provenance
+from twinnet.data.provenance import Provenance
+
+JOBS, EPOCHS = (8, 16, 32, 64), 2000
+TOGETHER, TOGETHER_EPOCHS = 256, 100_000
+
+ROWS = [
+    Row(
+        "sweep",
+        "sweep",
+        [
+            *(Peer(f"{jobs} jobs", f"benchmarks.sweep:jobs_{jobs}") for jobs in JOBS),
+            Peer(f"{TOGETHER} together", "benchmarks.sweep:together"),
+        ],
+        at_least={},
+        aim={},
+        rounds=1,
+        note=f"jobs of 2-4-1, {EPOCHS} epochs each, by joblib on every core, tracked; {TOGETHER} together: "
+        f"{TOGETHER_EPOCHS} epochs each; here 'times as fast' is how many times as long the peer's sweep takes",
+    )
+]
+
+
+def _sweep(*words: str) -> Callable[[], int]:
+    """A sweep in a checkout of its own, each time from nothing."""
+    calls = count()
+
+    def run() -> int:
+        if next(calls):  # a sweep starts processes of its own, so there is nothing to warm up
+            with tempfile.TemporaryDirectory() as folder:
+                command = ["-m", "twinnet.train", "-m", "experiment=nba_scratch", "hydra/launcher=joblib", *words]
+                subprocess.run([sys.executable, *command], cwd=_checkout(Path(folder)), check=True)
+        return 1
+
+    return run
+
+
+jobs_8, jobs_16, jobs_32, jobs_64 = (
+    partial(_sweep, "engine=scratch_numpy", f"epochs={EPOCHS}", f"seed=range(0,{jobs})") for jobs in JOBS
+)
+together = partial(
+    _sweep, "engine.batch_configs=true", f"epochs={TOGETHER_EPOCHS}", f"seed=range(0,{TOGETHER // 4})",
+    "optimizer.learning_rate=0.0005,0.001,0.002,0.004",
+)  # fmt: skip
+
+
+def _checkout(folder: Path) -> Path:
+    """Configuration and data, and no result."""
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    (folder / "dvc.yaml").touch()
+    problem = players("numpy", EPOCHS)
+    X, y = np.concatenate([problem.X_train, problem.X_valid]), np.concatenate([problem.y_train, problem.y_valid])
+    table = pd.DataFrame({"apg": X[:, 0], "rpg": X[:, 1], "is_forward": y})
+    (folder / "data" / "processed").mkdir(parents=True)
+    table.to_csv(folder / "data" / "processed" / "nba_players.csv", index=False)
+    raw = folder / "data" / "raw" / "nba"
+    raw.mkdir(parents=True)
+    provenance.write(raw, Provenance("nba", "synthetic", "none", "drawn for a benchmark", ()))
+    return folder
