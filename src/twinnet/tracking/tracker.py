@@ -40,7 +40,7 @@ class MlflowTracker:
         self.worker = POOL.take(settings)
         self.facts: Facts | None = None
         self.history: History | None = None
-        self.rows_sent, self.last_sent = 0, time.monotonic()
+        self.epochs, self.rows_sent, self.last_sent = 0, 0, time.monotonic()
         self.healthy, self.over = True, False
 
     def started(self, experiment: Experiment, splits: "Splits", network: "Network", device: str) -> None:
@@ -50,11 +50,13 @@ class MlflowTracker:
 
             facts = facts_of.gather(experiment, splits, network, device, root=root, overrides=self.overrides)
             self.facts = Facts(**masked(asdict(facts), self.where))
+            self.epochs = min(experiment.epochs, experiment.limits.epochs or experiment.epochs)
             self.worker.send("start", where=self.where, facts=asdict(self.facts), tags=self.tags)
 
     def progressed(self, history: "History") -> None:
         self.history = history
-        if time.monotonic() - self.last_sent >= self.settings.live_seconds:
+        last = history.epochs >= self.epochs  # the store gets the curves while the figures are drawn
+        if last or time.monotonic() - self.last_sent >= self.settings.live_seconds:
             with _harmless():
                 self._send_rows()
                 while self._hear(0):
