@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.sweeps.lab import Sweep, runs, store
 from twinnet import train
 from twinnet.sweeps import results
 from twinnet.tracking import sweeps
-from twinnet.tracking.store import this_process
+from twinnet.tracking.store import connect, this_process
 
 pytestmark = pytest.mark.xdist_group("sweeps")
 DIVERGES = "1e+308"
@@ -144,6 +145,21 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(
     assert {run.info.status for run in children} == {"FINISHED"}
     processes = {run.data.tags["twinnet.process"] for run in children if run.data.tags[sweeps.KEY] not in before}
     assert this_process() not in processes  # but those that joblib started
+
+
+def test_a_store_is_whole_or_absent_when_its_making_is_killed(tmp_path: Path) -> None:
+    """Where a sweep is killed in its first seconds."""
+    file = tmp_path / "mlflow.db"
+    made = f"from twinnet.tracking.store import connect; connect('sqlite:///{file}')"
+    process = subprocess.Popen([sys.executable, "-c", made], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    until = time.monotonic() + 400
+    while not any(other.stat().st_size for other in tmp_path.glob("mlflow.db.new")):
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.01)
+    kill(process)
+    assert not file.exists()
+    assert list(connect(f"sqlite:///{file}").search("")) == []
 
 
 @pytest.mark.slow

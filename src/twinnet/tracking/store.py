@@ -154,7 +154,20 @@ def connect(where: str) -> Store:
     importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):
+        if not file.exists():
+            _make(file)
         return Store(where, MlflowClient(where))
+
+
+def _make(file: Path) -> None:
+    """A new SQLite store, whole or not at all: one whose migration was killed can never be opened again."""
+    from mlflow import MlflowClient
+
+    partial = file.with_name(f"{file.name}.new")
+    for left in (partial, partial.with_name(f"{partial.name}-journal")):
+        left.unlink(missing_ok=True)
+    MlflowClient(f"sqlite:///{partial}")
+    os.replace(partial, file)
 
 
 @contextmanager
