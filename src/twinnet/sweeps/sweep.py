@@ -163,9 +163,9 @@ class _Sweep:
         from twinnet.tracking import sweeps
 
         children = [
-            sweeps.Child(job.key, Path(ended[job.key].directory), tags(job, assignment))
+            sweeps.Child(job.key, results.directory(job.key, self.root), tags(job, assignment))
             for job in self.jobs
-            if job.key in ended and ended[job.key].status in outcomes.DONE and ended[job.key].directory
+            if job.key in ended and ended[job.key].status in outcomes.DONE and results.find(job.key, self.root)
         ]
         return sweeps.settle(self.tracking, self.parent, children, root=self.root)
 
