@@ -53,6 +53,8 @@ def here(lab: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixtur
         return Told(status, *capfd.readouterr())
 
     monkeypatch.setattr("twinnet.figures.draw_run", lambda *_: [])  # most of the time of so small a training
+    # Hydra configures logging anew, which closes all handlers; absl's closes the stderr of its import, that of pytest.
+    monkeypatch.setattr(logging, "shutdown", lambda *_: None)
     with threadpool_limits(os.cpu_count()):
         yield run
     os.environ.clear()
