@@ -6,7 +6,7 @@ from importlib import import_module
 
 from benchmarks.interleaved import ROOT, keep, measure, table
 
-MODULES = ("benchmarks.tiny", "benchmarks.dense", "benchmarks.batch", "benchmarks.keras_images")
+MODULES = tuple(f"benchmarks.{name}" for name in ("tiny", "dense", "batch", "keras_images", "tracking", "sweep"))
 
 
 def main() -> None:
