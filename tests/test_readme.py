@@ -58,6 +58,14 @@ RUN_BY = {
     f"{TRAIN} -m experiment=nba_scratch epochs=2000 seed=1,2,3": (
         "tests/pipelines/test_notebooks_on_runs.py::test_compare_runs_reads_the_store_and_sweeps"
     ),
+    f"{TRAIN} -m experiment=nba_scratch epochs=2000 seed=1,2,3 optimizer.learning_rate=0.1,0.01 "
+    "hydra/launcher=joblib": ("tests/sweeps/test_sweep.py::test_a_sweep_that_is_killed_goes_on_where_it_was"),
+    f"{TRAIN} -m experiment=nba_scratch engine.batch_configs=true seed=range(0,64)": (
+        "tests/sweeps/test_sweeps_together.py::test_jobs_of_one_shape_are_trained_together_and_are_what_they_would_have_been"
+    ),
+    "python -m twinnet.search search=nba epochs=2000 search.trials=20 search.processes=2": (
+        "tests/sweeps/test_searching.py::test_a_search_that_is_killed_goes_on_and_processes_share_it"
+    ),
     f"{TRAIN} experiment=fashion_cnn data=mnist": (
         "tests/config/test_composition.py::test_mnist_is_trained_by_naming_it"
     ),
