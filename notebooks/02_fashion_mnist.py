@@ -62,7 +62,7 @@ figures.sample_grid(splits.X_train, splits.y_train, classes, "the first training
 # 784 pixels, three hidden layers of 256 sigmoid units, ten outputs: 335,114 parameters, five epochs of Adam on raw
 # pixels. The chapter reports 74.68% on the validation images. `fashion_dense_scratch` is the same network propagated by
 # hand; both start from the same weights and meet the same batches in the same order. Numbers of 32 bits round
-# differently in the two engines, so here the curves stay close rather than equal.
+# differently in the two engines, and on raw pixels that grows: the curves begin together and part.
 
 # %%
 dense = {name: runs[name].history for name in ("fashion_dense_book", "fashion_dense_scratch")}
