@@ -50,6 +50,7 @@ RUN_BY = {
     "dvc metrics diff": f"{PIPELINE}::test_dvc_exp_run_retrains_the_experiment_it_changes",
     "dvc plots diff": f"{PIPELINE}::test_dvc_exp_run_retrains_the_experiment_it_changes",
     "dvc plots show": f"{README}::test_the_plots_of_the_suite_are_one_page",
+    "python -m pipelines.publish": f"{PIPELINE}::test_a_second_repro_has_nothing_to_train",
     "python -m twinnet.compare": "tests/test_compare.py::test_the_command_compares_what_lies_in_runs",
     "python -m twinnet.walkthrough": f"{DOCS}::test_the_page_of_one_sample_is_what_the_command_prints",
     f"{TRAIN} experiment=nba_scratch epochs=2000 optimizer.learning_rate=0.1": (
@@ -80,7 +81,7 @@ RUN_BY = {
 # They change the machine rather than the project: no test does.
 BY_HAND = {
     "apt-get install postgresql",
-    "runuser -u postgres -- createuser --superuser $USER",
+    "runuser -u postgres -- createuser --createdb NAME",
     "createdb mlflow",
     "source .venv/bin/activate",
     "uv pip install -e .[gpu]",
