@@ -133,7 +133,7 @@ def test_the_picture_in_the_readme(
         training.train(compose(experiment, *overrides), project / "runs" / name, root=project, tracker=tracker)
     with serving(project, ["twinnet.tracking", "ui"]) as server:
         (experiment_id,) = {run.info.experiment_id for run in connect(server).search("")}
-        page.set_viewport_size({"width": 1300, "height": 820})
+        page.set_viewport_size({"width": 1400, "height": 1000})
         page.goto(f"{server}/#/experiments/{experiment_id}/runs?compareRunsMode=CHART")
         page.wait_for_function(TWO_CURVES)
         screenshot("mlflow_ui")

@@ -9,8 +9,8 @@ from twinnet.records import Facts, Record
 def experiment(dataset: str) -> str:
     """About all runs on one data set."""
     return (
-        f"Networks trained on the data set {dataset}. A run is one training of one experiment of conf/; "
-        "compare runs by valid/loss and valid/accuracy, whose step is the epoch."
+        f"Networks trained on the data set {dataset}: compare runs by valid/loss and valid/accuracy; "
+        "a step is an epoch."
     )
 
 
