@@ -12,6 +12,7 @@ from twinnet import config
 from twinnet.config.schema import Experiment
 from twinnet.data import provenance
 from twinnet.data.provenance import Provenance
+from twinnet.tracking.store import connect
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,6 +45,14 @@ def mirror() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs TWINNET_MIRROR, a folder of real data")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store, made once: a migration takes seconds."""
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    connect(f"sqlite:///{file}")
+    return file
 
 
 @pytest.fixture

@@ -99,7 +99,8 @@ def test_the_card_of_images_and_of_a_stand_in(server: FaultServer, tmp_path: Pat
     assert "| 0 | 15 (10.0%) | 5 (10.0%) | 5 (10.0%) |" in card
     assert "pinned by its SHA-256" in card
     assert "| shape | 8 x 8, uint8 |" in card
-    players = replace(json_world().dataset(), source=SourcePolicy.synthetic, players={"regular_season": [350, 750]})  # type: ignore[call-arg]
+    expected = {"regular_season": [350, 750]}
+    players = replace(json_world().dataset(), source=SourcePolicy.synthetic, players=expected)  # type: ignore[call-arg]  # it is an NBADataset
     download(players, tmp_path)
     preprocess(players, tmp_path)
     assert "**This is stand-in data" in cards.write(players, tmp_path).read_text()

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 GONE = Source(kind="files", address="http://127.0.0.1:9/")
 GONE_STATS = Source(kind="nba_stats", address="http://127.0.0.1:9/")
 MIRROR = Source(kind="mirror")
+PLAYERS = {"regular_season": [350, 750]}
 
 
 def mirror_folder(world: World, folder: Path) -> Path:
@@ -111,7 +112,7 @@ def test_the_stand_in_takes_the_place_of_data_that_nobody_serves_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    dataset = replace(json_world().dataset(), players={"regular_season": [350, 750]})  # type: ignore[call-arg]
+    dataset = replace(json_world().dataset(), players=PLAYERS)  # type: ignore[call-arg]  # it is an NBADataset
     download(with_sources(dataset, mirror=MIRROR, upstream=GONE_STATS), tmp_path)
     record = provenance.read("nba", tmp_path)
     assert (record.source, record.licence) == ("synthetic", "MIT")
@@ -122,7 +123,7 @@ def test_the_stand_in_takes_the_place_of_data_that_nobody_serves_and_says_so(
 
 def test_a_mirror_that_does_not_answer_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWINNET_MIRROR", "http://127.0.0.1:9")
-    dataset = replace(json_world().dataset(), players={"regular_season": [350, 750]})  # type: ignore[call-arg]
+    dataset = replace(json_world().dataset(), players=PLAYERS)  # type: ignore[call-arg]  # it is an NBADataset
     download(with_sources(dataset, mirror=MIRROR, upstream=GONE_STATS), tmp_path)
     assert provenance.read("nba", tmp_path).source == "synthetic"
 
@@ -141,13 +142,13 @@ def test_the_stand_in_is_refused_where_a_host_answered(server: FaultServer, tmp_
 
 def test_synthetic_asks_nobody(server: FaultServer, tmp_path: Path) -> None:
     dataset = with_sources(json_world().dataset(), SourcePolicy.synthetic, upstream=good(server, json_world()))
-    download(replace(dataset, players={"regular_season": [350, 750]}), tmp_path)  # type: ignore[call-arg]
+    download(replace(dataset, players=PLAYERS), tmp_path)  # type: ignore[call-arg]  # it is an NBADataset
     assert provenance.read("nba", tmp_path).source == "synthetic"
     assert server.requests == []
 
 
 def test_a_data_set_without_a_stand_in_says_so(tmp_path: Path) -> None:
-    dataset = replace(idx_world().dataset(), stand_in=StandIn.none)  # type: ignore[call-arg]
+    dataset = replace(idx_world().dataset(), stand_in=StandIn.none)  # type: ignore[call-arg]  # it is an ImageDataset
     with pytest.raises(DataError, match="it has no stand-in"):
         download(with_sources(dataset, upstream=GONE), tmp_path)
 
@@ -205,18 +206,18 @@ def test_downloads_at_once_do_not_harm_each_other(server: FaultServer, tmp_path:
 
 def test_several_seasons_and_the_playoffs(server: FaultServer, tmp_path: Path) -> None:
     """Each season is asked for and laid out by itself."""
-    dataset = replace(json_world().dataset(), seasons=[2019, 2017], season_type=SeasonType.playoffs)  # type: ignore[call-arg]
+    dataset = replace(json_world().dataset(), seasons=[2019, 2017], season_type=SeasonType.playoffs)  # type: ignore[call-arg]  # it is an NBADataset
     with pytest.raises(DataError):
         download(with_sources(dataset, upstream=json_world().source(server.address)), tmp_path)
     assert "Season=2017-18" in server.requests[0][1]
-    dataset = replace(dataset, seasons=[2019, 1999], season_type=SeasonType.regular_season, source=SourcePolicy.auto)  # type: ignore[call-arg]
-    dataset = replace(dataset, players={"regular_season": [350, 750]})  # type: ignore[call-arg]
+    dataset = replace(dataset, seasons=[2019, 1999], season_type=SeasonType.regular_season, source=SourcePolicy.auto)  # type: ignore[call-arg]  # it is an NBADataset
+    dataset = replace(dataset, players=PLAYERS)  # type: ignore[call-arg]  # it is an NBADataset
     target = download(with_sources(dataset, upstream=GONE_STATS), tmp_path)
     assert sorted(path.name for path in target.iterdir()) == ["1999-00", "2019-20", "provenance.json"]
 
 
 def test_seasons_before_the_service_are_refused(tmp_path: Path) -> None:
-    dataset = replace(json_world().dataset(), season=1995)  # type: ignore[call-arg]
+    dataset = replace(json_world().dataset(), season=1995)  # type: ignore[call-arg]  # it is an NBADataset
     with pytest.raises(DataError, match="from 1996 on; received"):
         download(with_sources(dataset, upstream=GONE_STATS), tmp_path)
 

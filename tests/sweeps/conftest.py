@@ -14,17 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from tests.sweeps.lab import Sweep, Told
 from twinnet import search, train
-from twinnet.tracking.store import connect
 
 SMALL = ("experiment=nba_scratch", "engine=scratch_numpy", "epochs=20")
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store, made once: a migration takes seconds."""
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    connect(f"sqlite:///{file}")
-    return file
 
 
 @pytest.fixture

@@ -19,20 +19,11 @@ import pytest
 from twinnet import tracking, training
 from twinnet.config.schema import Experiment, Tracking
 from twinnet.engines.contract import History
-from twinnet.tracking.store import connect
 from twinnet.training import Run, Tracker
 
 Train = Callable[..., Run]
 ROOT = Path(__file__).parents[2]
 SERVER_SECONDS = 400  # a server takes about ten seconds to start, and more on a busy machine
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store, made once: a migration takes seconds."""
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    connect(f"sqlite:///{file}")
-    return file
 
 
 @pytest.fixture
