@@ -19,7 +19,7 @@ from twinnet.engines.contract import Chunk, History
 from twinnet.figures import STAND_IN, comparison, draw_run, notes, sample_grid
 from twinnet.figures.classes import confusion_matrix, decision_boundary, residuals
 from twinnet.figures.curves import learning_curves
-from twinnet.figures.images import prediction_grid
+from twinnet.figures.images import hardest_pairs, prediction_grid
 from twinnet.figures.style import RIGHT, WRONG
 from twinnet.statistics import calibration
 
@@ -102,10 +102,11 @@ def rebounds_first(X: np.ndarray) -> np.ndarray:
 
 def test_a_run_on_images_leaves_samples_and_predictions(tmp_path: Path, compose: Compose) -> None:
     splits = image_splits()
-    y_prob = np.eye(10, dtype=np.float32)[splits.y_test]
-    written = draw_run(tmp_path, compose("fashion_dense"), splits, history(), splits.y_test, y_prob, lambda X: X)
     names = {"learning_curves.png", "confusion_matrix.png", "samples.png", "predictions.png"}
-    assert {path.name for path in written} == names
+    for predicted, drawn in (splits.y_test, names), (splits.y_test[::-1], names | {"hardest_pairs.png"}):
+        y_prob = np.eye(10, dtype=np.float32)[predicted]
+        written = draw_run(tmp_path, compose("fashion_dense"), splits, history(), splits.y_test, y_prob, lambda X: X)
+        assert {path.name for path in written} == drawn
 
 
 def test_a_run_of_regression_leaves_residuals(tmp_path: Path, compose: Compose) -> None:
@@ -283,3 +284,44 @@ def test_the_surest_mistakes_come_first() -> None:
     figure = comparison.mistakes(images, y_true, y_prob, ["cat", "dog"], "mistakes")
     assert [axes.title.get_text() for axes in figure.axes][:3] == ["cat, 90.0%\n(dog)", "dog, 80.0%\n(cat)", ""]
     assert figure.axes[0].images[0].get_array().mean() == 3
+
+
+def test_the_hardest_pairs_are_those_confused_most_in_both_directions_together() -> None:
+    classes = ["cat", "dog", "fox"]
+    y_true = np.array([0, 0, 1, 1, 1, 2, 2, 0])
+    y_pred = np.array([2, 2, 0, 0, 1, 0, 2, 0])  # cat and fox: 2 + 1; cat and dog: 0 + 2; dog and fox: none
+    sure = np.array([0.6, 0.9, 0.8, 0.7, 1, 0.95, 1, 1])
+    y_prob = np.where(np.eye(3)[y_pred] == 1, sure[:, None], (1 - sure[:, None]) / 2)
+    images = np.arange(8.0).reshape(8, 1, 1, 1) * np.ones((8, 2, 2, 1))
+    figure = hardest_pairs(images, y_true, y_prob, classes, "hardest pairs", [STAND_IN])
+    grid = np.array(figure.axes).reshape(2, 6)
+    told = [[text.get_text() for text in axes.texts] for axes in grid[:, 0]]
+    assert told[0] == ["cat\nfox", "3 mistakes:\n2 cat as fox\n1 fox as cat"]
+    assert told[1] == ["cat\ndog", "2 mistakes:\n0 cat as dog\n2 dog as cat"]
+    captions = [axes.title.get_text() for axes in grid[0, 1:]]
+    assert captions == ["cat, 95.0%\n(fox)", "fox, 90.0%\n(cat)", "fox, 60.0%\n(cat)", "", ""]
+    assert [axes.images[0].get_array().mean() for axes in grid[0, 1:4]] == [5, 1, 0]
+    assert_well_laid_out(figure)
+
+
+def test_names_of_runs_cover_no_point_and_no_other_name() -> None:
+    board = pd.DataFrame(
+        {
+            "experiment": ["one", "another", "a_run_with_a_rather_long_name", "first_twin", "second_twin", "largest"],
+            "parameters": [20_000, 20_500, 21_000, 300_000, 300_000, 1_000_000],
+            "accuracy": [0.900, 0.901, 0.902, 0.75, 0.75, 0.94],
+            "low": [0.894, 0.895, 0.896, 0.74, 0.74, 0.935],
+            "high": [0.906, 0.907, 0.908, 0.76, 0.76, 0.945],
+            "confidence": 0.95,
+        }
+    )
+    figure = comparison.parameters(board, "accuracy and size", [STAND_IN])
+    assert_well_laid_out(figure)
+    axes = figure.axes[0]
+    names = {label.get_text(): Text.get_window_extent(label) for label in axes.texts}
+    assert set(names) == {"one", "another", "a_run_with_a_rather_long_name", "first_twin\nsecond_twin", "largest"}
+    points = axes.transData.transform(board[["parameters", "accuracy"]])
+    for name, box in names.items():
+        assert box.count_overlaps(names.values()) == 1, f"{name} covers another name"
+        assert box.count_contains(points) == 0, f"{name} covers a point"
+        assert axes.bbox.count_contains(box.corners()) == 4, f"{name} leaves the axes"

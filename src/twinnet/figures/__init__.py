@@ -13,7 +13,7 @@ from twinnet.engines.contract import History
 from twinnet.evaluation import predicted_classes
 from twinnet.figures.classes import confusion_matrix, decision_boundary, residuals
 from twinnet.figures.curves import learning_curves
-from twinnet.figures.images import prediction_grid, sample_grid
+from twinnet.figures.images import hardest_pairs, prediction_grid, sample_grid
 from twinnet.figures.style import save
 
 __all__ = ["draw_run", "sample_grid", "save"]
@@ -82,4 +82,7 @@ def _figures(
         figures["samples"] = sample_grid(splits.X_train, splits.y_train, classes, f"{name}: training samples", said)
         title = f"{name}: predicted (true), {split} split"
         figures["predictions"] = prediction_grid(X_evaluated, y_true, y_pred, classes, title, said)
+        if not np.array_equal(y_pred, y_true):
+            title = f"{name}: the classes that it confuses most, {split} split"
+            figures["hardest_pairs"] = hardest_pairs(X_evaluated, y_true, y_prob, classes, title, said)
     return figures

@@ -1,17 +1,19 @@
 """Runs beside each other. Every function takes a dictionary or table of the runs of one data set, best first."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from math import ceil
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.text import Annotation, Text
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.transforms import Bbox
 
-from twinnet.evaluation import class_probabilities
 from twinnet.figures.curves import MARKERS_TO, epoch_axis
-from twinnet.figures.images import COLUMNS, ROWS, image_grid
+from twinnet.figures.images import COLUMNS, ROWS, image_grid, surest_mistakes
 from twinnet.figures.style import BLUE, PALETTE, WRONG, new_figure, styled
 from twinnet.statistics import Calibration
 
@@ -37,6 +39,51 @@ def intervals(rows: pd.DataFrame, score: str, title: str, notes: Sequence[str] =
     if score == "accuracy":
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
+
+
+@styled
+def parameters(rows: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> Figure:
+    """Accuracy with its interval against the number of trained parameters; rows are those of the leaderboard."""
+    figure = new_figure(8, 5, title, notes)
+    axes = figure.subplots()
+    x, y = rows["parameters"], rows["accuracy"]
+    reach = np.clip([y - rows["low"], rows["high"] - y], 0, None)
+    axes.errorbar(x, y, yerr=reach, fmt="o", color=BLUE, capsize=4)
+    axes.set_xscale("log")
+    axes.set_xlim(x.min() / 1.6, x.max() * 1.6)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.margins(y=0.12)
+    axes.set_xlabel("trained parameters (logarithmic)")
+    axes.set_ylabel(f"accuracy with its {rows['confidence'].iloc[0]:.0%} interval")
+    figure.draw_without_rendering()  # settles where the points lie
+    _name_points(axes, rows)
+    return figure
+
+
+def _name_points(axes: Axes, rows: pd.DataFrame) -> None:
+    """The name of each run beside its point, clear of points, intervals and other names; equal runs share a label."""
+    points = rows.groupby(["parameters", "accuracy", "low", "high"], sort=False)["experiment"].agg("\n".join)
+    taken = [Bbox(axes.transData.transform([(x, low), (x, high)])).padded(6) for x, _, low, high in points.index]
+    line = {"arrowstyle": "-", "color": "#888888", "shrinkA": 0, "shrinkB": 5}
+    for (x, y, _, _), names in points.items():
+        label = axes.annotate(names, (x, y), (0, 0), textcoords="offset points", fontsize=9, arrowprops=line)
+        label.set_in_layout(False)
+        taken.append(_place(label, axes.bbox, taken))
+
+
+def _place(label: Annotation, inside: Bbox, taken: Sequence[Bbox]) -> Bbox:
+    """Move a label to the nearest free place around its point; returns what it covers, in pixels."""
+    for distance, (right, up) in product(range(9, 200, 9), ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))):
+        label.set_position((right * (9 if up else distance), up * distance))
+        label.set(ha="left" if right > 0 else "right", va=("center", "bottom", "top")[up])
+        label.get_window_extent()  # moves it there
+        box = Text.get_window_extent(label)  # without its line
+        if inside.count_contains(box.corners()) == 4 and box.count_overlaps(taken) == 0:
+            break
+    return box
 
 
 @styled
@@ -135,14 +182,6 @@ def mistakes(
     notes: Sequence[str] = (),
 ) -> Figure:
     """The wrong predictions that the network was surest of, each titled "predicted, confidence (true)"."""
-    probabilities = class_probabilities(y_prob)
-    y_pred, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(y_pred != y_true)
-    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][: ROWS * COLUMNS]
-    captions = [f"{classes[y_pred[i]]}, {_percent(confidence[i])}\n({classes[y_true[i]]})" for i in surest]
+    surest, captions = surest_mistakes(y_true, y_prob, classes)
+    surest, captions = surest[: ROWS * COLUMNS], captions[: ROWS * COLUMNS]
     return image_grid(images[surest], captions, title, [WRONG] * len(surest), notes)
-
-
-def _percent(confidence: float) -> str:
-    """Rounded down, so that 99.97% does not read as certainty."""
-    return f"{np.floor(confidence * 1000) / 10:.1f}%"

@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from sklearn.metrics import confusion_matrix as count_confusions
 
+from twinnet.evaluation import class_probabilities
 from twinnet.figures.style import BLACK, RIGHT, WRONG, new_figure, styled
 
 ROWS, COLUMNS = 3, 5
+PAIRS = 4  # of classes, in the picture of the hardest ones
 
 
 @styled
@@ -26,12 +30,17 @@ def image_grid(
     for axes in panels:
         axes.set_axis_off()
     for axes, (image, caption, colour) in zip(figure.axes, shown, strict=False):
-        if image.shape[-1] == 1:
-            axes.imshow(image[..., 0], cmap="gray", vmin=low, vmax=high)
-        else:
-            axes.imshow((image - low) / max(high - low, 1e-12))
-        axes.set_title(caption, color=colour, fontsize=9)
+        _show(axes, image, low, high, caption, colour)
     return figure
+
+
+def _show(axes: Axes, image: np.ndarray, low: float, high: float, caption: str, colour: str) -> None:
+    """One image whose darkest value is `low` and whose brightest is `high`, under its caption."""
+    if image.shape[-1] == 1:
+        axes.imshow(image[..., 0], cmap="gray", vmin=low, vmax=high)
+    else:
+        axes.imshow((image - low) / max(high - low, 1e-12))
+    axes.set_title(caption, color=colour, fontsize=9)
 
 
 def sample_grid(
@@ -64,3 +73,59 @@ def prediction_grid(
         [RIGHT if predicted == true else WRONG for predicted, true in pairs],
         notes,
     )
+
+
+def surest_mistakes(
+    y_true: np.ndarray, y_prob: np.ndarray, classes: Sequence[str], chosen: np.ndarray | None = None
+) -> tuple[np.ndarray, list[str]]:
+    """Wrong predictions, the surest first: their indices, and captions "predicted, confidence (true)".
+
+    `y_true` (samples,), `y_prob` (samples, units); `chosen` (samples,) is True where a sample is looked at.
+    """
+    probabilities = class_probabilities(y_prob)
+    y_pred, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero((y_pred != y_true) & (True if chosen is None else chosen))
+    surest = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    return surest, [f"{classes[y_pred[i]]}, {_percent(confidence[i])}\n({classes[y_true[i]]})" for i in surest]
+
+
+def _percent(confidence: float) -> str:
+    """Rounded down, so that 99.97% does not read as certainty."""
+    return f"{np.floor(confidence * 1000) / 10:.1f}%"
+
+
+@styled
+def hardest_pairs(
+    images: np.ndarray,
+    y_true: np.ndarray,
+    y_prob: np.ndarray,
+    classes: Sequence[str],
+    title: str,
+    notes: Sequence[str] = (),
+) -> Figure:
+    """The pairs of classes that are taken for each other most often, and their surest mistakes, a row for each pair.
+
+    There has to be a mistake; `y_true` is (samples,), `y_prob` (samples, units).
+    """
+    y_pred = class_probabilities(y_prob).argmax(axis=1)
+    counts = count_confusions(y_true, y_pred, labels=range(len(classes)))
+    first, second = np.triu_indices(len(classes), k=1)
+    both = (counts + counts.T)[first, second]
+    hardest = [index for index in np.argsort(-both, kind="stable")[:PAIRS] if both[index]]
+    low, high = float(images.min()), float(images.max())
+
+    figure = new_figure(9.6, 0.4 + 1.75 * len(hardest), title, notes)
+    grid = figure.subplots(len(hardest), 1 + COLUMNS, squeeze=False, width_ratios=[1.7] + [1] * COLUMNS)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for row, index in zip(grid, hardest, strict=True):
+        pair = first[index], second[index]
+        one, other = (classes[label] for label in pair)
+        row[0].text(0, 0.85, f"{one}\n{other}", fontweight="bold", va="top")
+        told = [f"{counts[pair]:,} {one} as {other}", f"{counts[pair[::-1]]:,} {other} as {one}"]
+        total = f"{both[index]:,} mistake{'s' if both[index] > 1 else ''}:"
+        row[0].text(0, 0.45, "\n".join([total, *told]), fontsize=9, va="top")
+        surest, captions = surest_mistakes(y_true, y_prob, classes, np.isin(y_true, pair) & np.isin(y_pred, pair))
+        for axes, sample, caption in zip(row[1:], surest, captions, strict=False):
+            _show(axes, images[sample], low, high, caption, WRONG)
+    return figure
