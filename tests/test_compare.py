@@ -274,10 +274,14 @@ def test_files_for_dvc_hold_what_its_templates_want(project: Project) -> None:
     project.leave("one", right=0.75)
     project.compare()
     confusion = pd.read_csv(project.reports / "plots/confusion/one.csv")
-    assert list(confusion) == ["actual", "predicted"]
-    assert (confusion["actual"] == np.array(["guard", "forward"])[LABELS]).all()
+    pairs = [(true, predicted) for true in ("guard", "forward") for predicted in ("guard", "forward")]
+    assert list(zip(confusion["actual"], confusion["predicted"], strict=True)) == pairs
+    of_class = confusion.groupby("actual")[["samples", "share"]].sum()
+    assert of_class["samples"].to_dict() == {"guard": (LABELS == 0).sum(), "forward": (LABELS == 1).sum()}
+    assert of_class["share"].tolist() == pytest.approx([1, 1], abs=1e-5)
+    right = confusion.loc[confusion["actual"] == confusion["predicted"], "samples"].sum()
     metrics = json.loads((project.reports / "metrics.json").read_text())["one"]
-    assert metrics["accuracy"] == pytest.approx((confusion["actual"] == confusion["predicted"]).mean(), abs=1e-6)
+    assert metrics["accuracy"] == pytest.approx(right / len(LABELS), abs=1e-6)
     bins = pd.read_csv(project.reports / "plots/calibration/one.csv")
     assert bins["samples"].sum() == len(LABELS)
     gap = np.average((bins["accuracy"] - bins["confidence"]).abs(), weights=bins["samples"])
@@ -295,6 +299,18 @@ def test_scores_of_each_class(project: Project) -> None:
     assert rows.loc["forward", ["precision", "recall"]].tolist() == pytest.approx([1, (ones - 10) / ones])
     assert rows.loc["guard", ["precision", "recall"]].tolist() == pytest.approx([zeros / (zeros + 10), 1])
     assert rows["samples"].to_dict() == {"guard": zeros, "forward": ones}
+
+
+def test_accuracy_is_drawn_against_size_where_sizes_differ(project: Project) -> None:
+    small = project.leave("small")
+    project.leave("large")
+    picture = project.reports / "figures/parameters_nba.png"
+    project.compare()
+    assert not picture.exists()
+    spoil_json(small, parameters=5)
+    project.compare()
+    assert picture.is_file()
+    assert "(figures/parameters_nba.png)" in (project.reports / "comparison.md").read_text()
 
 
 def test_mistakes_are_drawn_from_the_images_that_were_predicted(

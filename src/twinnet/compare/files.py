@@ -50,15 +50,12 @@ def _metrics(board: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def _write_plots(results: Sequence[Result], directory: Path, settings: Compare) -> None:
-    """confusion/<run>.csv with a row for each sample, calibration/<run>.csv with one for each bin."""
+    """confusion/<run>.csv with a row for each pair of true and predicted class, calibration/<run>.csv for each bin."""
     confusion, reliability = _folder(directory / "confusion"), _folder(directory / "calibration")
     for result in results:
         if result.regression:
             continue
-        names = np.array(result.classes)
-        pd.DataFrame({"actual": names[result.y_true], "predicted": names[result.y_pred]}).to_csv(
-            confusion / f"{result.name}.csv", index=False
-        )
+        tables.confusions(result).to_csv(confusion / f"{result.name}.csv", index=False)
         bins = calibration(result.y_true, result.y_prob, settings.bins)
         pd.DataFrame(
             {"confidence": bins.confidence.round(6), "accuracy": bins.accuracy.round(6), "samples": bins.samples}
@@ -86,6 +83,8 @@ def _draw(
             figures = _section_figures(f"{key}_regression", f"{title}, regression", "mae", rows, chosen, notes)
         else:
             figures = _section_figures(key, title, "accuracy", rows, chosen, notes)
+            if rows["parameters"].nunique() > 1:
+                figures[f"parameters_{key}"] = comparison.parameters(rows, f"{title}: accuracy and size", notes)
             figures |= _class_figures(key, title, chosen, classes, settings, notes)
             figures |= _mistakes(chosen, images)
         drawn.setdefault(key, []).extend(

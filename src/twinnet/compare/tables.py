@@ -5,7 +5,7 @@ from itertools import combinations, groupby
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from twinnet.compare.results import Result
 from twinnet.config.schema import Compare
@@ -103,6 +103,20 @@ def per_class(results: Sequence[Result]) -> pd.DataFrame:
                 )
     columns = ["data_set", "stand_in", "experiment", "class", "precision", "recall", "f1", "samples"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def confusions(result: Result) -> pd.DataFrame:
+    """How many samples of each class were predicted as each class, and their share of the true class; zeros too."""
+    counts = confusion_matrix(result.y_true, result.y_pred, labels=range(len(result.classes)))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return pd.DataFrame(
+        {
+            "actual": np.repeat(result.classes, len(result.classes)),
+            "predicted": np.tile(result.classes, len(result.classes)),
+            "samples": counts.ravel(),
+            "share": shares.ravel().round(6),
+        }
+    )
 
 
 def _by_data_set(results: Sequence[Result]) -> list[tuple[tuple[bool, str], list[Result]]]:
