@@ -246,6 +246,31 @@ def test_the_hooks_are_valid_and_have_no_address(root: Path) -> None:
         assert hook["entry"].startswith(".venv/bin/")
 
 
+def test_the_hooks_refuse_what_is_wrong_and_pass_what_is_right(root: Path, tmp_path: Path) -> None:
+    """In a repository of their own, so that neither the state of this one nor that of its index decides."""
+    for name in (".pre-commit-config.yaml", "pyproject.toml", "params.yaml"):
+        shutil.copy(root / name, tmp_path)
+    for name in ("conf", "pipelines", "src"):
+        (tmp_path / name).symlink_to(root / name)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "wrong.py").write_text("import os\nx = 'one'\n")
+    composed = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(composed.replace("epochs: 100000", "epochs: 99999"))
+
+    def run(*command: str) -> str:
+        environment = os.environ | {"PRE_COMMIT_HOME": str(tmp_path / ".home"), "PYTHONPATH": str(root / "src")}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
+
+    run("git", "init", "-q")
+    run("git", "add", "wrong.py", "params.yaml")
+    hooks = [sys.executable, "-m", "pre_commit", "run", "--all-files"]
+    told = run(*hooks)
+    assert told.count("Failed") == 3, told
+    assert "run `make params`" in told
+    (tmp_path / "params.yaml").write_text(composed)
+    assert run(*hooks).count("Passed") == 3, "ruff has mended wrong.py"
+
+
 def test_version_and_licence_are_told_the_same_everywhere(root: Path) -> None:
     citation = yaml.safe_load((root / "CITATION.cff").read_text())
     project = (root / "pyproject.toml").read_text()
