@@ -162,6 +162,8 @@ def test_experiments_and_files_that_are_named_exist(root: Path, pages: dict[str,
             if fact.startswith(("docs/", "src/", "conf/", "benchmarks/")) and not set(fact) & set("*<"):
                 added = fact.rpartition("/")[2].split(".")[0] in ("digits", "pyramid", "sign_descent", "nba_adam")
                 assert added or (root / fact).exists(), f"README.md:{line.number}: {fact}"
+    for page in (root / "docs").glob("*.md"):
+        assert f"](docs/{page.name})" in pages[ENGLISH], f"README.md has no link to {page.name}"
     for image in (root / "docs/images").iterdir():
         assert image.stat().st_size <= 200 * 1024, image
         assert f"docs/images/{image.name}" in pages[ENGLISH]
