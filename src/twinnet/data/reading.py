@@ -37,7 +37,7 @@ def load(data: Data, *, root: Path = Path("."), dtype: str = "float32", samples:
     splits: dict[str, np.ndarray | None] = {}
     for split in SPLITS:
         X, y = arrays.pop(f"X_{split}", None), arrays.pop(f"y_{split}", None)
-        splits[f"X_{split}"] = None if X is None else _scaled(X[:samples], mean, scale, dtype)
+        splits[f"X_{split}"] = None if X is None else scaled(X[:samples], mean, scale, dtype)
         label_type = dtype if data.task is Task.regression else "int64"
         splits[f"y_{split}"] = None if y is None else y[:samples].astype(label_type)
         del X, y
@@ -51,14 +51,14 @@ def _scaling(X_train: np.ndarray, data: Data) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros(features), np.full(features, 255.0 if data.scaling is Scaling.unit else 1.0)
 
 
-def _scaled(X: np.ndarray, mean: np.ndarray, scale: np.ndarray, dtype: str) -> np.ndarray:
-    """(X - mean) / scale, computed in place on the one copy that has the new type."""
-    scaled = X.astype(dtype)
+def scaled(X: np.ndarray, mean: np.ndarray, scale: np.ndarray, dtype: str) -> np.ndarray:
+    """(X - mean) / scale in `dtype`, computed in place on the one copy that has the new type."""
+    X = X.astype(dtype)
     if mean.any():
-        scaled -= mean.astype(dtype)
+        X -= mean.astype(dtype)
     if (scale != 1).any():
-        scaled /= scale.astype(dtype)
-    return scaled
+        X /= scale.astype(dtype)
+    return X
 
 
 def _read_table(path: Path) -> pd.DataFrame:
