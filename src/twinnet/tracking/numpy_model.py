@@ -51,11 +51,18 @@ def forward(layer: dict[str, Any], weights: dict[str, np.ndarray], A: np.ndarray
         return ACTIVATIONS[layer["activation"]](A)
     if kind == "MaxPool2D":
         return largest(A, layer["size"])
+    if kind == "GlobalAveragePool2D":
+        return A.mean(axis=(1, 2))
     if kind == "Flatten":
         return A.reshape(len(A), -1)
     if kind == "Dropout":
         return A
     raise ValueError(f"expected a layer that this file knows; received {kind!r}")
+
+
+def shortcut(layer: dict[str, Any], weights: dict[str, np.ndarray], A: np.ndarray) -> np.ndarray:
+    """What the end of a residual block adds: A as it is, or projected to the shape there."""
+    return convolve(A, weights["W"], layer["stride"]) + weights["b"] if weights else A
 
 
 class NumpyNetwork(PythonModel):
@@ -72,8 +79,14 @@ class NumpyNetwork(PythonModel):
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
         A = np.asarray(model_input)
+        forked: list[np.ndarray] = []  # what the open residual blocks will add
         for layer, weights in zip(self.layers, self.weights, strict=True):
-            A = forward(layer, weights, A)
+            if layer["kind"] == "Fork":
+                forked.append(A)
+            elif layer["kind"] == "Add":
+                A = A + shortcut(layer, weights, forked.pop())
+            else:
+                A = forward(layer, weights, A)
         return A
 
 
