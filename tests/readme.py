@@ -8,7 +8,7 @@ CODE = re.compile(r"`([^`\n]+)`")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*%?")
 LINK = re.compile(r"\]\(([^)]+)\)")
 COMMENT = re.compile(r"\s+#.*$")
-COMMAND = re.compile(r"(\w+=\S+ )*(make|dvc|python -m|uv|source|apt-get|runuser|createdb|pip|curl|git) ")
+COMMAND = re.compile(r"(\w+=\S+ )*(make|dvc|python -m|uv|source|apt-get|runuser|createdb|pip|curl|mlflow|git) ")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ README = "tests/pipelines/test_readme_commands.py"
 DOCS = "tests/test_docs.py"
 RECIPES = f"{DOCS}::test_a_model_an_optimizer_and_an_experiment_are_added_as_described"
 OVERRIDES = "tests/test_readme.py::test_the_overrides_of_dvc_are_those_of_conf"
+SERVED = "tests/test_predict.py::test_a_served_model_answers_a_request_made_of_pictures"
 TRAIN = "python -m twinnet.train"
 RUN_BY = {
     "make repro": f"{PIPELINE}::test_a_second_repro_has_nothing_to_train",
@@ -53,6 +54,12 @@ RUN_BY = {
     "python -m pipelines.publish": f"{PIPELINE}::test_a_second_repro_has_nothing_to_train",
     "python -m twinnet.compare": "tests/test_compare.py::test_the_command_compares_what_lies_in_runs",
     "python -m twinnet.walkthrough": f"{DOCS}::test_the_page_of_one_sample_is_what_the_command_prints",
+    "python -m twinnet.predict runs/fashion_cnn/model.keras image.png": (
+        "tests/test_predict.py::test_an_image_of_the_test_split_gives_the_prediction_of_the_run"
+    ),
+    "python -m twinnet.predict runs/fashion_cnn image.png --request > request.json": SERVED,
+    "mlflow models serve -m models:/MODEL_ID --env-manager local -p 5001": SERVED,
+    'curl -H "Content-Type: application/json" -d @request.json http://127.0.0.1:5001/invocations': SERVED,
     f"{TRAIN} experiment=nba_scratch epochs=2000 optimizer.learning_rate=0.1": (
         f"{README}::test_one_experiment_is_trained_without_dvc"
     ),
