@@ -28,6 +28,7 @@ from twinnet.data.archives import decode_idx
 from twinnet.data.provenance import Provenance
 from twinnet.errors import DataError
 from twinnet.predict import trained
+from twinnet.tracking.store import connect
 from twinnet.training import train
 
 pytestmark = pytest.mark.xdist_group("predict")  # Keras is loaded, and the two models are trained, once
@@ -96,7 +97,7 @@ def run(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue(request.param)
 
 
-both = pytest.mark.parametrize("run", ["scratch", "keras"], indirect=True)
+both = pytest.mark.parametrize("run", ["scratch", pytest.param("keras", marks=pytest.mark.slow)], indirect=True)
 
 
 @pytest.fixture
@@ -339,6 +340,7 @@ def test_a_run_that_cannot_be_used_is_one_line(
     assert line in errors[0]
 
 
+@pytest.mark.slow
 def test_a_damaged_keras_model_is_one_line(keras: Path, command: Command, tmp_path: Path) -> None:
     run, picture = copied(keras, tmp_path), saved(tmp_path, arrays(1, 0)[0])[0]
     content = (run / "model.keras").read_bytes()
@@ -415,16 +417,16 @@ def serving(model: str, store: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def models(scratch: Path, keras: Path, project: Path, migrated: Path) -> dict[str, str]:
-    """The address of the model of each run in the store."""
+    """The address of the model of each run, as its description in the store says it."""
     shutil.copy(migrated, project / "mlflow.db")
     tracking.publish(project / "runs", root=project)
-    from twinnet.tracking.store import connect
-
-    store = connect(f"sqlite:///{project / 'mlflow.db'}")
-    found = {run.info.run_name: run for run in store.search("")}
+    described = {
+        run.info.run_name: run.data.tags["mlflow.note.content"]
+        for run in connect(f"sqlite:///{project / 'mlflow.db'}").search("")
+    }
+    named = ((scratch, "fashion_dense_scratch"), (keras, "fashion_cnn"))
     return {
-        directory.name: f"models:/{found[name].outputs.model_outputs[0].model_id}"
-        for directory, name in ((scratch, "fashion_dense_scratch"), (keras, "fashion_cnn"))
+        directory.name: described[name].partition("mlflow models serve -m ")[2].split()[0] for directory, name in named
     }
 
 

@@ -29,7 +29,8 @@ def finished(record: Record, model_id: str | None) -> str:
     result += [f"**Warning.** {warning}" for warning in facts.warnings]
     use = (
         f"**Use it.** `mlflow.pyfunc.load_model('models:/{model_id}').predict(X)` takes X of shape "
-        f"{_shape(facts)}, {facts.dtype}, scaled as `data.scaling` says ({facts.config['data']['scaling']})."
+        f"{_shape(facts)}, {facts.dtype}, scaled as `data.scaling` says ({facts.config['data']['scaling']}); "
+        f"`mlflow models serve -m models:/{model_id} --env-manager local` serves it."
     )
     return _account(facts, result, [use] if model_id else [])
 
