@@ -320,7 +320,10 @@ def unpicklable(run: Path) -> None:
         (drop("model.npz"), "expected the model of a finished run"),
         (write("config.yaml", "a: ["), "expected the file of a finished run"),
         (write("config.yaml", "- a"), "expected the file of a finished run"),
-        (write("scaling.json", '{"mean": [0], "scale": ["x"]}'), "expected a number for each channel in 'scale'"),
+        (
+            write("scaling.json", '{"mean": [0.0], "scale": [[1], [2, 3]]}'),
+            "expected a number for each channel in 'scale'",
+        ),
         (write("model.npz", "no model"), "expected a model.npz of the scratch engine"),
         (unpicklable, "Object arrays cannot be loaded when allow_pickle=False"),
         (configure(classes=["a", "b"]), "expected 2 outputs, for the classes in config.yaml; received 3"),

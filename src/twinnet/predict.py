@@ -120,12 +120,12 @@ def _saved_by(experiment: Experiment) -> str:
 
 def _scaling(path: Path, data: ImageData) -> Iterator[np.ndarray]:
     """Mean and scale of each channel."""
-    found = _read(path, json.loads)
+    found, channels = _read(path, json.loads), data.image_shape[-1]
     for key in ("mean", "scale"):
-        value = np.asarray(found.get(key))
-        if value.shape != tuple(data.image_shape[-1:]) or value.dtype.kind not in "if":
-            raise DataError(f"{path}: expected a number for each channel in {key!r}; received {found.get(key)}")
-        yield value
+        values = found.get(key)
+        if not (isinstance(values, list) and [type(value) for value in values] == [float] * channels):
+            raise DataError(f"{path}: expected a number for each channel in {key!r}; received {values}")
+        yield np.array(values)
 
 
 def _read(path: Path, parse: Callable[[str], object]) -> dict:
