@@ -74,7 +74,8 @@ notebooks: $(VENV)/dev ## the notebooks with their outputs, in reports/notebooks
 	@mkdir -p reports/notebooks
 	@set -o pipefail; for notebook in $(NOTEBOOKS); do \
 		jupytext --quiet --to ipynb --output - $$notebook | \
-		jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.timeout=-1 --to html --stdin \
+		jupyter nbconvert --log-level=ERROR --execute --ExecutePreprocessor.timeout=-1 --KernelManager.transport=ipc \
+			--to html --template page --TemplateExporter.extra_template_basedirs=notebooks --stdin \
 			--output-dir reports/notebooks --output $$(basename $$notebook .py) || exit 1; \
 	done
 

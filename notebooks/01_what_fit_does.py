@@ -80,8 +80,8 @@ sample_plane(splits, scratch.data.classes, axis_names, "guards and forwards of t
 # %%
 network = describe(scratch)
 print(f"{network.parameters()} parameters")
-for layer, shape in zip(network.layers, network.shapes(), strict=False):
-    print(layer, layer.weight_shapes(shape))
+shapes = zip(network.layers, network.shapes(), strict=False)
+pd.DataFrame([{"layer": type(layer).__name__, "input": shape} | layer.weight_shapes(shape) for layer, shape in shapes])
 
 # %% [markdown]
 # ## Keras as the chapter printed it
@@ -168,8 +168,7 @@ curves(tables, "accuracy", "the twins: by hand, and Keras on top of it", notes)
 
 # %%
 difference = (tables["nba_scratch"] - tables["nba_keras"]).abs().max()
-print("largest difference in any recorded epoch:")
-difference.drop("epoch")
+difference.drop("epoch").to_frame("largest difference in any recorded epoch")
 
 # %% [markdown]
 # ## The boundary as it forms

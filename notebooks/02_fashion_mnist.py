@@ -34,6 +34,7 @@ from twinnet.data.reading import load
 from twinnet.figures.classes import confusion_matrix
 from twinnet.figures.comparison import curves, mistakes
 from twinnet.figures.curves import learning_curves
+from twinnet.figures.images import hardest_pairs
 from twinnet.networks import describe
 from twinnet.training import train
 
@@ -77,8 +78,15 @@ curves(dense, "accuracy", "the chapter's network, by Keras and by hand", notes)
 # everywhere in the picture.
 
 # %%
-for layer, shape in zip(describe(experiment).layers, describe(experiment).shapes()[1:], strict=True):
-    print(shape, layer)
+network = describe(experiment)
+print(f"{network.parameters():,} parameters")
+pd.set_option("display.max_colwidth", None)
+pd.DataFrame(
+    [
+        {"layer": type(layer).__name__, "input": before, "output": after, "weights": layer.weight_shapes(before) or ""}
+        for layer, before, after in zip(network.layers, network.shapes(), network.shapes()[1:], strict=False)
+    ]
+)
 
 # %%
 columns = ["test/accuracy", "test/loss", "parameters", "epochs", "seconds"]
@@ -100,10 +108,16 @@ cnn = runs["fashion_cnn"]
 confusion_matrix(cnn.y_true, cnn.y_pred, classes, f"fashion_cnn: {cnn.correct.mean():.2%} right, test split", notes)
 
 # %% [markdown]
-# The wrong answers that the network was surest of. Some of the labels can be doubted.
+# The four pairs of classes that it takes for each other most often, and mistakes among them:
 
 # %%
 images = PredictedImages(root)(cnn)
+hardest_pairs(images, cnn.y_true, cnn.y_prob, classes, "fashion_cnn: predicted, confidence (true)", notes)
+
+# %% [markdown]
+# The wrong answers that the network was surest of. Some of the labels can be doubted.
+
+# %%
 mistakes(images, cnn.y_true, cnn.y_prob, classes, "fashion_cnn: surest mistakes, predicted, confidence (true)", notes)
 
 # %% [markdown]

@@ -70,8 +70,8 @@ twins = {
 curves(twins, "accuracy", "the twins: by hand, and Keras on top of it")
 
 # %%
-print("largest difference in any recorded epoch:")
-(twins["nba_scratch"] - twins["nba_keras"]).abs().max().drop("epoch")
+difference = (twins["nba_scratch"] - twins["nba_keras"]).abs().max()
+difference.drop("epoch").to_frame("largest difference in any recorded epoch")
 
 # %% [markdown]
 # ## The boundary they found

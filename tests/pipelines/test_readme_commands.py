@@ -82,6 +82,9 @@ def test_a_wrong_combination_is_the_line_that_is_shown(
 def test_notebooks_become_pages_with_their_outputs(mine: Project) -> None:
     (mine.folder / "own.py").write_text(NOTEBOOK)
     mine.run("make", "-o", ".venv/dev", "notebooks", "NOTEBOOKS=own.py")
-    assert "computed: 42" in (mine.folder / "reports/notebooks/own.html").read_text()
+    page = (mine.folder / "reports/notebooks/own.html").read_text()
+    assert "computed: 42" in page
+    assert "<title>A heading</title>" in page
+    assert "<script" not in page, "a page fetches nothing"
     (mine.folder / "own.py").write_text(NOTEBOOK + "raise SystemError\n")
     assert mine.run("make", "-o", ".venv/dev", "notebooks", "NOTEBOOKS=own.py", check=False).returncode != 0
