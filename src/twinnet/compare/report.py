@@ -141,7 +141,8 @@ def leaderboard_text(reports: Path) -> str:
     for (data_set, stand_in, task), rows in sections(board):
         sources = ", ".join(dict.fromkeys(rows["data_source"]))
         splits = ", ".join(dict.fromkeys(f"{row.samples:,} {SPLITS[row.split]}" for row in rows.itertuples()))
-        lines += ["", f"{data_set}: {splits} samples, data from {sources}"]
+        name = f"{data_set}, regression" if task == "regression" else data_set
+        lines += ["", f"{name}: {splits} samples, data from {sources}"]
         if stand_in:
             lines += textwrap.wrap(f"STAND-IN: {STAND_IN}", WIDTH)
         lines += _plain_table(rows, task)
