@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from twinnet.config import rules
-from twinnet.config.schema import CNN, MLP, Activation, Experiment, ImageData, Initializer, Model
+from twinnet.config.schema import CNN, MLP, Activation, Experiment, ImageData, Initializer, Model, ResNet
 
 Shape = tuple[int, ...]
 Weights = list[dict[str, np.ndarray]]  # one dictionary a layer, empty for a layer without weights
@@ -107,7 +107,47 @@ class Dropout:
         return {}
 
 
-Layer = Dense | Conv2D | BatchNorm | Activate | MaxPool2D | Flatten | Dropout
+@dataclass(frozen=True)
+class GlobalAveragePool2D:
+    """The mean of each channel over height and width."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (shape[-1],)
+
+    def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
+        return {}
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Hands its input on, and keeps it for the `Add` that ends the residual block."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return shape
+
+    def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
+        return {}
+
+
+@dataclass(frozen=True)
+class Add:
+    """The input plus what the `Fork` before it kept: the end of a residual block (He et al. 2016).
+
+    Where a block changes the shape, what was kept goes through a 1 x 1 convolution with `stride` from its `channels`
+    to those of the input; W is (1, 1, channels, filters).
+    """
+
+    channels: int | None = None
+    stride: int = 1
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return shape
+
+    def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
+        return {} if self.channels is None else {"W": (1, 1, self.channels, shape[-1]), "b": shape[-1:]}
+
+
+Layer = Dense | Conv2D | BatchNorm | Activate | MaxPool2D | GlobalAveragePool2D | Flatten | Dropout | Fork | Add
 STATE = ("mean", "var")  # weights that training updates without a gradient
 
 
@@ -191,7 +231,7 @@ def _cnn(model: Model, inputs: Shape) -> tuple[Layer, ...]:
             layers.append(Conv2D(filters, model.kernel_size, stride, Activation.identity))
             if convolution == model.convolutions - 1:
                 layers.append(MaxPool2D())  # before the normalisation and the activation, which then cost a quarter
-            layers += [*([BatchNorm()] if model.batch_norm else []), Activate(model.activation)]
+            layers += _normalised(model)
             stride = 1
     layers.append(Flatten())
     for units in model.dense_units:
@@ -199,6 +239,34 @@ def _cnn(model: Model, inputs: Shape) -> tuple[Layer, ...]:
     if not model.dense_units and model.dropout:
         layers.append(Dropout(model.dropout))
     return tuple(layers)
+
+
+def _resnet(model: Model, inputs: Shape) -> tuple[Layer, ...]:
+    assert isinstance(model, ResNet)
+    channels = model.stem_filters or model.filters[0]
+    layers: list[Layer] = [Conv2D(channels, 3, model.stem_stride, Activation.identity)]
+    if not model.pre_activation:
+        layers += _normalised(model)
+    for stage, filters in enumerate(model.filters):
+        for block in range(model.blocks):
+            stride = 2 if stage and not block else 1
+            add = Add(channels, stride) if stride > 1 or channels != filters else Add()
+            first, second = (Conv2D(filters, 3, s, Activation.identity) for s in (stride, 1))
+            between = [*_normalised(model), *([Dropout(model.dropout)] if model.dropout else [])]
+            if not model.pre_activation:
+                layers += [Fork(), first, *between, second, *_normalised(model)[:-1], add, Activate(model.activation)]
+            elif add.channels is None:
+                layers += [Fork(), *_normalised(model), first, *between, second, add]
+            else:  # the shortcut too starts from what is normalised
+                layers += [*_normalised(model), Fork(), first, *between, second, add]
+            channels = filters
+    if model.pre_activation:
+        layers += _normalised(model)
+    return (*layers, GlobalAveragePool2D())
+
+
+def _normalised(model: Model) -> list[Layer]:
+    return [*([BatchNorm()] if model.batch_norm else []), Activate(model.activation)]
 
 
 def _block(layer: Dense, model: Model) -> list[Layer]:
@@ -212,4 +280,4 @@ def _block(layer: Dense, model: Model) -> list[Layer]:
 
 
 # A model of one's own is a dataclass in the schema and a line here.
-BUILDERS = {MLP: _mlp, CNN: _cnn}
+BUILDERS = {MLP: _mlp, CNN: _cnn, ResNet: _resnet}

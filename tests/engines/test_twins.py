@@ -26,7 +26,7 @@ from twinnet.config.schema import (
     Task,
 )
 from twinnet.engines.contract import Problem
-from twinnet.networks import Activate, BatchNorm, Conv2D, Dense, Flatten, MaxPool2D
+from twinnet.networks import Activate, Add, BatchNorm, Conv2D, Dense, Flatten, Fork, GlobalAveragePool2D, MaxPool2D
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 OPTIMIZERS = [
@@ -44,7 +44,7 @@ LOSSES = [
     (Task.multiclass, Loss.mean_squared_error),
     (Task.regression, Loss.mean_squared_error),
 ]
-LINEAR_CONV = Conv2D(3, 3, 1, Activation.identity)
+LINEAR_CONV, LINEAR_CONV_4 = (Conv2D(filters, 3, 1, Activation.identity) for filters in (3, 4))
 MODELS = {
     "mlp": ((3,), (Dense(5, Activation.tanh), Dense(4, Activation.sigmoid))),
     "relu": ((3,), (Dense(6, Activation.relu),)),
@@ -52,6 +52,14 @@ MODELS = {
     "mlp_norm": ((3,), (Dense(5, Activation.identity), BatchNorm(), Activate(Activation.relu))),
     "cnn": ((6, 5, 2), (Conv2D(3, 3, 1, Activation.relu), MaxPool2D(), Flatten(), Dense(4, Activation.tanh))),
     "cnn_stride": ((7, 6, 1), (Conv2D(3, 5, 2, Activation.sigmoid), Flatten())),
+    "residual": (
+        (6, 5, 1),
+        (
+            *(LINEAR_CONV, BatchNorm(), Activate(Activation.tanh)),
+            *(Fork(), Conv2D(4, 3, 2, Activation.tanh), LINEAR_CONV_4, BatchNorm(), Add(3, 2)),
+            *(Fork(), Activate(Activation.tanh), LINEAR_CONV_4, Add(), GlobalAveragePool2D()),
+        ),
+    ),
     "cnn_norm": ((6, 6, 1), (LINEAR_CONV, BatchNorm(), Activate(Activation.relu), MaxPool2D(), Flatten())),
 }
 

@@ -29,7 +29,7 @@ Part = TypeVar("Part", Experiment, Dataset, Compare)
 KINDS: dict[str, dict[str, type]] = {
     "data": {node.kind: node for node in (schema.TableData, schema.ImageData)},
     "dataset": {node.kind: node for node in (schema.NBADataset, schema.ImageDataset)},
-    "model": {node.kind: node for node in (schema.MLP, schema.CNN)},
+    "model": {node.kind: node for node in (schema.MLP, schema.CNN, schema.ResNet)},
     "engine": {node.kind: node for node in (schema.ScratchEngine, schema.KerasEngine)},
     "optimizer": {
         node.kind: node

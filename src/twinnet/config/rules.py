@@ -15,6 +15,7 @@ from twinnet.config.schema import (
     ImageData,
     KerasEngine,
     Loss,
+    ResNet,
     Scaling,
     ScheduleKind,
     ScratchEngine,
@@ -109,6 +110,12 @@ def _check_numbers(experiment: Experiment) -> None:
     if isinstance(e.model, CNN):
         _expect(bool(e.model.filters) and min(e.model.filters) >= 1, "model.filters", "1 or more", e.model.filters)
         _expect(e.model.kernel_size % 2 == 1, "model.kernel_size", "an odd number", e.model.kernel_size)
+    if isinstance(e.model, ResNet):
+        _expect(bool(e.model.filters) and min(e.model.filters) >= 1, "model.filters", "1 or more", e.model.filters)
+        _expect(e.model.blocks >= 1, "model.blocks", "at least 1", e.model.blocks)
+    seconds = e.checkpoint_seconds
+    _expect(seconds is None or seconds >= 0, "checkpoint_seconds", "at least 0, or null for none", seconds)
+    _check_regularisation(e)
     if isinstance(e.data, TableData):
         _expect(bool(e.data.features), "data.features", "at least one column", e.data.features)
         _expect(0 < e.data.valid_fraction < 1, "data.valid_fraction", "between 0 and 1", e.data.valid_fraction)
@@ -116,6 +123,18 @@ def _check_numbers(experiment: Experiment) -> None:
     if isinstance(e.data, ImageData):
         _expect(e.data.valid_samples >= 1, "data.valid_samples", "at least 1", e.data.valid_samples)
         _expect(0 < e.data.train_fraction <= 1, "data.train_fraction", "more than 0, at most 1", e.data.train_fraction)
+
+
+def _check_regularisation(e: Experiment) -> None:
+    changes = e.augmentation
+    _expect(0 <= e.label_smoothing < 1, "label_smoothing", "at least 0 and less than 1", e.label_smoothing)
+    _expect(e.ema is None or 0 < e.ema < 1, "ema", "a decay between 0 and 1, or null for no average", e.ema)
+    _expect(0 <= changes.erase <= 1, "augmentation.erase", "a probability from 0 to 1", changes.erase)
+    _expect(changes.mixup >= 0, "augmentation.mixup", "at least 0", changes.mixup)
+    _expect(changes.cutmix >= 0, "augmentation.cutmix", "at least 0", changes.cutmix)
+    if isinstance(e.data, ImageData):
+        side = min(e.data.image_shape[:2])
+        _expect(0 <= changes.shift < side, "augmentation.shift", f"0 to {side - 1} pixels", changes.shift)
 
 
 def _check_combination(experiment: Experiment) -> None:
@@ -142,8 +161,10 @@ def _check_combination(experiment: Experiment) -> None:
             f"loss={trained.value}: {reason}; use loss=binary_crossentropy, "
             "or allow_degenerate=true to see it not learn"
         )
-    if isinstance(e.model, CNN) and not isinstance(e.data, ImageData):
-        raise ConfigError(f"model.kind=cnn: expected images; received the table {e.data.name!r}; use model.kind=mlp")
+    if isinstance(e.model, CNN | ResNet) and not isinstance(e.data, ImageData):
+        raise ConfigError(
+            f"model.kind={e.model.kind}: expected images; received the table {e.data.name!r}; use model.kind=mlp"
+        )
     if e.model.activation is Activation.softmax:
         raise ConfigError(
             "model.activation=softmax: expected sigmoid, relu, tanh or identity in hidden layers; "
@@ -154,13 +175,36 @@ def _check_combination(experiment: Experiment) -> None:
             "engine.dtype=float64: expected float32 with engine.backend=jax, where Keras rounds to float32 in between; "
             "use engine.dtype=float32 or engine.backend=tensorflow"
         )
-    if isinstance(e.engine, ScratchEngine) and (e.augmentation.flip or e.augmentation.shift):
+    if isinstance(e.engine, KerasEngine) and e.engine.mixed_precision and e.engine.dtype is Dtype.float64:
+        raise ConfigError("engine.mixed_precision=true: expected engine.dtype=float32; received float64")
+    if isinstance(e.engine, ScratchEngine):
+        _check_scratch(e)
+    soft = [name for name in ("mixup", "cutmix") if getattr(e.augmentation, name)]
+    soft = [f"augmentation.{name}" for name in soft] + (["label_smoothing"] if e.label_smoothing else [])
+    if soft and (task is not Task.multiclass or trained is not Loss.categorical_crossentropy):
         raise ConfigError(
-            "augmentation: expected engine=keras; the scratch engine does not augment; "
-            "set augmentation.flip=false augmentation.shift=0 or engine=keras"
+            f"{soft[0]}: expected categorical_crossentropy on a multiclass task, whose targets can be spread over "
+            f"classes; received {trained.value} on a {task.value} one; set it to 0"
         )
     if e.augmentation != Augmentation() and not isinstance(e.data, ImageData):
         raise ConfigError(f"augmentation: expected images; received the table {e.data.name!r}")
+
+
+def _check_scratch(e: Experiment) -> None:
+    """What only the Keras engine does."""
+    unused = Augmentation(flip_at_test=e.augmentation.flip_at_test)
+    for name in ("flip", "shift", "erase", "mixup", "cutmix"):
+        if getattr(e.augmentation, name) != getattr(unused, name):
+            raise ConfigError(
+                f"augmentation.{name}: expected engine=keras; the scratch engine does not augment; "
+                f"set augmentation.{name}={str(getattr(unused, name)).lower()} or engine=keras"
+            )
+    for name, off in (("label_smoothing", 0.0), ("ema", None)):
+        if getattr(e, name) != off:
+            raise ConfigError(
+                f"{name}: expected engine=keras; the scratch engine has none; "
+                f"set {name}={'null' if off is None else '0'} or engine=keras"
+            )
 
 
 def _expect(holds: bool, key: str, expected: str, received: Any) -> None:

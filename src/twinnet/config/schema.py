@@ -144,6 +144,23 @@ class CNN(Model):
 
 
 @dataclass
+class ResNet(Model):
+    """Stages of residual blocks of two 3 x 3 convolutions; each stage but the first halves height and width.
+
+    With `pre_activation` normalisation and activation come before each convolution (He et al. 2016b), as in wide
+    residual networks, which drop out between the two convolutions of a block.
+    """
+
+    kind: str = "resnet"
+    filters: list[int] = MISSING  # of each stage
+    blocks: int = MISSING  # in each stage
+    pre_activation: bool = False
+    stem_filters: int | None = None  # of the convolution before the first stage; None: those of the first stage
+    stem_stride: int = 1
+    batch_norm: bool = True
+
+
+@dataclass
 class Schedule:
     """Learning rate over the steps of a run, as a factor of optimizer.learning_rate."""
 
@@ -220,6 +237,7 @@ class KerasEngine(Engine):
     backend: Backend = Backend.tensorflow
     steps_per_execution: int | None = None  # None: chosen by the engine for the model
     jit_compile: bool | None = None  # likewise
+    mixed_precision: bool = False  # activations in bfloat16, weights in float32
 
 
 # -------------------------------------------------------------------------------------- an experiment
@@ -246,7 +264,10 @@ class Augmentation:
     """Random changes of the training images (keras engine only), and the mirror images of the evaluated ones."""
 
     flip: bool = False  # left and right
-    shift: int = 0  # pixels, either way, filled with zeros
+    shift: int = 0  # pixels, either way, filled with zeros: a random crop of the padded image
+    erase: float = 0.0  # probability that a box of the image is filled with one grey (random erasing)
+    mixup: float = 0.0  # alpha of the Beta distribution that says how much of another image is mixed in; 0: never
+    cutmix: float = 0.0  # alpha likewise, of the box that another image replaces; with mixup one of the two
     flip_at_test: bool = False  # evaluate the mean of what is predicted for an image and for its mirror image
 
 
@@ -265,7 +286,10 @@ class Experiment:
     device: Device = Device.auto
     allow_degenerate: bool = False  # train even where the loss cannot teach the network anything
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+    label_smoothing: float = 0.0  # of the training targets, for categorical_crossentropy (keras engine only)
+    ema: float | None = None  # decay of the moving average of the weights that is evaluated and kept (keras only)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    checkpoint_seconds: float | None = 60.0  # between two checkpoints of a training; None: no checkpoints
     limits: Limits = field(default_factory=lambda: II("profile"))
 
 

@@ -12,7 +12,20 @@ from twinnet.engines.scratch import activations, losses
 from twinnet.engines.scratch.arrays import inward
 from twinnet.engines.scratch.layers import PAIRS, Mode
 from twinnet.engines.scratch.propagation import Recipe, backward, forward, inputs, penalty, recipe, spread
-from twinnet.networks import Activate, BatchNorm, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D, Network
+from twinnet.networks import (
+    Activate,
+    Add,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    Fork,
+    GlobalAveragePool2D,
+    Layer,
+    MaxPool2D,
+    Network,
+)
 
 FEW = settings(max_examples=12, deadline=None)
 STEP = 1e-6
@@ -97,6 +110,12 @@ def test_batch_norm(image: bool, training: bool, samples: int, seed: int) -> Non
         np.testing.assert_allclose(output, 4 * 2 / np.sqrt(4 + 1e-3) + 4)
 
 
+@FEW
+@given(height=st.integers(1, 4), width=st.integers(1, 4), channels=st.integers(1, 3), seed=st.integers(0, 99))
+def test_global_average(height: int, width: int, channels: int, seed: int) -> None:
+    check_layer(GlobalAveragePool2D(), (height, width, channels), 2, seed, Mode(True))
+
+
 def test_flatten_and_dropout() -> None:
     check_layer(Flatten(), (2, 3, 2), 3, 0, Mode(True))
     check_layer(Flatten(), (4,), 3, 0, Mode(True))
@@ -154,12 +173,26 @@ NETWORKS = {
             Flatten(),
         ),
     ),
+    "residual": (  # a block whose shortcut is a convolution with a stride, around one that adds what came in
+        (5, 6, 2),
+        (
+            Fork(),
+            Conv2D(3, 3, 2, Activation.tanh),
+            Fork(),
+            Conv2D(3, 3, 1, Activation.identity),
+            BatchNorm(),
+            Add(),
+            Activate(Activation.sigmoid),
+            Add(2, 2),
+            GlobalAveragePool2D(),
+        ),
+    ),
 }
 
 
 @pytest.mark.parametrize(
     ("name", "loss", "output", "task"),
-    [("mlp", *pairing) for pairing in PAIRINGS] + [(name, *PAIRINGS[3]) for name in ("normalised", "cnn")],
+    [("mlp", *pairing) for pairing in PAIRINGS] + [(name, *PAIRINGS[3]) for name in ("normalised", "cnn", "residual")],
 )
 def test_networks_against_jax_grad(name: str, loss: Loss, output: Activation, task: Task) -> None:
     shape, hidden = NETWORKS[name]

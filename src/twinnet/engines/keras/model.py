@@ -1,6 +1,6 @@
 """A `Network` as a Keras model, and weights to and from it."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import keras
 from keras import ops
@@ -9,17 +9,21 @@ from twinnet.config.schema import Activation, Loss
 from twinnet.engines.keras.optimizers import number_type
 from twinnet.networks import (
     Activate,
+    Add,
     BatchNorm,
     Conv2D,
     Dense,
     Dropout,
     Flatten,
+    Fork,
+    GlobalAveragePool2D,
     Layer,
     MaxPool2D,
     Network,
     Weights,
 )
 
+INPUT = "input"
 OUTPUT = "output"  # the last layer of every model: the activation of the output layer
 NAMES = {  # of the weights: here, in Keras
     "W": "kernel",
@@ -35,24 +39,41 @@ LOGITS = {  # losses that are computed from what enters the output's activation,
 }
 
 
-def build(network: Network, weights: Weights, dtype: str, seed: int) -> keras.Model:
+def build(network: Network, weights: Weights, dtype: str, seed: int, policy: str | None = None) -> keras.Model:
     """A functional model: input, one Keras layer for each layer of the network, and the output's activation.
 
-    It takes (samples, *input shape) and gives (samples, units). `seed` is of the dropout.
+    It takes (samples, *input shape) and gives (samples, units). `seed` is of the dropout; `policy` is Keras' dtype
+    policy for all but the output layer.
     """
-    inputs = keras.Input(network.input_shape, dtype=dtype)
+    inputs = keras.Input(network.input_shape, dtype=dtype, name=INPUT)
     tensor = inputs
-    for index, layer in enumerate(network.layers):
-        last = index == len(network.layers) - 1
+    forked: list[keras.KerasTensor] = []  # what the open residual blocks will add
+    for index, layer in enumerate(network.layers[:-1]):
         name = f"{type(layer).__name__.lower()}_{index}"
-        built = _layer(layer, name, dtype, network.l2, seed + index, activate=not last)
-        tensor = built(tensor)
+        if isinstance(layer, Fork):
+            forked.append(tensor)
+        elif isinstance(layer, Add):
+            shortcut = _shortcut(layer, forked.pop(), tensor, f"projection_{index}", policy or dtype, network.l2)
+            tensor = keras.layers.Add(name=name, dtype=policy or dtype)([tensor, shortcut])
+        else:
+            tensor = _layer(layer, name, policy or dtype, network.l2, seed + index)(tensor)
     output = network.layers[-1]
     assert isinstance(output, Dense)
+    linear = replace(output, activation=Activation.identity)
+    logits = _layer(linear, f"dense_{len(network.layers) - 1}", dtype, network.l2, seed)(tensor)
     activation = keras.layers.Activation(_activation(output.activation), dtype=dtype, name=OUTPUT)
-    model = keras.Model(inputs, activation(tensor))
+    model = keras.Model(inputs, activation(logits))
     set_weights(model, weights)
     return model
+
+
+def _shortcut(
+    layer: Add, kept: keras.KerasTensor, tensor: keras.KerasTensor, name: str, policy: str, l2: float
+) -> keras.KerasTensor:
+    if layer.channels is None:
+        return kept
+    projection = Conv2D(tensor.shape[-1], 1, layer.stride, Activation.identity)
+    return _layer(projection, name, policy, l2, 0)(kept)
 
 
 def trained_output(model: keras.Model, loss: Loss, activation: Activation) -> tuple[keras.KerasTensor, bool]:
@@ -68,32 +89,43 @@ def trained_output(model: keras.Model, loss: Loss, activation: Activation) -> tu
 
 
 def set_weights(model: keras.Model, weights: Weights) -> None:
-    for layer, values in zip(_layers(model), weights, strict=True):
-        for name, value in values.items():
-            getattr(layer, NAMES[name]).assign(value)
+    for layers, values in zip(_layers(model), weights, strict=True):
+        for layer in layers:
+            for name, there in NAMES.items():
+                if hasattr(layer, there):
+                    getattr(layer, there).assign(values[name])
 
 
 def get_weights(model: keras.Model) -> Weights:
     return [
-        {name: ops.convert_to_numpy(getattr(layer, there)) for name, there in NAMES.items() if hasattr(layer, there)}
-        for layer in _layers(model)
+        {
+            name: ops.convert_to_numpy(getattr(layer, there))
+            for layer in layers
+            for name, there in NAMES.items()
+            if hasattr(layer, there)
+        }
+        for layers in _layers(model)
     ]
 
 
-def _layers(model: keras.Model) -> Sequence[keras.Layer]:
-    return model.layers[1:-1]
+def _layers(model: keras.Model) -> list[list[keras.Layer]]:
+    """The Keras layers that stand for each layer of the network, by the numbers in their names."""
+    own = [layer for layer in model.layers if layer.name not in (INPUT, OUTPUT)]
+    numbered = [(int(layer.name.rpartition("_")[2]), layer) for layer in own]
+    last = max(number for number, _ in numbered)
+    return [[layer for number, layer in numbered if number == index] for index in range(last + 1)]
 
 
 def _activation(activation: Activation) -> str:
     return "linear" if activation is Activation.identity else activation.value
 
 
-def _layer(layer: Layer, name: str, dtype: str, l2: float, seed: int, activate: bool) -> keras.Layer:
-    common = {"name": name, "dtype": dtype}
-    drawn = {"kernel_initializer": "zeros", "kernel_regularizer": _penalty(l2, dtype) if l2 else None}
+def _layer(layer: Layer, name: str, policy: str, l2: float, seed: int) -> keras.Layer:
+    common = {"name": name, "dtype": policy}
+    drawn = {"kernel_initializer": "zeros", "kernel_regularizer": _penalty(l2, policy) if l2 else None}
     match layer:
         case Dense(units, activation):
-            return keras.layers.Dense(units, _activation(activation) if activate else None, **drawn, **common)
+            return keras.layers.Dense(units, _activation(activation), **drawn, **common)
         case Conv2D(filters, kernel_size, stride, activation):
             return keras.layers.Conv2D(
                 filters,
@@ -111,10 +143,14 @@ def _layer(layer: Layer, name: str, dtype: str, l2: float, seed: int, activate: 
             return keras.layers.Activation(_activation(activation), **common)
         case MaxPool2D(size):
             return keras.layers.MaxPooling2D(size, data_format="channels_last", **common)
+        case GlobalAveragePool2D():
+            return keras.layers.GlobalAveragePooling2D(data_format="channels_last", **common)
         case Flatten():
             return keras.layers.Flatten(data_format="channels_last", **common)
         case Dropout(rate):
             return keras.layers.Dropout(rate, seed=seed, **common)
+        case _:
+            raise TypeError(f"no Keras layer for {type(layer).__name__}")
 
 
 def _penalty(l2: float, dtype: str) -> keras.regularizers.L2:

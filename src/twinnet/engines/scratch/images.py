@@ -1,12 +1,13 @@
-"""Convolution and max pooling, forward and back; images are (channels, height, width, samples).
+"""Convolution, pooling and residual sums, forward and back; images are (channels, height, width, samples).
 
 The functions have the form that `layers` describes.
 """
 
 from typing import Any
 
+from twinnet.config.schema import Activation
 from twinnet.engines.scratch.arrays import Array
-from twinnet.networks import Conv2D, MaxPool2D
+from twinnet.networks import Add, Conv2D, GlobalAveragePool2D, MaxPool2D
 
 
 def convolution_forward(
@@ -75,6 +76,41 @@ def pooling_backward(
     inner = xp.stack(rows, 2).reshape(A.shape[0], largest.shape[1] * size, largest.shape[2] * size, A.shape[-1])
     left_out = [(0, whole - kept_) for whole, kept_ in zip(A.shape, inner.shape, strict=True)]
     return xp.pad(inner, left_out), {}
+
+
+def average_forward(
+    layer: GlobalAveragePool2D, weights: dict[str, Array], A: Array, mode: Any, xp: Any
+) -> tuple[Array, tuple[int, ...]]:
+    """The mean over each channel, (channels, samples)."""
+    return A.mean(axis=(1, 2)), A.shape
+
+
+def average_backward(
+    layer: GlobalAveragePool2D, weights: dict[str, Array], shape: tuple[int, ...], dA: Array, xp: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Every position has an equal share of the derivative."""
+    _, height, width, _ = shape
+    return xp.broadcast_to(dA[:, None, None] / (height * width), shape), {}
+
+
+def shortcut_forward(layer: Add, weights: dict[str, Array], kept: Array, xp: Any) -> tuple[Array, Any]:
+    """What an `Add` adds to its input: what its `Fork` kept, through a 1 x 1 convolution where shapes differ."""
+    if layer.channels is None:
+        return kept, None
+    return convolution_forward(_projection(layer, weights), weights, kept, None, xp)
+
+
+def shortcut_backward(
+    layer: Add, weights: dict[str, Array], keeps: Any, dZ: Array, xp: Any
+) -> tuple[Array, dict[str, Array]]:
+    """The derivative by what the `Fork` kept; that by the other summand is dZ itself."""
+    if layer.channels is None:
+        return dZ, {}
+    return convolution_backward(_projection(layer, weights), weights, keeps, dZ, xp)
+
+
+def _projection(layer: Add, weights: dict[str, Array]) -> Conv2D:
+    return Conv2D(len(weights["W"]), 1, layer.stride, Activation.identity)
 
 
 def _padding(length: int, size: int, stride: int) -> tuple[int, int]:

@@ -16,7 +16,17 @@ from typing import Any, NamedTuple
 from twinnet.config.schema import Activation
 from twinnet.engines.scratch import activations, images
 from twinnet.engines.scratch.arrays import Array, product, sum_of_samples
-from twinnet.networks import Activate, BatchNorm, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D
+from twinnet.networks import (
+    Activate,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePool2D,
+    Layer,
+    MaxPool2D,
+)
 
 
 @dataclass(frozen=True)
@@ -162,4 +172,5 @@ PAIRS: dict[type, Pair] = {
     BatchNorm: Pair(batch_norm_forward, batch_norm_backward),
     Conv2D: Pair(images.convolution_forward, images.convolution_backward),
     MaxPool2D: Pair(images.pooling_forward, images.pooling_backward),
+    GlobalAveragePool2D: Pair(images.average_forward, images.average_backward),
 }

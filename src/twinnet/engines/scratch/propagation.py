@@ -7,8 +7,9 @@ from twinnet.config.schema import Activation, Loss, Optimizer, Task
 from twinnet.engines.scratch import losses, optimizers
 from twinnet.engines.scratch.activations import activate
 from twinnet.engines.scratch.arrays import Array, Parameters, samples_last
+from twinnet.engines.scratch.images import shortcut_backward, shortcut_forward
 from twinnet.engines.scratch.layers import PAIRS, Mode, batch_norm_running, unfold
-from twinnet.networks import BatchNorm, Dense, Dropout, Layer, Network
+from twinnet.networks import Add, BatchNorm, Dense, Dropout, Fork, Layer, Network
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,17 @@ def forward(
     masks: dict[int, Array] | None = None,
 ) -> tuple[Array, list[Any]]:
     """Z of the output layer, (units, samples), from the inputs, and what each layer kept for its way back."""
-    kept = []
+    kept: list[Any] = []
+    forked: list[Array] = []  # what the open residual blocks will add
     for i, (layer, own) in enumerate(zip(recipe.layers, weights, strict=True)):
-        A, keeps = PAIRS[type(layer)].forward(layer, own, A, Mode(training, (masks or {}).get(i)), xp)
+        keeps = None
+        if isinstance(layer, Fork):
+            forked.append(A)
+        elif isinstance(layer, Add):
+            shortcut, keeps = shortcut_forward(layer, own, forked.pop(), xp)
+            A = A + shortcut
+        else:
+            A, keeps = PAIRS[type(layer)].forward(layer, own, A, Mode(training, (masks or {}).get(i)), xp)
         kept.append(keeps)
     return A, kept
 
@@ -77,8 +86,16 @@ def forward(
 def backward(recipe: Recipe, weights: Parameters, kept: list[Any], dZ: Array, xp: Any) -> Parameters:
     """The gradient of the loss by every weight, from dZ at the output layer back to the first: the chain rule."""
     gradients: Parameters = []
+    shortcuts: list[Array] = []  # derivatives on their way to the forks of the open residual blocks
     for layer, own, keeps in reversed(list(zip(recipe.layers, weights, kept, strict=True))):
-        dZ, gradient = PAIRS[type(layer)].backward(layer, own, keeps, dZ, xp)
+        gradient: dict[str, Array] = {}
+        if isinstance(layer, Add):
+            shortcut, gradient = shortcut_backward(layer, own, keeps, dZ, xp)
+            shortcuts.append(shortcut)
+        elif isinstance(layer, Fork):
+            dZ = dZ + shortcuts.pop()
+        else:
+            dZ, gradient = PAIRS[type(layer)].backward(layer, own, keeps, dZ, xp)
         if recipe.l2 and "W" in gradient:
             gradient["W"] = gradient["W"] + 2 * recipe.l2 * own["W"]
         gradients.append(gradient)
