@@ -117,7 +117,7 @@ def table(results: list[dict]) -> str:
             least, aim = (_number(ratio[key]) for key in ("at_least", "aim"))
             lines.append(
                 f"| {result['row']} | {result['own']} | {peer} | {_time(own)} / {_time(theirs)} a {result['unit']} "
-                f"| {ratio['ratio']:.1f} (best rounds {ratio['best']:.1f}) | {least} | {aim} |"
+                f"| {ratio['ratio']:.3g} (best rounds {ratio['best']:.3g}) | {least} | {aim} |"
             )
         notes += [f"- {result['row']}: {result['note']}"] if result["note"] else []
         notes += [f"- {result['row']}: {peer} was left out: {why}" for peer, why in result["skipped"].items()]

@@ -51,7 +51,7 @@ ROWS = [
 def problem(experiment: str, samples: int) -> Problem:
     random = np.random.default_rng(0)
     described = config.experiment(config.compose(ROOT, "train", [f"experiment={experiment}", "epochs=1000"]))
-    described = replace(described, augmentation=Augmentation())
+    described = replace(described, augmentation=Augmentation(), label_smoothing=0.0, ema=None)
     X = random.random((samples + VALID, 28, 28, 1), dtype=np.float32)
     y = random.integers(0, 10, len(X))
     zero, one = np.zeros(1), np.ones(1)
@@ -100,7 +100,7 @@ def plain(posed: Problem) -> Callable[[], int]:
     from twinnet.engines.keras import model, optimizers
 
     network = model.build(posed.network, posed.weights, "float32", posed.seed)
-    optimizer = optimizers.build(posed.optimizer, network, posed.epochs * posed.steps_per_epoch, "float32")
+    optimizer = optimizers.build(posed, network, "float32")
     network.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     order = posed.order(0)
     X, y = posed.X_train[order], posed.y_train[order]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RECORD = "record.json"
 RESULT_FILES = ("config.yaml", "metrics.json", "predictions.npz")  # what makes two results the same
-SAMPLING = ("seed", "name", "description")  # what two runs of one configuration may differ in
+SAMPLING = ("seed", "name", "description", "checkpoint_seconds")  # what two runs of one configuration may differ in
 
 
 @dataclass(frozen=True)

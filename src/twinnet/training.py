@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from twinnet import config, devices, engines, evaluation, figures, paths
+from twinnet import checkpoints, config, devices, engines, evaluation, figures, identity, paths
 from twinnet.config import rules
 from twinnet.config.schema import Experiment
 from twinnet.data.reading import load
@@ -120,21 +120,22 @@ def _train(experiment: Experiment, directory: Path, root: Path, tracker: Tracker
         log.warning("%s: %s", experiment.name, warning)
     tracker.started(experiment, splits, problem.network, device.name)
 
-    with _Progress(experiment.name, problem.epochs) as progress:
-        monitor = Monitor(problem.metric, experiment.early_stopping, (progress, tracker.progressed))
-        fitted, seconds = fit(problem, monitor)
-
-    predict = _mirrored(fitted.predict) if experiment.augmentation.flip_at_test else fitted.predict
-    metrics, (y_true, y_prob) = _evaluate(experiment, splits, predict, monitor)
-    metrics |= {
-        "epochs": monitor.history.epochs,
-        "seconds": round(seconds, 3),
-        "parameters": problem.network.parameters(),
-        "data_source": splits.source,
-        "device": device.name,
-    }
-    run = Run(experiment, directory, metrics, monitor.history, warnings)
-    _write(run, splits, fitted, y_true, y_prob)
+    key = identity.key(experiment, splits.digest)
+    with checkpoints.opened(root, key, experiment.checkpoint_seconds) as checkpoint:
+        with _Progress(experiment.name, problem.epochs) as progress:
+            monitor = Monitor(problem.metric, experiment.early_stopping, (progress, tracker.progressed), checkpoint)
+            fitted, seconds = fit(problem, monitor)
+        predict = _mirrored(fitted.predict) if experiment.augmentation.flip_at_test else fitted.predict
+        metrics, (y_true, y_prob) = _evaluate(experiment, splits, predict, monitor)
+        metrics |= {
+            "epochs": monitor.history.epochs,
+            "seconds": round(seconds + checkpoint.seconds, 3),
+            "parameters": problem.network.parameters(),
+            "data_source": splits.source,
+            "device": device.name,
+        }
+        run = Run(experiment, directory, metrics, monitor.history, warnings)
+        _write(run, splits, fitted, y_true, y_prob)
     figures.draw_run(_folder(directory / "figures"), experiment, splits, run.history, y_true, y_prob, predict)
     return run
 
@@ -160,6 +161,8 @@ def pose(experiment: Experiment, splits: Splits, device: str) -> Problem:
         seed=experiment.seed,
         device=device,
         augmentation=experiment.augmentation,
+        label_smoothing=experiment.label_smoothing,
+        ema=experiment.ema,
     )
 
 

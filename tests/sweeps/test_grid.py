@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from twinnet import config, train
+from twinnet import config, identity, train
 from twinnet.config.schema import Experiment
 from twinnet.errors import ConfigError, DataError, TwinnetError
-from twinnet.sweeps import codeversion, grid, launchers, results
+from twinnet.sweeps import grid, launchers, results
 
 pytestmark = pytest.mark.xdist_group("sweeps")
 SMALL = ("experiment=nba_scratch", "engine=scratch_numpy", "epochs=20")
@@ -127,14 +127,12 @@ def test_a_result_belongs_to_configuration_data_and_code(lab: Path, monkeypatch:
     assert key() != first
     table.write_text(content)
     assert key() == first
-    monkeypatch.setattr(codeversion, "version", lambda engine: "edited")
+    monkeypatch.setattr(identity, "version", lambda engine: "edited")
     assert key() != first
     assert results.find(first, lab) is None
 
 
 def test_the_code_of_a_result_is_what_a_training_imports() -> None:
-    names = {
-        file.relative_to(codeversion.PACKAGE).as_posix() for file in codeversion.modules("twinnet.engines.scratch")
-    }
+    names = {file.relative_to(identity.PACKAGE).as_posix() for file in identity.modules("twinnet.engines.scratch")}
     assert {"training.py", "engines/scratch/layers.py", "engines/scratch/together.py", "data/reading.py"} <= names
     assert not {name for name in names if name.startswith(("engines/keras", "tracking", "sweeps", "data/download"))}

@@ -8,7 +8,7 @@ calls `monitor(chunk)`; where `monitor.improved` it keeps a copy of the weights,
 stops.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -42,6 +42,8 @@ class Problem:
     seed: int
     device: str  # "cpu" or "gpu", already settled
     augmentation: Augmentation = field(default_factory=Augmentation)
+    label_smoothing: float = 0.0
+    ema: float | None = None
 
     @property
     def metric(self) -> str:
@@ -116,6 +118,19 @@ class History:
     valid_loss: list[float] = field(default_factory=list)
     valid_metric: list[float] = field(default_factory=list)
 
+    @classmethod
+    def restore(cls, metric: str, arrays: Mapping[str, np.ndarray]) -> "History":
+        """The history of which these are the `arrays()`; not of a thinned one."""
+        ends = arrays["valid_epoch"][:-1]
+        return cls(
+            metric,
+            np.split(arrays["train/loss"], ends),
+            np.split(arrays[f"train/{metric}"], ends),
+            arrays["valid_epoch"].tolist(),
+            arrays["valid/loss"].tolist(),
+            arrays[f"valid/{metric}"].tolist(),
+        )
+
     @property
     def epochs(self) -> int:
         return self.valid_epoch[-1] if self.valid_epoch else 0
@@ -158,13 +173,34 @@ class History:
         )
 
 
+Arrays = dict[str, np.ndarray]
+
+
+class Checkpoint(Protocol):
+    """Where the state of a training is kept, from which it goes on after an interruption."""
+
+    def load(self) -> Arrays | None:
+        """What `save` wrote last, or None."""
+        ...
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        ...
+
+    def save(self, arrays: Arrays) -> None: ...
+
+
 @dataclass
 class Monitor:
-    """Keeps the history, stops a training that diverges or no longer improves, and tells its listeners."""
+    """Keeps the history, stops a training that diverges or no longer improves, and tells its listeners.
+
+    With a checkpoint, an engine begins with `resume` and calls `keep` after each chunk that it does not stop at.
+    """
 
     metric: str
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     listeners: tuple[Callable[[History], None], ...] = ()
+    checkpoint: Checkpoint | None = None
     history: History = field(init=False)
     improved: bool = field(init=False, default=False)  # at the last chunk; only kept up with early stopping
     best_epoch: int | None = field(init=False, default=None)
@@ -186,6 +222,24 @@ class Monitor:
             listener(self.history)
         return self._stop(chunk.valid_loss)
 
+    def resume(self) -> Arrays | None:
+        """The engine's state after `history.epochs` epochs, from which it goes on; None where it starts anew."""
+        kept = self.checkpoint.load() if self.checkpoint else None
+        if kept is None:
+            return None
+        self.history = History.restore(self.metric, _under(kept, "history"))
+        self.best_epoch, self.best_loss = int(kept["best_epoch"]) or None, float(kept["best_loss"])
+        return _under(kept, "engine")
+
+    def keep(self, state: Callable[[], Arrays]) -> None:
+        """Save a checkpoint where one is due; `state` gives all that the engine needs to go on with the same bits."""
+        if self.checkpoint is None or not self.checkpoint.due():
+            return
+        parts = {"history": self.history.arrays(), "engine": state()}
+        arrays = {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
+        best = {"best_epoch": np.array(self.best_epoch or 0), "best_loss": np.array(self.best_loss)}
+        self.checkpoint.save(arrays | best)
+
     def _stop(self, valid_loss: float) -> bool:
         patience = self.early_stopping.patience
         if patience is None:
@@ -206,3 +260,7 @@ class Monitor:
             "use a smaller optimizer.learning_rate, or scale the features (data.scaling=standard)",
             self.history,
         )
+
+
+def _under(arrays: Arrays, part: str) -> Arrays:
+    return {name.removeprefix(f"{part}/"): value for name, value in arrays.items() if name.startswith(f"{part}/")}

@@ -14,30 +14,16 @@ from typing import Any
 
 from filelock import FileLock
 
-from twinnet import config, paths
+from twinnet import identity, paths
 from twinnet.config.schema import Experiment
 from twinnet.errors import DataError
-from twinnet.sweeps import codeversion
 
 RESULTS = Path("outputs/results")
-KEY_LENGTH = 24  # hexadecimal digits: 96 bits
-# What names, describes or only speeds up a training, and so does not make another result of it.
-IRRELEVANT = ("name", "description", "allow_degenerate", "limits")
-IRRELEVANT_ENGINE = ("threads",)
 
 
 def key(experiment: Experiment, root: Path) -> str:
-    """Hash of the configuration as far as it matters to the result, the data's hash and the code's version.
-
-    Raises DataError where the data is missing.
-    """
-    settings = config.plain(experiment)
-    kept = {name: value for name, value in settings.items() if name not in IRRELEVANT}
-    kept["engine"] = {name: value for name, value in kept["engine"].items() if name not in IRRELEVANT_ENGINE}
-    kept["epochs"] = min(experiment.epochs, experiment.limits.epochs or experiment.epochs)
-    kept["samples"] = experiment.limits.samples
-    told = [kept, data_digest(experiment, root), codeversion.version(experiment.engine.kind)]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
+    """`identity.key` with the data that lies under `root`. Raises DataError where it is missing."""
+    return identity.key(experiment, data_digest(experiment, root))
 
 
 def data_digest(experiment: Experiment, root: Path) -> str:

@@ -98,7 +98,7 @@ def sweep(words: Sequence[str], search: Search, dataset: str) -> sweeps.Sweep:
     lines.append(f"\n**Again.** `python -m twinnet.search {' '.join(words)}` goes on with the same study.")
     identity = f"{search.study} {search.storage}"
     return sweeps.Sweep(
-        key=hashlib.sha256(identity.encode()).hexdigest()[: results.KEY_LENGTH],
+        key=hashlib.sha256(identity.encode()).hexdigest()[: identity.LENGTH],
         dataset=dataset,
         name=f"search {search.study}",
         note="\n".join(lines),

@@ -83,7 +83,7 @@ class _Sweep:
         self.root, self.jobs, self.composed, self.folder = root, jobs, composed, folder
         self.overrides = [word for word in overrides if not word.startswith(("resume=", "fail_fast="))]
         self.tracking: Tracking = grid.settings(composed, "tracking")
-        self.key = hashlib.sha256("".join(sorted(job.key for job in jobs)).encode()).hexdigest()[: results.KEY_LENGTH]
+        self.key = hashlib.sha256("".join(sorted(job.key for job in jobs)).encode()).hexdigest()[: identity.LENGTH]
         self.swept = tuple(jobs[0].swept)
         self.parent: str | None = None
 

@@ -137,6 +137,36 @@ def test_another_backend_than_the_loaded_one_is_refused(pose, solved) -> None:
         solved(pose(engine=KerasEngine(backend=Backend.jax, dtype=Dtype.float64)))
 
 
+def test_the_average_of_the_weights_is_evaluated_and_kept(pose, solved) -> None:
+    """Against the average that the weights of trainings of 1, 2, ... steps give, each trained by itself."""
+    problem = pose(batch_size=50, optimizer=GradientDescent(learning_rate=0.5), epochs=4)
+    average = None
+    for epochs in range(1, 5):
+        now = solved(replace(problem, epochs=epochs))[0].weights()
+        average = now if average is None else [
+            {name: 0.7 * old[name] + 0.3 * new[name] for name in old} for old, new in zip(average, now, strict=True)
+        ]  # fmt: skip
+    fitted, history = solved(replace(problem, ema=0.7))
+    assert average is not None
+    for mine, expected in zip(fitted.weights(), average, strict=True):
+        for name, value in mine.items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-12, atol=1e-14)
+    p = fitted.predict(problem.X_valid)[:, 0]
+    loss = -np.log(np.where(problem.y_valid == 1, p, 1 - p)).mean()
+    assert history["valid/loss"][-1] == pytest.approx(loss, rel=1e-10)
+    np.testing.assert_allclose(history["train/loss"], solved(problem)[1]["train/loss"], rtol=1e-12)
+
+
+def test_mixed_precision_keeps_weights_and_outputs_in_float32(pose, solved) -> None:
+    problem = pose(CONVOLUTION, input_shape=(6, 6, 1), task=Task.multiclass, dtype="float32", epochs=5)
+    _, expected = solved(problem)
+    mixed, history = solved(replace(problem, engine=replace(problem.engine, mixed_precision=True)))
+    assert {value.dtype.name for layer in mixed.weights() for value in layer.values()} == {"float32"}
+    assert mixed.predict(problem.X_valid).dtype == np.float32
+    np.testing.assert_allclose(history["train/loss"], expected["train/loss"], rtol=0.02)
+    assert not np.array_equal(history["train/loss"], expected["train/loss"])
+
+
 RANDOM = (*CONVOLUTION, Dense(16, Activation.relu), Dropout(0.5))
 
 

@@ -1,4 +1,14 @@
-"""Random changes of training images, drawn from (seed, epoch) alone, so that every backend makes the same ones."""
+"""Random changes of the training samples, drawn from (seed, epoch) alone, so that every backend makes the same ones.
+
+`draw` gives, for each position in the epoch's order, the changes that are asked for:
+
+    flip    (samples,)    1 where the image is mirrored, left and right exchanged
+    shift   (samples, 2)  pixels down and to the right, zeros coming in: a random crop of the padded image
+    erase   (samples, 5)  a box (top, left, height, width) and the value it is filled with (Zhong et al. 2020)
+    mix     (samples, 5)  how much of the sample is kept, and the box that is replaced by the next sample's
+                          (CutMix, Yun et al. 2019); a box without height where the two are averaged instead
+                          (mixup, Zhang et al. 2018)
+"""
 
 from typing import Any
 
@@ -7,30 +17,122 @@ from keras import ops
 
 from twinnet.engines.contract import Problem
 
+Drawn = dict[str, Any]  # name of a change -> its values
 STREAM = 1  # beside the stream that draws the order of the samples
+ERASED_AREA = 0.02, 0.4  # of the image, as Zhong et al. chose
+ERASED_ASPECT = 0.3, 1 / 0.3  # height over width
 
 
 def wanted(problem: Problem) -> bool:
-    return problem.augmentation.flip or problem.augmentation.shift > 0
+    chosen = problem.augmentation
+    return chosen.flip or any((chosen.shift, chosen.erase, chosen.mixup, chosen.cutmix))
 
 
-def draw(problem: Problem, epoch: int) -> np.ndarray:
-    """For each position in the epoch's order: flipped (0 or 1), and the shifts down and to the right; (samples, 3)."""
-    samples, shift = len(problem.X_train), problem.augmentation.shift
+def mixes(problem: Problem) -> bool:
+    """Whether targets are mixed with their images."""
+    return bool(problem.augmentation.mixup or problem.augmentation.cutmix)
+
+
+def draw(problem: Problem, epoch: int) -> Drawn:
+    """The changes of this epoch, float32; nothing for those that are not asked for."""
+    chosen, samples = problem.augmentation, len(problem.X_train)
     random = np.random.default_rng([problem.seed, epoch, STREAM])
-    flips = random.integers(0, 2, samples) if problem.augmentation.flip else np.zeros(samples, dtype=int)
-    shifts = random.integers(-shift, shift, (samples, 2), endpoint=True)
-    return np.column_stack([flips, shifts]).astype(np.int32)
+    drawn: dict[str, np.ndarray] = {}
+    if chosen.flip:
+        drawn["flip"] = random.integers(0, 2, samples)
+    if chosen.shift:
+        drawn["shift"] = random.integers(-chosen.shift, chosen.shift, (samples, 2), endpoint=True)
+    if chosen.erase:
+        drawn["erase"] = _erasures(problem, random)
+    if mixes(problem):
+        drawn["mix"] = _mixtures(problem, random)
+    return {name: values.astype(np.float32) for name, values in drawn.items()}
 
 
-def apply(images: Any, drawn: Any, shift: int) -> Any:
-    """Images, (samples, height, width, channels), flipped left to right and moved by at most `shift` pixels."""
+def rows(drawn: Drawn, chosen: Any) -> Drawn:
+    """The changes at some positions of the order."""
+    return {name: values[chosen] for name, values in drawn.items()}
+
+
+def apply(images: Any, targets: Any, drawn: Drawn, shift: int) -> tuple[Any, Any]:
+    """Images (samples, height, width, channels) and targets of a batch, changed as drawn for them.
+
+    Images move by at most `shift` pixels. Where the batch mixes, targets are (samples, classes).
+    """
+    if "flip" in drawn:
+        images = ops.where(_columns(drawn["flip"]) == 1, ops.flip(images, axis=2), images)
+    if "shift" in drawn:
+        images = _shifted(images, drawn["shift"], shift)
+    if "erase" in drawn:
+        erase = ops.cast(drawn["erase"], images.dtype)
+        images = ops.where(_inside(images, erase[:, :4]), _columns(erase[:, 4]), images)
+    if "mix" in drawn:
+        images, targets = _mixed(images, targets, ops.cast(drawn["mix"], images.dtype))
+    return images, targets
+
+
+def _erasures(problem: Problem, random: np.random.Generator) -> np.ndarray:
+    """A box for a fraction `erase` of the samples, filled with one grey between the darkest and the brightest."""
+    samples, (height, width) = len(problem.X_train), problem.network.input_shape[:2]
+    area = random.uniform(*ERASED_AREA, samples) * height * width
+    low, high = np.log(ERASED_ASPECT)
+    aspect = np.exp(random.uniform(low, high, samples))
+    fill = random.uniform(problem.X_train.min(), problem.X_train.max(), samples)
+    hit = random.random(samples) < problem.augmentation.erase
+    tall = np.minimum(np.round(np.sqrt(area * aspect)), height) * hit
+    wide = np.minimum(np.round(np.sqrt(area / aspect)), width) * hit
+    top, left = (
+        np.floor(random.random(samples) * (whole - part + 1)) for whole, part in ((height, tall), (width, wide))
+    )
+    return np.column_stack([top, left, tall, wide, fill])
+
+
+def _mixtures(problem: Problem, random: np.random.Generator) -> np.ndarray:
+    """Mixup, CutMix, or where both are asked for one of them for each sample."""
+    chosen, samples = problem.augmentation, len(problem.X_train)
+    height, width = problem.network.input_shape[:2]
+    cut = random.random(samples) < (0.5 if chosen.mixup and chosen.cutmix else float(bool(chosen.cutmix)))
+    kept = np.where(
+        cut,
+        random.beta(chosen.cutmix or 1, chosen.cutmix or 1, samples),
+        random.beta(chosen.mixup or 1, chosen.mixup or 1, samples),
+    )
+    tall, wide = (np.round(np.sqrt(1 - kept) * length) * cut for length in (height, width))
+    top, left = (
+        np.floor(random.random(samples) * (whole - part + 1)) for whole, part in ((height, tall), (width, wide))
+    )
+    kept = np.where(cut, 1 - tall * wide / (height * width), kept)
+    return np.column_stack([kept, top, left, tall, wide])
+
+
+def _mixed(images: Any, targets: Any, mix: Any) -> tuple[Any, Any]:
+    kept, boxes = mix[:, 0], mix[:, 1:]
+    others, other_targets = ops.roll(images, -1, axis=0), ops.roll(targets, -1, axis=0)
+    averaged = _columns(kept) * images + (1 - _columns(kept)) * others
+    pasted = ops.where(_inside(images, boxes), others, images)
+    images = ops.where(_columns(boxes[:, 2] > 0), pasted, averaged)
+    return images, kept[:, None] * targets + (1 - kept[:, None]) * other_targets
+
+
+def _shifted(images: Any, shifts: Any, most: int) -> Any:
     height, width = images.shape[1:3]
-    images = ops.where(ops.reshape(drawn[:, 0] == 1, (-1, 1, 1, 1)), ops.flip(images, axis=2), images)
-    if not shift:
-        return images
-    padded = ops.pad(images, ((0, 0), (shift, shift), (shift, shift), (0, 0)))
-    rows = ops.arange(height)[None] + shift - drawn[:, 1:2]
-    columns = ops.arange(width)[None] + shift - drawn[:, 2:3]
-    padded = ops.take_along_axis(padded, rows[:, :, None, None], axis=1)
-    return ops.take_along_axis(padded, columns[:, None, :, None], axis=2)
+    shifts = ops.cast(shifts, "int32")
+    padded = ops.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
+    down = ops.arange(height)[None] + most - shifts[:, :1]
+    right = ops.arange(width)[None] + most - shifts[:, 1:]
+    padded = ops.take_along_axis(padded, down[:, :, None, None], axis=1)
+    return ops.take_along_axis(padded, right[:, None, :, None], axis=2)
+
+
+def _inside(images: Any, boxes: Any) -> Any:
+    """True at the pixels within each sample's box (top, left, height, width); (samples, height, width, 1)."""
+    height, width = images.shape[1:3]
+    y, x = ops.arange(height, dtype=images.dtype)[None], ops.arange(width, dtype=images.dtype)[None]
+    tall = ops.logical_and(y >= boxes[:, :1], y < boxes[:, :1] + boxes[:, 2:3])
+    wide = ops.logical_and(x >= boxes[:, 1:2], x < boxes[:, 1:2] + boxes[:, 3:])
+    return ops.logical_and(tall[:, :, None], wide[:, None])[..., None]
+
+
+def _columns(values: Any) -> Any:
+    """(samples,) as (samples, 1, 1, 1)."""
+    return ops.reshape(values, (-1, 1, 1, 1))

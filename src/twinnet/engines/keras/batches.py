@@ -12,74 +12,88 @@ from twinnet.engines.contract import Problem
 from twinnet.engines.keras import augmentation
 
 
+def soft(problem: Problem) -> bool:
+    """Whether training spreads a target over several classes."""
+    return bool(problem.label_smoothing) or augmentation.mixes(problem)
+
+
 def targets(problem: Problem, y: np.ndarray) -> np.ndarray:
     """What the loss compares outputs with: classes as integers where it can, else numbers, (samples, units)."""
     if problem.task is not Task.multiclass:
         return y.astype(problem.X_train.dtype).reshape(-1, 1)
-    if problem.loss is Loss.categorical_crossentropy:
+    if problem.loss is Loss.categorical_crossentropy and not soft(problem):
         return y.astype(np.int32)
     return np.eye(problem.network.shapes()[-1][0], dtype=problem.X_train.dtype)[y]
 
 
-def batches(problem: Problem) -> Any:
-    """The batches of all epochs, one after the other."""
-    return (_dataset if keras.backend.backend() == "tensorflow" else _Sequence)(problem)
+def _training_targets(problem: Problem) -> np.ndarray:
+    """Those of the training split, smoothed: (1 - e) y + e / classes (Szegedy et al. 2016, section 7)."""
+    y, smoothing = targets(problem, problem.y_train), problem.label_smoothing
+    return y * (1 - smoothing) + smoothing / y.shape[-1] if smoothing else y
+
+
+def batches(problem: Problem, first_epoch: int = 0) -> Any:
+    """The batches of all epochs from `first_epoch` on, one after the other."""
+    return (_dataset if keras.backend.backend() == "tensorflow" else _Sequence)(problem, first_epoch)
 
 
 class _Sequence(keras.utils.PyDataset):
     """Batches by their position, for a backend that takes NumPy arrays."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, first_epoch: int) -> None:
         super().__init__()
-        self.problem, self.y = problem, targets(problem, problem.y_train)
+        self.problem, self.y, self.first_epoch = problem, _training_targets(problem), first_epoch
         self.epoch = -1
 
     def __len__(self) -> int:
-        return self.problem.steps_per_epoch * self.problem.epochs
+        return self.problem.steps_per_epoch * (self.problem.epochs - self.first_epoch)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         problem = self.problem
         epoch, step = divmod(index, problem.steps_per_epoch)
+        epoch += self.first_epoch
         if _unchanging(problem):
             return problem.X_train, self.y
         if epoch != self.epoch:
             self.epoch, self.order = epoch, problem.order(epoch)
             self.changes = augmentation.draw(problem, epoch)
         rows = slice(step * problem.batch_size, (step + 1) * problem.batch_size)
-        X = problem.X_train[self.order[rows]]
+        X, y = problem.X_train[self.order[rows]], self.y[self.order[rows]]
         if augmentation.wanted(problem):
-            X = np.asarray(augmentation.apply(X, self.changes[rows], problem.augmentation.shift))
-        return X, self.y[self.order[rows]]
+            X, y = augmentation.apply(X, y, augmentation.rows(self.changes, rows), problem.augmentation.shift)
+        return np.asarray(X), np.asarray(y)
 
 
 def _unchanging(problem: Problem) -> bool:
     return problem.full_batch and not augmentation.wanted(problem)
 
 
-def _dataset(problem: Problem) -> Any:
+def _dataset(problem: Problem, first_epoch: int) -> Any:
     """A tf.data pipeline: Python draws the order once an epoch, TensorFlow gathers the batches beside the training."""
     tf = import_module("tensorflow")
     with tf.device("cpu:0"):
-        X, y = tf.constant(problem.X_train), tf.constant(targets(problem, problem.y_train))
+        X, y = tf.constant(problem.X_train), tf.constant(_training_targets(problem))
     if _unchanging(problem):
-        return tf.data.Dataset.from_tensors((X, y)).repeat(problem.epochs)
+        return tf.data.Dataset.from_tensors((X, y)).repeat(problem.epochs - first_epoch)
 
-    def draws() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for epoch in range(problem.epochs):
+    def draws() -> Iterator[tuple[np.ndarray, augmentation.Drawn]]:
+        for epoch in range(first_epoch, problem.epochs):
             yield problem.order(epoch), augmentation.draw(problem, epoch)
 
-    def batch(step: Any, order: Any, changes: Any) -> tuple[Any, Any]:
+    def batch(step: Any, order: Any, changes: augmentation.Drawn) -> tuple[Any, Any]:
         rows = slice(step * problem.batch_size, (step + 1) * problem.batch_size)
-        samples = tf.gather(X, order[rows])
-        if augmentation.wanted(problem):
-            samples = augmentation.apply(samples, changes[rows], problem.augmentation.shift)
-        return samples, tf.gather(y, order[rows])
+        samples, labels = tf.gather(X, order[rows]), tf.gather(y, order[rows])
+        return augmentation.apply(samples, labels, augmentation.rows(changes, rows), problem.augmentation.shift)
 
-    def epoch_batches(order: Any, changes: Any) -> Any:
+    def epoch_batches(order: Any, changes: augmentation.Drawn) -> Any:
         steps = tf.data.Dataset.range(problem.steps_per_epoch)
         return steps.map(lambda step: batch(step, order, changes))
 
-    signature = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 3), tf.int32))
+    drawn = {
+        name: tf.TensorSpec((None, *values.shape[1:]), tf.float32)
+        for name, values in augmentation.draw(problem, first_epoch).items()
+    }
+    signature = (tf.TensorSpec((None,), tf.int64), drawn)
     dataset = tf.data.Dataset.from_generator(draws, output_signature=signature).flat_map(epoch_batches)
-    steps = problem.steps_per_epoch * problem.epochs
+    steps = problem.steps_per_epoch * (problem.epochs - first_epoch)
     return dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(tf.data.AUTOTUNE)

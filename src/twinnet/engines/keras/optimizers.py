@@ -8,6 +8,7 @@ from keras import ops
 
 from twinnet.config import schema
 from twinnet.config.schema import Optimizer, Schedule, ScheduleKind
+from twinnet.engines.contract import Problem
 from twinnet.engines.schedules import factor
 
 
@@ -31,24 +32,31 @@ def number_type(dtype: str) -> type[float]:
     return np.float64 if dtype == "float64" else float
 
 
-def build(optimizer: Optimizer, model: keras.Model, total_steps: int, dtype: str) -> keras.optimizers.Optimizer:
-    """The optimizer for `model`, with AdamW's decay of the kernels alone."""
-    rate: Any = LearningRate(optimizer.learning_rate, optimizer.schedule, total_steps, dtype)
-    exact = number_type(dtype)
+def build(problem: Problem, model: keras.Model, dtype: str) -> keras.optimizers.Optimizer:
+    """The optimizer of a problem, built for `model`, with AdamW's decay of the kernels alone."""
+    total_steps = problem.epochs * problem.steps_per_epoch
+    rate: Any = LearningRate(problem.optimizer.learning_rate, problem.optimizer.schedule, total_steps, dtype)
+    average = {"use_ema": True, "ema_momentum": problem.ema} if problem.ema is not None else {}
+    built = _build(problem.optimizer, rate, number_type(dtype), average)
+    if isinstance(problem.optimizer, schema.AdamW):
+        built.exclude_from_weight_decay([v for v in model.trainable_variables if v.name != "kernel"])
+    built.build(model.trainable_variables)
+    return built
+
+
+def _build(optimizer: Optimizer, rate: Any, exact: type[float], average: dict[str, Any]) -> keras.optimizers.Optimizer:
     match optimizer:
         case schema.AdamW(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=decay):
-            adamw = keras.optimizers.AdamW(rate, exact(decay), exact(beta_1), exact(beta_2), exact(epsilon))
-            adamw.exclude_from_weight_decay([v for v in model.trainable_variables if v.name != "kernel"])
-            return adamw
+            return keras.optimizers.AdamW(rate, exact(decay), exact(beta_1), exact(beta_2), exact(epsilon), **average)
         case schema.Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon):
-            return keras.optimizers.Adam(rate, exact(beta_1), exact(beta_2), exact(epsilon))
+            return keras.optimizers.Adam(rate, exact(beta_1), exact(beta_2), exact(epsilon), **average)
         case schema.RMSprop(rho=rho, epsilon=epsilon):
-            return keras.optimizers.RMSprop(rate, exact(rho), epsilon=exact(epsilon))
+            return keras.optimizers.RMSprop(rate, exact(rho), epsilon=exact(epsilon), **average)
         case schema.Nesterov(momentum=momentum):
-            return keras.optimizers.SGD(rate, exact(momentum), nesterov=True)
+            return keras.optimizers.SGD(rate, exact(momentum), nesterov=True, **average)
         case schema.Momentum(momentum=momentum):
-            return keras.optimizers.SGD(rate, exact(momentum))
+            return keras.optimizers.SGD(rate, exact(momentum), **average)
         case schema.GradientDescent():
-            return keras.optimizers.SGD(rate)
+            return keras.optimizers.SGD(rate, **average)
         case _:
             raise TypeError(f"no Keras optimizer for {type(optimizer).__name__}")

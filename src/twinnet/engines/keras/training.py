@@ -17,9 +17,9 @@ import numpy as np
 from keras import ops
 
 from twinnet.config.schema import Activation, Backend, KerasEngine, Loss, Task
-from twinnet.engines.contract import Chunk, Monitor, Problem
+from twinnet.engines.contract import Arrays, Chunk, Monitor, Problem
 from twinnet.engines.keras import backend, model, optimizers
-from twinnet.engines.keras.batches import batches, targets
+from twinnet.engines.keras.batches import batches, soft, targets
 from twinnet.engines.keras.fitted import ROWS, KerasNetwork
 from twinnet.networks import Conv2D, Dense, Dropout
 
@@ -33,10 +33,12 @@ def fit(problem: Problem, monitor: Monitor) -> KerasNetwork:
     engine = problem.engine
     assert isinstance(engine, KerasEngine)
     with backend.scope(problem.device), _warnings_as_one_line():
-        network = model.build(problem.network, problem.weights, engine.dtype.value, problem.seed)
+        policy = "mixed_bfloat16" if engine.mixed_precision else engine.dtype.value
+        network = model.build(problem.network, problem.weights, engine.dtype.value, problem.seed, policy)
         trained = _compiled(network, problem, engine)
-        reporter = Reporter(problem, monitor)
-        trained.fit(batches(problem), callbacks=[reporter], shuffle=False, verbose=0)
+        reporter = Reporter(problem, monitor, trained)
+        if monitor.history.epochs < problem.epochs:
+            trained.fit(batches(problem, monitor.history.epochs), callbacks=[reporter], shuffle=False, verbose=0)
         if reporter.best is not None:
             trained.set_weights(reporter.best)
     return KerasNetwork(network, problem.device)
@@ -54,7 +56,7 @@ def _compiled(network: keras.Model, problem: Problem, engine: KerasEngine) -> "R
     trained.valid_record = Record(1, problem.steps_per_epoch, dtype)
     convolutional = any(isinstance(layer, Conv2D) for layer in problem.network.layers)
     trained.compile(
-        optimizers.build(problem.optimizer, trained, problem.epochs * problem.steps_per_epoch, dtype),
+        optimizers.build(problem, trained, dtype),
         jit_compile=_jit_compile(problem) if engine.jit_compile is None else engine.jit_compile,
         steps_per_execution=_steps_per_execution(engine, chunk * problem.steps_per_epoch, convolutional),
     )
@@ -86,6 +88,8 @@ def _loss(problem: Problem, activation: Activation, from_logits: bool, dtype: st
     match problem.loss:
         case Loss.binary_crossentropy:
             return keras.losses.BinaryCrossentropy(from_logits=from_logits, dtype=dtype)
+        case Loss.categorical_crossentropy if soft(problem):
+            return keras.losses.CategoricalCrossentropy(from_logits=from_logits, dtype=dtype)
         case Loss.categorical_crossentropy if activation is Activation.softmax:
             return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits, dtype=dtype)
         case Loss.categorical_crossentropy:  # of one sigmoid unit: nothing is learned, and Keras warns of it
@@ -162,20 +166,24 @@ class RecordedModel(keras.Model):
 
 
 class Reporter(keras.callbacks.Callback):
-    """Reports each chunk to the monitor, stops where it says so, and keeps the best weights."""
+    """Reports each chunk to the monitor, stops where it says so, and keeps the best weights and checkpoints."""
 
     model: RecordedModel
 
-    def __init__(self, problem: Problem, monitor: Monitor) -> None:
+    def __init__(self, problem: Problem, monitor: Monitor, trained: RecordedModel) -> None:
         super().__init__()
-        self.monitor = monitor
+        self.monitor, self.trained, self.averaged = monitor, trained, problem.ema is not None
         self.best: list[np.ndarray] | None = None
-        self.ends = deque(chunk.stop * problem.steps_per_epoch for chunk in problem.chunks())
+        self._resume()
         X, y = problem.X_valid, targets(problem, problem.y_valid)
         self.valid = [
             (ops.convert_to_tensor(X[start : start + ROWS]), ops.convert_to_tensor(y[start : start + ROWS]))
             for start in range(0, len(X), ROWS)
         ]
+        done = monitor.history.epochs
+        self.ends = deque((chunk.stop - done) * problem.steps_per_epoch for chunk in problem.chunks())
+        while self.ends and self.ends[0] <= 0:
+            self.ends.popleft()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if batch + 1 < self.ends[0]:
@@ -183,11 +191,45 @@ class Reporter(keras.callbacks.Callback):
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()
         losses, metrics = self.model.record.read()
-        valid_loss, valid_metric = self._evaluate()  # resets the records
         self.ends.popleft()
-        self.model.stop_training = self.monitor(Chunk(losses, metrics, valid_loss, valid_metric))
-        if self.monitor.improved:
-            self.best = self.model.get_weights()
+        with self._average():
+            valid_loss, valid_metric = self._evaluate()  # resets the records
+            self.model.stop_training = self.monitor(Chunk(losses, metrics, valid_loss, valid_metric))
+            if self.monitor.improved:
+                self.best = self.model.get_weights()
+        if self.ends and not self.model.stop_training:
+            self.monitor.keep(self._state)
+
+    @contextmanager
+    def _average(self) -> Iterator[None]:
+        """The averaged weights in the place of those that training goes on with, where the problem asks for them."""
+        if not self.averaged:
+            yield
+            return
+        variables = self.model.trainable_variables
+        raw = [ops.convert_to_numpy(variable) for variable in variables]
+        self.model.optimizer.finalize_variable_values(variables)
+        yield
+        for variable, value in zip(variables, raw, strict=True):
+            variable.assign(value)
+
+    def _state(self) -> Arrays:
+        """Weights, running averages, the optimizer's state and that of the dropout's random numbers."""
+        values = [ops.convert_to_numpy(variable) for variable in self._variables()]
+        best = {f"best/{i}": value for i, value in enumerate(self.best or [])}
+        return {f"state/{i}": value for i, value in enumerate(values)} | best
+
+    def _resume(self) -> None:
+        kept = self.monitor.resume()
+        if kept is None:
+            return
+        for i, variable in enumerate(self._variables()):
+            variable.assign(kept[f"state/{i}"])
+        if "best/0" in kept:
+            self.best = [kept[f"best/{i}"] for i in range(len(self.trained.get_weights()))]
+
+    def _variables(self) -> list[keras.Variable]:
+        return [*self.trained.variables, *self.trained.optimizer.variables]
 
     def _evaluate(self) -> tuple[float, float]:
         totals = np.zeros(2)

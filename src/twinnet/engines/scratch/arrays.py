@@ -6,7 +6,7 @@ samples then run along memory, and so do the vector instructions. Outside (probl
 samples are the first axis and W is (inputs, units); `inward` and `outward` change from one to the other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any
 
@@ -61,6 +61,31 @@ def samples_last(X: Array, xp: Any) -> Array:
 def samples_first(A: Array, xp: Any) -> Array:
     """The way back from `samples_last`."""
     return A.T if A.ndim == 2 else xp.transpose(A, (3, 1, 2, 0))
+
+
+def named(tree: Any, name: str) -> dict[str, np.ndarray]:
+    """The arrays in nested lists, tuples and dictionaries as `name/0`, `name/1`, …"""
+    return {f"{name}/{i}": np.array(leaf) for i, leaf in enumerate(_leaves(tree))}
+
+
+def filled(tree: Any, arrays: Mapping[str, np.ndarray], name: str) -> Any:
+    """The way back from `named`: `tree` with those arrays in the place of its own."""
+    places = iter(range(len(arrays)))
+
+    def fill(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {key: fill(part[key]) for key in sorted(part)}
+        if isinstance(part, list | tuple):
+            return type(part)(fill(inner) for inner in part)
+        return arrays[f"{name}/{next(places)}"]
+
+    return fill(tree)
+
+
+def _leaves(tree: Any) -> list[Any]:
+    if isinstance(tree, dict):
+        tree = [tree[key] for key in sorted(tree)]  # XLA sorts them too
+    return [leaf for inner in tree for leaf in _leaves(inner)] if isinstance(tree, list | tuple) else [tree]
 
 
 def inward(weights: Weights) -> Parameters:

@@ -67,6 +67,12 @@ class Compiled:
             for part, (loss, metric) in zip(parts, valid.T, strict=False)
         ]
 
+    def state(self) -> Carry:
+        return self.carry
+
+    def restore(self, state: Carry) -> None:
+        self.carry = jax.device_put(state, self.device)
+
     def parameters(self) -> Parameters:
         return jax.tree.map(np.array, self.carry[0])
 

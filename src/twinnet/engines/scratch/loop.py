@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 
-from twinnet.engines.contract import Chunk, Monitor, Problem
-from twinnet.engines.scratch.arrays import Parameters
+from twinnet.engines.contract import Arrays, Chunk, Monitor, Problem
+from twinnet.engines.scratch.arrays import Parameters, filled, named
 from twinnet.engines.scratch.propagation import Recipe, recipe
 from twinnet.networks import Dropout, Flatten, Network
 
@@ -29,6 +30,12 @@ class Trainer(Protocol):
         """Train these chunks of epochs, all of one length, and evaluate the validation split after each."""
         ...
 
+    def state(self) -> Any:
+        """The weights and the optimizer's state; `restore` takes the same with other numbers in it."""
+        ...
+
+    def restore(self, state: Any) -> None: ...
+
     def parameters(self) -> Parameters:
         """A copy of the weights as NumPy arrays, in the engine's layout, of the unfolded layers."""
         ...
@@ -39,19 +46,28 @@ def train(problem: Problem, trainer: Trainer, monitor: Monitor) -> Parameters:
     best = None
     together = trainer.together if monitor.early_stopping.patience is None else 1
     with trainer.context():
-        for chunks in groups(list(problem.chunks()), together):
+        if kept := monitor.resume():
+            trainer.restore(filled(trainer.state(), kept, "state"))
+            best = filled(trainer.parameters(), kept, "best") if "best/0" in kept else None
+        left = [chunk for chunk in problem.chunks() if chunk.start >= monitor.history.epochs]
+        for chunks in groups(left, together):
             for measured in trainer.run(chunks):
                 stop = monitor(measured)
             if monitor.improved:
                 best = trainer.parameters()
             if stop:
                 break
+            monitor.keep(partial(_kept, trainer, best))
     return trainer.parameters() if best is None else best
+
+
+def _kept(trainer: Trainer, best: Parameters | None) -> Arrays:
+    return named(trainer.state(), "state") | named(best or [], "best")
 
 
 def groups(chunks: list[range], together: int) -> Iterator[list[range]]:
     """The chunks, several at once; the last one by itself where it is shorter than the others."""
-    last = [chunks.pop()] if len(chunks[-1]) < len(chunks[0]) else []
+    last = [chunks.pop()] if chunks and len(chunks[-1]) < len(chunks[0]) else []
     for start in range(0, len(chunks), together):
         yield chunks[start : start + together]
     if last:

@@ -22,7 +22,7 @@ class Reference:
         self.problem = problem
         self.recipe = program(problem)
         self.weights = spread(problem.network.layers, inward(problem.weights))
-        self.state = optimizers.start(self.recipe.optimizer, self.weights, np)
+        self.slots = optimizers.start(self.recipe.optimizer, self.weights, np)
         self.rate = np.asarray(problem.optimizer.learning_rate, problem.X_train.dtype)
         self.masks = Masks(problem, self.recipe)
         self.X, self.X_valid = (rows(problem.network, X) for X in (problem.X_train, problem.X_valid))
@@ -38,6 +38,12 @@ class Reference:
     def run(self, chunks: list[range]) -> list[Chunk]:
         return [Chunk(*np.array([self._epoch(epoch) for epoch in epochs]).T, *self._evaluate()) for epochs in chunks]
 
+    def state(self) -> tuple[Parameters, optimizers.State]:
+        return self.weights, self.slots
+
+    def restore(self, state: tuple[Parameters, optimizers.State]) -> None:
+        self.weights, self.slots = state
+
     def parameters(self) -> Parameters:
         return [{name: value.copy() for name, value in layer.items()} for layer in self.weights]
 
@@ -48,8 +54,8 @@ class Reference:
         for number, part in enumerate(batches(problem)):
             A, Y = self.whole or inputs(self.recipe, self.X[order[part]], problem.y_train[order[part]], np)
             masks = self.masks.draw(epoch * problem.steps_per_epoch + number, A.shape[-1])
-            self.weights, self.state, *measured = step(
-                self.recipe, self.weights, self.state, self.rate, A, Y, masks, np
+            self.weights, self.slots, *measured = step(
+                self.recipe, self.weights, self.slots, self.rate, A, Y, masks, np
             )
             if self.whole:
                 return np.array(measured, dtype=float)

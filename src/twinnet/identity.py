@@ -1,18 +1,38 @@
-"""Which code a result was computed with: a hash over the project's modules that a training imports.
+"""Which training it is: its configuration, its data, and the code and the libraries that compute it, as one hash.
 
-It follows the import statements in the files as they lie on disk, so an edit counts before it is committed, and a
-commit that touches nothing of a training does not.
+The code's part is a hash over the project's modules that a training imports. It follows the import statements in the
+files as they lie on disk, so an edit counts before it is committed, and a commit that touches nothing of a training
+does not.
 """
 
 import ast
 import hashlib
 import importlib.metadata
+import json
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1]
+from twinnet import config
+from twinnet.config.schema import Experiment
+
+PACKAGE = Path(__file__).parent
 LIBRARIES = ("numpy", "keras", "jax", "jaxlib", "tensorflow", "tensorflow-cpu")
+LENGTH = 24  # hexadecimal digits of a key: 96 bits
+# What names, describes or only speeds up a training, and so does not make another result of it.
+IRRELEVANT = ("name", "description", "allow_degenerate", "limits", "checkpoint_seconds")
+IRRELEVANT_ENGINE = ("threads",)
+
+
+def key(experiment: Experiment, data_digest: str) -> str:
+    """Hash of the configuration as far as it matters to the result, the data's hash and the code's version."""
+    settings = config.plain(experiment)
+    kept = {name: value for name, value in settings.items() if name not in IRRELEVANT}
+    kept["engine"] = {name: value for name, value in kept["engine"].items() if name not in IRRELEVANT_ENGINE}
+    kept["epochs"] = min(experiment.epochs, experiment.limits.epochs or experiment.epochs)
+    kept["samples"] = experiment.limits.samples
+    told = [kept, data_digest, version(experiment.engine.kind)]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:LENGTH]
 
 
 @lru_cache
