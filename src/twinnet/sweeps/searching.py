@@ -16,6 +16,7 @@ import optuna
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, TrialState
 
+from twinnet import identity
 from twinnet.config.searches import Search
 from twinnet.sweeps import grid, outcomes, results, study, summary
 from twinnet.sweeps.grid import Job
@@ -96,9 +97,9 @@ def sweep(words: Sequence[str], search: Search, dataset: str) -> sweeps.Sweep:
     lines = [f"A search of **{search.trials} trials** ({search.sampler.value}, pruner {search.pruner.value})."]
     lines += [f"- `{key}`: {values}" for key, values in space.items()]
     lines.append(f"\n**Again.** `python -m twinnet.search {' '.join(words)}` goes on with the same study.")
-    identity = f"{search.study} {search.storage}"
+    named = f"{search.study} {search.storage}"
     return sweeps.Sweep(
-        key=hashlib.sha256(identity.encode()).hexdigest()[: identity.LENGTH],
+        key=hashlib.sha256(named.encode()).hexdigest()[: identity.LENGTH],
         dataset=dataset,
         name=f"search {search.study}",
         note="\n".join(lines),

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from twinnet import identity
 from twinnet.config.schema import Tracking
 from twinnet.sweeps import grid, launchers, outcomes, results, summary
 from twinnet.sweeps.grid import Job
