@@ -4,10 +4,19 @@
 class 1 for a binary task (one unit), of each class for a multiclass one, the predicted value for regression.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, mean_squared_error
 
 from twinnet.config.schema import Loss, Task
+
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+def mirrored(predict: Predict) -> Predict:
+    """The mean of the prediction for an image and for its mirror image, left and right exchanged."""
+    return lambda X: (predict(X) + predict(X[:, :, ::-1])) / 2
 
 
 def class_probabilities(y_prob: np.ndarray) -> np.ndarray:

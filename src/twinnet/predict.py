@@ -23,10 +23,9 @@ from twinnet.data.pictures import Picture
 from twinnet.data.reading import scaled
 from twinnet.engines.contract import FittedNetwork
 from twinnet.errors import ConfigError, DataError, TwinnetError, one_line
-from twinnet.evaluation import class_probabilities
+from twinnet.evaluation import Predict, class_probabilities, mirrored
 
 ENGINES = {"model.keras": "keras", "model.npz": "scratch"}  # a saved model, and the engine that reads it
-MARGINS = {"mnist": 4}  # pixels that a data set leaves free around its objects; Fashion-MNIST leaves none
 BATCH = 256  # pictures that are read and predicted at once
 
 
@@ -61,7 +60,7 @@ class Trained:
     def network(self) -> Callable[[np.ndarray], np.ndarray]:
         """From `inputs` to probabilities, (samples, classes), float64. Raises DataError where the model is broken."""
         try:
-            predict = self._load().predict
+            predict: Predict = self._load().predict
             output = predict(np.zeros((1, *self.shape), self._dtype))
         except TwinnetError:
             raise
@@ -74,7 +73,7 @@ class Trained:
                 f"{self.file}: expected {units} outputs, for the classes in config.yaml; received {output.shape[-1]}"
             )
         if self.experiment.augmentation.flip_at_test:  # as training evaluates it
-            return lambda X: class_probabilities((predict(X) + predict(X[:, :, ::-1])) / 2)
+            predict = mirrored(predict)
         return lambda X: class_probabilities(predict(X))
 
     @property
@@ -188,7 +187,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _frame(arguments: argparse.Namespace, model: Trained) -> Callable[[Path], Picture]:
-    margin = MARGINS.get(model.data.name, 0) if arguments.margin is None else arguments.margin
+    margin = model.data.margin if arguments.margin is None else arguments.margin
     largest = (min(model.shape[:2]) - 1) // 2
     if not 0 <= margin <= largest:
         raise ConfigError(f"--margin: expected 0 to {largest}; received {margin}")

@@ -27,7 +27,6 @@ from twinnet.networks import Network, describe
 log = logging.getLogger(__name__)
 
 Metrics = dict[str, float | int | str]
-Predict = Callable[[np.ndarray], np.ndarray]
 Fit = Callable[[Problem, Monitor], tuple[FittedNetwork, float]]
 LOG_SECONDS = 10.0  # between two lines about a running training where no terminal shows a bar
 
@@ -125,7 +124,7 @@ def _train(experiment: Experiment, directory: Path, root: Path, tracker: Tracker
         with _Progress(experiment.name, problem.epochs) as progress:
             monitor = Monitor(problem.metric, experiment.early_stopping, (progress, tracker.progressed), checkpoint)
             fitted, seconds = fit(problem, monitor)
-        predict = _mirrored(fitted.predict) if experiment.augmentation.flip_at_test else fitted.predict
+        predict = evaluation.mirrored(fitted.predict) if experiment.augmentation.flip_at_test else fitted.predict
         metrics, (y_true, y_prob) = _evaluate(experiment, splits, predict, monitor)
         metrics |= {
             "epochs": monitor.history.epochs,
@@ -166,11 +165,6 @@ def pose(experiment: Experiment, splits: Splits, device: str) -> Problem:
     )
 
 
-def _mirrored(predict: Predict) -> Predict:
-    """The mean of the prediction for an image and for its mirror image, left and right exchanged."""
-    return lambda X: (predict(X) + predict(X[:, :, ::-1])) / 2
-
-
 def _warnings(experiment: Experiment, splits: Splits) -> tuple[str, ...]:
     warnings = []
     if reason := rules.degenerate(experiment):
@@ -181,7 +175,7 @@ def _warnings(experiment: Experiment, splits: Splits) -> tuple[str, ...]:
 
 
 def _evaluate(
-    experiment: Experiment, splits: Splits, predict: Predict, monitor: Monitor
+    experiment: Experiment, splits: Splits, predict: evaluation.Predict, monitor: Monitor
 ) -> tuple[Metrics, tuple[np.ndarray, np.ndarray]]:
     """Metrics of each split, and labels and predictions of the evaluation split.
 

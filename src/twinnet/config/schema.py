@@ -106,6 +106,7 @@ class TableData(Data):
 class ImageData(Data):
     kind: str = "images"
     image_shape: list[int] = field(default_factory=lambda: [28, 28, 1])
+    margin: int = 0  # pixels that the images leave free around their objects, for framing other pictures like them
     valid_samples: int = 5000  # the first ones of the training images
     train_fraction: float = 1.0  # of the samples left for training, the first ones
 
