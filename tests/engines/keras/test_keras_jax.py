@@ -16,10 +16,11 @@ problems = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(problems)
 
 from twinnet.config.schema import Activation, Augmentation, Backend, EarlyStopping, KerasEngine, ScratchEngine
-from twinnet.config.schema import ArrayLibrary, Task
+from twinnet.config.schema import ArrayLibrary, Nesterov, Task
 from twinnet.engines import keras as engine
 from twinnet.engines.contract import Monitor
-from twinnet.networks import BatchNorm, Conv2D, Dense, Flatten, MaxPool2D
+from twinnet.networks import Activate, Add, BatchNorm, Conv2D, Dense, Dropout, Flatten, Fork
+from twinnet.networks import GlobalAveragePool2D, MaxPool2D
 
 engine_on_jax = KerasEngine(backend=Backend.jax)
 problem = problems.pose_problem(dtype="float32", engine=engine_on_jax, epochs=25, l2=0.001)
@@ -41,6 +42,31 @@ images = problems.pose_problem(
 monitor = Monitor(images.metric, EarlyStopping(patience=3))
 fitted, history = problems.solve(images, monitor)
 assert history["train/loss"][-1] < history["train/loss"][0]
+
+# All that the experiments for a GPU ask for, in few numbers; interrupted, it goes on with the same bits.
+class Kept:
+    arrays = None
+    def load(self):
+        return self.arrays
+    def due(self):
+        return self.arrays is None
+    def save(self, arrays):
+        self.arrays = arrays
+
+block = (BatchNorm(), Activate(Activation.relu), Fork(), Conv2D(4, 3, 2, Activation.identity), Dropout(0.1))
+residual = (Conv2D(3, 3, 1, Activation.identity), *block, Conv2D(4, 3, 1, Activation.identity), Add(3, 2))
+gpu = problems.pose_problem(
+    (*residual, GlobalAveragePool2D()), input_shape=(6, 6, 1), task=Task.multiclass, dtype="float32", epochs=3,
+    engine=KerasEngine(backend=Backend.jax, mixed_precision=True), ema=0.9, label_smoothing=0.1,
+    augmentation=Augmentation(flip=True, shift=2, erase=0.5, mixup=0.2, cutmix=1.0),
+    optimizer=Nesterov(learning_rate=0.01),
+)
+kept = Kept()
+whole, expected = problems.solve(gpu, Monitor(gpu.metric, checkpoint=kept))
+resumed, history = problems.solve(gpu, Monitor(gpu.metric, checkpoint=kept))
+for name, values in expected.items():
+    np.testing.assert_array_equal(history[name], values, err_msg=name)
+np.testing.assert_array_equal(resumed.predict(gpu.X_valid), whole.predict(gpu.X_valid))
 print("agreed")
 """
 

@@ -1,0 +1,54 @@
+"""The experiments on Fashion-MNIST that the suite leaves out: whole networks, a few steps of each on drawn images."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twinnet.config.schema import Backend, Experiment, KerasEngine
+from twinnet.data import provenance
+from twinnet.data.provenance import Provenance
+from twinnet.networks import describe
+from twinnet.training import train
+
+RECIPES = ("fashion_dense_best", "fashion_cnn_long", "fashion_resnet20", "fashion_best")
+
+
+@pytest.fixture
+def garments(tmp_path: Path) -> Path:
+    """A project root with a few drawn images in the place of Fashion-MNIST."""
+    random = np.random.default_rng(0)
+    raw, processed = tmp_path / "data" / "raw" / "fashion_mnist", tmp_path / "data" / "processed"
+    raw.mkdir(parents=True)
+    processed.mkdir()
+    provenance.write(raw, Provenance("fashion_mnist", "synthetic", "none", "drawn for a test", ()))
+    arrays = {}
+    for split, samples in (("train", 16), ("valid", 10), ("test", 10)):
+        arrays[f"X_{split}"] = random.integers(0, 256, (samples, 28, 28), dtype=np.uint8)
+        arrays[f"y_{split}"] = (np.arange(samples) % 10).astype(np.uint8)
+    np.savez(processed / "fashion_mnist.npz", **arrays)
+    return tmp_path
+
+
+@pytest.mark.slow  # 36 million weights in the largest
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains(name: str, garments: Path, compose: Callable[..., Experiment]) -> None:
+    """On TensorFlow, which compiles nothing for a CPU; tests/engines/keras/test_keras_jax.py is the way on JAX."""
+    experiment = compose(name, "epochs=2", "batch_size=8", "data.valid_samples=10")
+    assert isinstance(experiment.engine, KerasEngine)
+    on_tensorflow = replace(experiment.engine, backend=Backend.tensorflow, mixed_precision=False)
+    run = train(replace(experiment, engine=on_tensorflow), garments / "run", root=garments)
+    assert run.metrics["epochs"] == 2
+    assert np.isfinite(run.metrics["test/loss"])
+    assert (run.directory / "model.keras").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("fashion_resnet20", 272_778), ("fashion_best", 36_489_002)],
+)
+def test_sizes_of_published_networks(name: str, parameters: int, compose: Callable[..., Experiment]) -> None:
+    """About 0.27 million (He et al. 2016, table 6) and 36.5 million (Zagoruyko and Komodakis 2016, table 5)."""
+    assert describe(compose(name)).parameters() == parameters
