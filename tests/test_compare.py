@@ -182,7 +182,9 @@ def test_regression_has_its_own_table_with_a_bootstrap_interval(project: Project
     near = board.iloc[1]
     assert near["low"] < near["mae"] < near["high"]
     assert pd.isna(near["accuracy"])
-    assert "## nba, regression" in (project.reports / "comparison.md").read_text()
+    of_classes, _, of_regression = (project.reports / "comparison.md").read_text().partition("## nba, regression")
+    assert "(figures/leaderboard_nba.png)" in of_classes
+    assert "(figures/leaderboard_nba_regression.png)" in of_regression
     assert {"leaderboard_nba.png", "leaderboard_nba_regression.png"} <= {
         path.name for path in (project.reports / "figures").iterdir()
     }

@@ -75,21 +75,21 @@ def _draw(
     by_name = {result.name: result for result in results}
     for (data_set, stand_in, task), rows in report.sections(board):
         chosen = [by_name[name] for name in rows["experiment"]]
-        key, title = report.section(data_set, stand_in), report.title(data_set, stand_in)
+        key, title = report.section(data_set, stand_in, task), report.title(data_set, stand_in, task)
         notes = [STAND_IN] if stand_in else []
         if silent := [result.name for result in chosen if result.notes()]:
             notes.append(f"{', '.join(silent)}: a loss that cannot teach the network anything")
         if task == "regression":
-            figures = _section_figures(f"{key}_regression", f"{title}, regression", "mae", rows, chosen, notes)
+            figures = _section_figures(key, title, "mae", rows, chosen, notes)
         else:
             figures = _section_figures(key, title, "accuracy", rows, chosen, notes)
             if rows["parameters"].nunique() > 1:
                 figures[f"parameters_{key}"] = comparison.parameters(rows, f"{title}: accuracy and size", notes)
             figures |= _class_figures(key, title, chosen, classes, settings, notes)
             figures |= _mistakes(chosen, images)
-        drawn.setdefault(key, []).extend(
+        drawn[key] = [
             f"{directory.name}/{save(figure, directory / f'{name}.png').name}" for name, figure in figures.items()
-        )
+        ]
     return drawn
 
 

@@ -14,13 +14,13 @@ SPLITS = {"valid": "validation", "test": "test"}
 STAND_IN = "synthetic stand-in data: drawn by a program, not measured, so it says nothing about the real data set"
 
 
-def section(data_set: str, stand_in: bool) -> str:
-    """The name of a data set in file names: a stand-in is never taken for the real one."""
-    return f"{data_set}_stand_in" if stand_in else data_set
+def section(data_set: str, stand_in: bool, task: str) -> str:
+    """The name of a table in file names: a stand-in is never taken for the real one."""
+    return f"{data_set}{'_stand_in' if stand_in else ''}{'_regression' if task == 'regression' else ''}"
 
 
-def title(data_set: str, stand_in: bool) -> str:
-    return f"{data_set} (stand-in)" if stand_in else data_set
+def title(data_set: str, stand_in: bool, task: str) -> str:
+    return f"{data_set}{' (stand-in)' if stand_in else ''}{', regression' if task == 'regression' else ''}"
 
 
 def sections(board: pd.DataFrame) -> Iterator[tuple[tuple[str, bool, str], pd.DataFrame]]:
@@ -49,14 +49,12 @@ def markdown(board: pd.DataFrame, pairs: pd.DataFrame, figures: Mapping[str, Seq
         if stand_in and not told_stand_ins:
             parts += ["# On stand-in data", f"**{STAND_IN.capitalize()}.**"]
             told_stand_ins = True
-        parts.append(
-            f"## {data_set}{' (stand-in)' if stand_in else ''}{', regression' if task == 'regression' else ''}"
-        )
+        parts.append(f"## {title(data_set, stand_in, task)}")
         parts.append(_board_table(rows, task))
         parts += [f"- **{row.experiment}** {row.note}" for row in rows.itertuples() if row.note]
         if task == "classes":
             parts += _pair_parts(rows, pairs[(pairs["data_set"] == data_set) & (pairs["stand_in"] == stand_in)])
-            parts += [f"![{Path(path).stem}]({path})" for path in figures.get(section(data_set, stand_in), ())]
+        parts += [f"![{Path(path).stem}]({path})" for path in figures[section(data_set, stand_in, task)]]
     return "\n\n".join(parts) + "\n"
 
 
@@ -141,8 +139,7 @@ def leaderboard_text(reports: Path) -> str:
     for (data_set, stand_in, task), rows in sections(board):
         sources = ", ".join(dict.fromkeys(rows["data_source"]))
         splits = ", ".join(dict.fromkeys(f"{row.samples:,} {SPLITS[row.split]}" for row in rows.itertuples()))
-        name = f"{data_set}, regression" if task == "regression" else data_set
-        lines += ["", f"{name}: {splits} samples, data from {sources}"]
+        lines += ["", f"{title(data_set, stand_in, task)}: {splits} samples, data from {sources}"]
         if stand_in:
             lines += textwrap.wrap(f"STAND-IN: {STAND_IN}", WIDTH)
         lines += _plain_table(rows, task)
