@@ -1,4 +1,6 @@
-"""Peers measured side by side: each in a process of its own, all taking turns, so that a busy machine slows all alike.
+"""Peers measured side by side: all take turns, so that a busy machine slows all alike.
+
+Each has a process of its own, unless the row wants one for all.
 
 A row is a list of peers with the project's own first. A peer is `module:function`; the function prepares the work and
 returns a callable that does one slice of it and says how many units that was. What it prepares (compilation, data,
@@ -35,14 +37,15 @@ class Row:
     aim: dict[str, float]
     rounds: int = 15
     note: str = ""
+    one_process: bool = False  # of all peers, which differ by less than one process from another of the same
 
 
 class Worker:
-    """A peer's process, asked for one slice at a time."""
+    """The process of one peer, or of several, asked for one slice at a time."""
 
-    def __init__(self, peer: Peer) -> None:
-        self.peer = peer
-        command = [peer.interpreter, "-m", "benchmarks.worker", peer.work, str(peer.cores or 0)]
+    def __init__(self, peers: list[Peer]) -> None:
+        self.peers, peer = peers, peers[0]
+        command = [peer.interpreter, "-m", "benchmarks.worker", str(peer.cores or 0), *(peer.work for peer in peers)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
             env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | peer.environment,
@@ -52,9 +55,9 @@ class Worker:
             raise RuntimeError(f"{peer.name}: expected {READY} or {SKIPPED}; received {answer!r}")
         self.ready = answer == READY
 
-    def slice(self) -> float:
-        """Seconds for one unit, in the slice that is done now."""
-        print("go", file=self.process.stdin, flush=True)
+    def slice(self, peer: int) -> float:
+        """Seconds for one unit of this peer's work, in the slice that is done now."""
+        print(peer, file=self.process.stdin, flush=True)
         seconds, units = map(float, self._read().split())
         return seconds / units
 
@@ -66,7 +69,7 @@ class Worker:
     def _read(self) -> str:
         line = self.process.stdout.readline() if self.process.stdout else ""
         if not line:
-            raise RuntimeError(f"{self.peer.name}: its process ended with status {self.process.wait()}")
+            raise RuntimeError(f"{self.peers[0].name}: its process ended with status {self.process.wait()}")
         return line.strip()
 
 
@@ -75,13 +78,13 @@ def measure(row: Row) -> dict:
 
     A ratio is the median, over the rounds, of the ratio within a round; `best` compares the fastest rounds.
     """
-    workers = [Worker(peer) for peer in row.peers]
-    present = [worker for worker in workers if worker.ready]
+    workers = [Worker(peers) for peers in ([row.peers] if row.one_process else [[peer] for peer in row.peers])]
+    present = [(worker, i, peer.name) for worker in workers if worker.ready for i, peer in enumerate(worker.peers)]
     try:
-        seconds = {worker.peer.name: [] for worker in present}
+        seconds: dict[str, list[float]] = {name: [] for _, _, name in present}
         for _ in range(row.rounds):
-            for worker in present:
-                seconds[worker.peer.name].append(worker.slice())
+            for worker, i, name in present:
+                seconds[name].append(worker.slice(i))
     finally:
         for worker in workers:
             worker.close()
@@ -96,7 +99,7 @@ def measure(row: Row) -> dict:
         for name, values in seconds.items()
         if name != row.peers[0].name
     }
-    skipped = {worker.peer.name: worker.reason for worker in workers if not worker.ready}
+    skipped = {peer.name: worker.reason for worker in workers if not worker.ready for peer in worker.peers}
     return {
         "row": row.name, "unit": row.unit, "own": row.peers[0].name, "note": row.note,
         "seconds": seconds, "ratios": ratios, "skipped": skipped,

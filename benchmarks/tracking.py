@@ -31,6 +31,7 @@ ROWS = [
         aim={},
         rounds=7,
         note="fashion_dense_book; tracking may add 2%",
+        one_process=True,
     ),
     Row(
         "tracking_nba",
@@ -42,6 +43,7 @@ ROWS = [
         at_least={},
         aim={},
         note="nba_scratch; tracking may add half a second",
+        one_process=True,
     ),
     Row(
         "tracking_command",

@@ -1,4 +1,7 @@
-"""The process of one peer: `python -m benchmarks.worker module:function cores`; see `interleaved`."""
+"""The process of one peer, or of several that share it: `python -m benchmarks.worker cores module:function ...`.
+
+See `interleaved`. A line on stdin, the number of the peer, asks for one slice of its work.
+"""
 
 import os
 import sys
@@ -6,24 +9,27 @@ import time
 from importlib import import_module
 
 
-def main(work: str, cores: int) -> None:
+def main(cores: int, works: list[str]) -> None:
     if cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    module, _, function = work.partition(":")
     answers = os.fdopen(os.dup(1), "w")  # what a library prints must not be taken for an answer
     os.dup2(2, 1)
+    slices = []
     try:
-        do = getattr(import_module(module), function)()
-        do()
+        for work in works:
+            module, _, function = work.partition(":")
+            slices.append(getattr(import_module(module), function)())
+            slices[-1]()
     except ImportError as error:
         print("skipped", error, file=answers, flush=True)
         return
     print("ready", file=answers, flush=True)
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        do = slices[int(line)]
         start = time.perf_counter()
         units = do()
         print(time.perf_counter() - start, units, file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(int(sys.argv[1]), sys.argv[2:])

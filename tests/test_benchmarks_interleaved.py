@@ -45,6 +45,13 @@ def test_ratio_is_peer_over_own_and_an_absent_peer_is_told(tmp_path: Path) -> No
     assert "absent was left out" in printed
 
 
+def test_peers_of_one_process_take_turns_in_it(tmp_path: Path) -> None:
+    (tmp_path / "two_peers.py").write_text(PEERS)
+    peers = [interleaved.Peer(name, f"two_peers:{name}", {"PYTHONPATH": str(tmp_path)}) for name in ("quick", "slow")]
+    result = interleaved.measure(interleaved.Row("sleep", "nap", peers, {}, {}, rounds=3, one_process=True))
+    assert 2 < result["ratios"]["slow"]["ratio"] < 11
+
+
 def test_a_peer_that_ends_is_an_error_not_a_number(tmp_path: Path) -> None:
     (tmp_path / "ending_peer.py").write_text("def end():\n    raise SystemExit(3)\n")
     peer = interleaved.Peer("end", "ending_peer:end", {"PYTHONPATH": str(tmp_path)})
