@@ -6,6 +6,8 @@ switch NumPy's warning about it off.
 
 from typing import Any
 
+import numpy as np
+
 from twinnet.config.schema import Activation
 from twinnet.engines.scratch.arrays import Array
 
@@ -28,6 +30,16 @@ def activate(activation: Activation, Z: Array, xp: Any) -> Array:
             return exponentials / exponentials.sum(axis=0, keepdims=True)
         case Activation.identity:
             return Z
+
+
+def activate_hidden(activation: Activation, Z: Array, xp: Any) -> Array:
+    """`activate` for a hidden layer, where an error of 4e-16 in A does no harm however small A is.
+
+    Compiled, the sigmoid is (1 + tanh(Z / 2)) / 2, the same function: XLA's tanh takes a third of the time of its exp.
+    """
+    if activation is Activation.sigmoid and xp is not np:
+        return 0.5 + 0.5 * xp.tanh(0.5 * Z)
+    return activate(activation, Z, xp)
 
 
 def propagate_back(activation: Activation, A: Array, dA: Array, xp: Any) -> Array:

@@ -30,16 +30,6 @@ def product(a: Array, b: Array, xp: Any) -> Array:
     return sum(a[:, k : k + 1] * b[k : k + 1] for k in range(a.shape[1]))
 
 
-def sum_of_samples(A: Array, xp: Any) -> Array:
-    """The sum of each row, (rows, 1), from A (rows, samples).
-
-    Compiled, it is a product with a column of ones: XLA has vector instructions for that, and none for a sum on a CPU.
-    """
-    if xp is np:
-        return xp.sum(A, axis=1, keepdims=True)
-    return xp.dot(A, xp.ones((A.shape[1], 1), A.dtype))
-
-
 def folded(A: Array, combine: Callable[[Array, Array], Array], neutral: float, xp: Any) -> Array:
     """A (1, samples) with several samples combined into one, compiled: fewer logarithms, XLA's slowest function.
 

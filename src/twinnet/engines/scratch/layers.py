@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from twinnet.config.schema import Activation
 from twinnet.engines.scratch import activations, images
-from twinnet.engines.scratch.arrays import Array, product, sum_of_samples
+from twinnet.engines.scratch.arrays import Array, product
 from twinnet.networks import (
     Activate,
     BatchNorm,
@@ -57,13 +57,13 @@ def dense_backward(
 ) -> tuple[Array, dict[str, Array]]:
     """dJ/dA = W^T dZ, dJ/dW = dZ A^T / samples, dJ/db = sum of dZ / samples. The chapter's back propagation."""
     samples = A.shape[-1]
-    gradients = {"W": xp.dot(dZ, A.T) / samples, "b": sum_of_samples(dZ, xp) / samples}
+    gradients = {"W": xp.dot(dZ, A.T) / samples, "b": xp.sum(dZ, axis=1, keepdims=True) / samples}
     return product(weights["W"].T, dZ, xp), gradients
 
 
 def activate_forward(layer: Activate, weights: dict[str, Array], Z: Array, mode: Mode, xp: Any) -> tuple[Array, Array]:
     """A = g(Z), of the same shape."""
-    A = activations.activate(layer.activation, Z, xp)
+    A = activations.activate_hidden(layer.activation, Z, xp)
     return A, A
 
 

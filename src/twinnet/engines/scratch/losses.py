@@ -12,7 +12,7 @@ import numpy as np
 
 from twinnet.config.schema import Activation, Loss, Task
 from twinnet.engines.scratch.activations import propagate_back
-from twinnet.engines.scratch.arrays import Array, folded, sum_of_samples
+from twinnet.engines.scratch.arrays import Array, folded
 
 
 def target(task: Task, units: int, y: Array, like: Array, xp: Any) -> Array:
@@ -45,7 +45,7 @@ def value(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
             each = xp.log(xp.exp(Z - highest).sum(axis=0, keepdims=True)) + highest - (Y * Z).sum(axis=0, keepdims=True)
         case Loss.mean_squared_error:
             each = ((A - Y) ** 2).mean(axis=0, keepdims=True)
-    return sum_of_samples(each, xp)[0, 0] / Z.shape[1]
+    return xp.sum(each) / Z.shape[1]
 
 
 def derivative(loss: Loss, A: Array, Y: Array, xp: Any) -> Array:
@@ -97,7 +97,7 @@ def metric(task: Task, A: Array, Y: Array, xp: Any) -> Array:
             each = A.argmax(axis=0, keepdims=True) == Y.argmax(axis=0, keepdims=True)
         case Task.regression:
             each = abs(A - Y)
-    return sum_of_samples(each.astype(A.dtype), xp)[0, 0] / A.shape[1]
+    return xp.sum(each.astype(A.dtype)) / A.shape[1]
 
 
 def _tiny(A: Array) -> float:
