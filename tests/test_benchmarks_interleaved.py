@@ -59,6 +59,34 @@ def test_a_peer_that_ends_is_an_error_not_a_number(tmp_path: Path) -> None:
         interleaved.measure(interleaved.Row("end", "x", [peer], {}, {}))
 
 
+def test_a_row_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks import __main__ as command
+
+    asked = []
+
+    def measure(row: interleaved.Row) -> dict:
+        asked.append(row.name)
+        return {
+            "row": row.name,
+            "unit": "x",
+            "own": "a",
+            "note": "",
+            "seconds": {"a": [1.0]},
+            "ratios": {},
+            "skipped": {},
+        }
+
+    monkeypatch.setattr(command, "measure", measure)
+    monkeypatch.setattr(command, "keep", lambda results, folder: None)
+    monkeypatch.setattr("sys.argv", ["benchmarks", "tiny", "tracking_nba"])
+    command.main()
+    assert asked == ["tiny", "tracking_nba"]
+    monkeypatch.setattr("sys.argv", ["benchmarks", "tinny"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "expected any of tiny, dense" in capsys.readouterr().err
+
+
 def test_the_textbook_peer_computes_what_the_reference_computes() -> None:
     problem = players("numpy", 50)
     losses, accuracies = Textbook([2, 4, 1], seed=0).fit(problem.X_train, problem.y_train, 50, 0.001)

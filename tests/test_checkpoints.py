@@ -131,10 +131,12 @@ train(config.experiment(config.compose(Path(root), "train", overrides)), Path(pr
 """
 
 
-@pytest.mark.slow  # two processes that import TensorFlow
-def test_keras_goes_on_after_kill_9(root: Path, tiny_project: Path, compose: Callable[..., Experiment]) -> None:
+@pytest.mark.parametrize("engine", ["numpy", pytest.param("keras", marks=pytest.mark.exhaustive)])
+def test_it_goes_on_after_kill_9(
+    engine: str, root: Path, tiny_project: Path, compose: Callable[..., Experiment]
+) -> None:
     name, *settings = SCRATCH
-    overrides = [f"experiment={name}", *settings, *ENGINES["keras"], "epochs=300", "early_stopping.patience=null"]
+    overrides = [f"experiment={name}", *settings, *ENGINES[engine], "epochs=300", "early_stopping.patience=null"]
     command = [sys.executable, "-c", KILLED, str(root), str(tiny_project), *overrides]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

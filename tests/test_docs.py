@@ -80,8 +80,8 @@ def test_the_mathematics_leaves_no_formula_of_the_engine_out(root: Path) -> None
 
 
 HELPERS = {  # no formula: they rearrange, choose or count
-    "unfold", "activate_hidden", "activate_forward", "activate_backward", "flatten_forward", "flatten_backward", "target", "metric",
-    "start",
+    "unfold", "activate_hidden", "activate_forward", "activate_backward", "flatten_forward", "flatten_backward",
+    "target", "metric", "start",
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from functools import reduce
+from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from benchmarks.__main__ import MODULES
 from tests.readme import commands, lines, ordered, sections
 from twinnet import config
 
@@ -76,6 +78,12 @@ RUN_BY = {
     "python -m twinnet.search search=nba epochs=2000 search.trials=20 search.processes=2": (
         "tests/sweeps/test_searching.py::test_a_search_that_is_killed_goes_on_and_processes_share_it"
     ),
+    f"{TRAIN} experiment=fashion_dense_best": "tests/test_recipes.py::test_every_recipe_trains",
+    f"{TRAIN} -m experiment=fashion_dense data.train_fraction=0.01,0.1,1.0 seed=1,2,3 objective=valid/accuracy": (
+        "tests/test_recipes.py::test_accuracy_over_the_amount_of_data_is_a_sweep"
+    ),
+    "python -m benchmarks": "tests/test_benchmarks_interleaved.py::test_a_row_is_asked_for_by_name",
+    "python -m benchmarks tiny": "tests/test_benchmarks_interleaved.py::test_a_row_is_asked_for_by_name",
     f"{TRAIN} experiment=fashion_cnn data=mnist": (
         "tests/config/test_composition.py::test_mnist_is_trained_by_naming_it"
     ),
@@ -163,9 +171,10 @@ def test_the_example_in_python_runs(pages: dict[str, str]) -> None:
 
 
 def test_experiments_and_files_that_are_named_exist(root: Path, pages: dict[str, str]) -> None:
-    suite = set(yaml.safe_load((root / "params.yaml").read_text())["experiments"])
+    named = {path.stem for path in (root / "conf/experiment").glob("*.yaml")}
+    named |= {row.name for module in MODULES for row in import_module(module).ROWS}
     rows = {line.text.split("`")[1] for line in lines(pages[ENGLISH]) if line.text.startswith("| `")}
-    assert rows <= suite
+    assert rows <= named
     for section in sections(pages[ENGLISH]):
         for line, fact in section:
             if fact.startswith(("docs/", "src/", "conf/", "benchmarks/")) and not set(fact) & set("*<"):

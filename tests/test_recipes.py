@@ -1,5 +1,6 @@
 """The experiments on Fashion-MNIST that the suite leaves out: whole networks, a few steps of each on drawn images."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from twinnet.config.schema import Backend, Experiment, KerasEngine
 from twinnet.data import provenance
 from twinnet.data.provenance import Provenance
 from twinnet.networks import describe
+from twinnet.sweeps import grid
 from twinnet.training import train
 
 RECIPES = ("fashion_dense_best", "fashion_cnn_long", "fashion_resnet20", "fashion_best")
@@ -32,17 +34,33 @@ def garments(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow  # 36 million weights in the largest
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_trains(name: str, garments: Path, compose: Callable[..., Experiment]) -> None:
+WHOLE = [pytest.param(name, (), marks=pytest.mark.slow) for name in RECIPES[:-1]]
+LARGEST = [
+    pytest.param("fashion_best", ("model.filters=[16,32,64]",), marks=pytest.mark.slow, id="a tenth as wide"),
+    pytest.param("fashion_best", (), marks=pytest.mark.exhaustive, id="fashion_best"),  # 36 million weights
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), WHOLE + LARGEST)
+def test_every_recipe_trains(
+    name: str, changes: tuple[str, ...], garments: Path, compose: Callable[..., Experiment]
+) -> None:
     """On TensorFlow, which compiles nothing for a CPU; tests/engines/keras/test_keras_jax.py is the way on JAX."""
-    experiment = compose(name, "epochs=2", "batch_size=8", "data.valid_samples=10")
+    experiment = compose(name, "epochs=2", "batch_size=8", "data.valid_samples=10", *changes)
     assert isinstance(experiment.engine, KerasEngine)
     on_tensorflow = replace(experiment.engine, backend=Backend.tensorflow, mixed_precision=False)
     run = train(replace(experiment, engine=on_tensorflow), garments / "run", root=garments)
     assert run.metrics["epochs"] == 2
     assert np.isfinite(run.metrics["test/loss"])
     assert (run.directory / "model.keras").is_file()
+
+
+def test_accuracy_over_the_amount_of_data_is_a_sweep(root: Path, garments: Path) -> None:
+    shutil.copytree(root / "conf", garments / "conf")
+    words = ["experiment=fashion_dense", "data.train_fraction=0.01,0.1,1.0", "seed=1,2,3", "objective=valid/accuracy"]
+    jobs, _ = grid.jobs(garments, words)
+    chosen = {(job.experiment.seed, job.experiment.data.train_fraction) for job in jobs}
+    assert len(jobs) == len(chosen) == 9
 
 
 @pytest.mark.parametrize(

@@ -128,10 +128,6 @@ def chapter(pose: Callable, epochs: int) -> Problem:
     return problem
 
 
-def test_the_pair_of_the_chapter_stays_together(pose, twins, solved) -> None:
-    agree(chapter(pose, 5000), twins, solved)
-
-
 @pytest.mark.slow
 def test_the_pair_of_the_chapter_stays_together_for_all_its_epochs(pose, twins, solved) -> None:
     agree(chapter(pose, 100_000), twins, solved)

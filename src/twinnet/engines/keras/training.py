@@ -209,6 +209,8 @@ class Reporter(keras.callbacks.Callback):
         variables = self.model.trainable_variables
         raw = [ops.convert_to_numpy(variable) for variable in variables]
         self.model.optimizer.finalize_variable_values(variables)
+        for variable in variables:  # copies, as JAX reuses the memory of what it evaluates
+            variable.assign(np.array(variable))
         yield
         for variable, value in zip(variables, raw, strict=True):
             variable.assign(value)
