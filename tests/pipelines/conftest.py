@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.project import SETTINGS, Project, environment
+from tests.pipelines.project import STAND_INS, Project, environment
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,7 @@ def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Made by `make smoke`; tests that change it work on a `copy`."""
     folder = tmp_path_factory.mktemp("smoke") / "project"
     made = subprocess.run(
-        ["make", "-o", ".venv/runtime", "smoke", f"SMOKE={folder}", f"S={' '.join(SETTINGS)}"],
+        ["make", "-o", ".venv/runtime", "smoke", f"SMOKE={folder}", f"S={' '.join(STAND_INS)}"],
         cwd=root, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert made.returncode == 0, made.stdout

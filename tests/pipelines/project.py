@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STAND_INS = [f"datasets.{name}.source=synthetic" for name in ("nba", "fashion_mnist", "mnist")]
-SETTINGS = [*STAND_INS, "tracking=none"]  # tests/tracking tracks; here the store is filled by the stage publish
 
 
 @dataclass(frozen=True)
