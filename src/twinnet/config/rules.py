@@ -107,12 +107,16 @@ def _check_numbers(experiment: Experiment) -> None:
         _expect(
             all(u >= 1 for u in e.model.hidden_units), "model.hidden_units", "units of 1 or more", e.model.hidden_units
         )
+    if isinstance(e.model, CNN | ResNet):
+        _expect(bool(e.model.filters) and min(e.model.filters) >= 1, "model.filters", "1 or more", e.model.filters)
+        _expect(e.model.stem_stride >= 1, "model.stem_stride", "at least 1", e.model.stem_stride)
     if isinstance(e.model, CNN):
-        _expect(bool(e.model.filters) and min(e.model.filters) >= 1, "model.filters", "1 or more", e.model.filters)
         _expect(e.model.kernel_size % 2 == 1, "model.kernel_size", "an odd number", e.model.kernel_size)
+        _expect(e.model.convolutions >= 1, "model.convolutions", "at least 1", e.model.convolutions)
     if isinstance(e.model, ResNet):
-        _expect(bool(e.model.filters) and min(e.model.filters) >= 1, "model.filters", "1 or more", e.model.filters)
         _expect(e.model.blocks >= 1, "model.blocks", "at least 1", e.model.blocks)
+        stem = e.model.stem_filters
+        _expect(stem is None or stem >= 1, "model.stem_filters", "at least 1, or null", stem)
     seconds = e.checkpoint_seconds
     _expect(seconds is None or seconds >= 0, "checkpoint_seconds", "at least 0, or null for none", seconds)
     _check_regularisation(e)
