@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from twinnet import config, records, training
 from twinnet.config.schema import Experiment
@@ -101,8 +103,23 @@ def test_points_are_the_rows_of_the_table() -> None:
     for start in range(3):
         loss = np.arange(start, start + 4) / 10
         history.append(Chunk(loss, 1 - loss, start + 0.5, start + 0.25))
-    assert records.points(history, 0) == records.rows(history.table())
-    assert [row["epoch"] for row in records.points(history, 1)] == [8, 12]
+    assert records.points(history, 0, 12) == records.steps(history.table(), 12)
+    assert [row["epoch"] for row in records.points(history, 1, 12)] == [8, 12]
+
+
+@given(chunks=st.integers(1, 1000), length=st.integers(1, 7), stopped=st.booleans())
+def test_a_curve_in_the_store_has_few_steps_evenly_over_all_epochs(chunks: int, length: int, stopped: bool) -> None:
+    history, planned = History(), chunks * length * (3 if stopped else 1)
+    for _ in range(chunks):
+        history.append(Chunk(np.zeros(1), np.zeros(1), 0.0, 0.0, length))
+    live, later = (
+        [row["epoch"] for row in rows]
+        for rows in (records.points(history, 0, planned), records.steps(history.table(), planned))
+    )
+    assert live == later or [*live, chunks * length] == later, "a live curve lacks at most the epoch that it stops at"
+    assert len(later) <= records.STEPS + 2
+    assert (later[0], later[-1]) == (length, chunks * length)
+    assert max(np.diff(later), default=0) <= max(length, 2 * -(-planned // records.STEPS))
 
 
 def test_settings_are_flattened_as_they_are_written_in_yaml() -> None:

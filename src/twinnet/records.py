@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 RECORD = "record.json"
 RESULT_FILES = ("config.yaml", "metrics.json", "predictions.npz")  # what makes two results the same
+STEPS = 320  # of a curve in the tracking store, about: as many as MLflow's charts draw
 SAMPLING = ("seed", "name", "description", "checkpoint_seconds")  # what two runs of one configuration may differ in
 
 
@@ -54,6 +55,12 @@ class Facts:
     @property
     def dataset(self) -> str:
         return str(self.config["data"]["name"])
+
+    @property
+    def epochs(self) -> int:
+        """Those that are to be trained."""
+        epochs = int(self.config["epochs"])
+        return min(epochs, (self.config.get("limits") or {}).get("epochs") or epochs)
 
     @property
     def dtype(self) -> str:
@@ -158,25 +165,34 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def points(history: "History", start: int) -> list[dict[str, float]]:
-    """Points of the curves from the chunk `start` on, as `rows` gives them."""
-    metric = history.metric
+def points(history: "History", start: int, epochs: int) -> list[dict[str, float]]:
+    """The steps among the chunks from `start` on, as `steps` gives them, of a training of so many epochs."""
+    metric, ends = history.metric, history.valid_epoch
     return [
         {
-            "epoch": history.valid_epoch[i],
+            "epoch": ends[i],
             "train/loss": float(history.train_loss[i][-1]),
             f"train/{metric}": float(history.train_metric[i][-1]),
             "valid/loss": history.valid_loss[i],
             f"valid/{metric}": history.valid_metric[i],
         }
-        for i in range(start, len(history.valid_metric))
+        for i in range(start, len(ends))
+        if _is_step(ends[i], ends[i - 1] if i else 0, epochs)
     ]
 
 
-def rows(curves: pd.DataFrame) -> list[dict[str, float]]:
-    """Rows of history.csv as dictionaries with the finite values only, `epoch` as an int."""
+def steps(curves: pd.DataFrame, epochs: int) -> list[dict[str, float]]:
+    """Rows of history.csv that a curve in the tracking store has, and the last: the finite values, `epoch` an int."""
+    rows, before = curves.to_dict("records"), [0, *curves["epoch"]]
     kept = []
-    for row in curves.to_dict("records"):
-        values = {str(key): float(value) for key, value in row.items() if np.isfinite(value)}
-        kept.append(values | {"epoch": int(row["epoch"])})
+    for i, row in enumerate(rows):
+        if i == len(rows) - 1 or _is_step(row["epoch"], before[i], epochs):
+            values = {str(key): float(value) for key, value in row.items() if np.isfinite(value)}
+            kept.append(values | {"epoch": int(row["epoch"])})
     return kept
+
+
+def _is_step(epoch: int, before: int, epochs: int) -> bool:
+    """Whether the row of an epoch, after that of `before`, is the first one, the last one or the next of STEPS."""
+    stride = -(-epochs // STEPS)
+    return not before or epoch >= epochs or epoch // stride > before // stride

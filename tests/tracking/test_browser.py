@@ -28,9 +28,8 @@ CHROMIUM = [
 ]
 TWO_CURVES = """
     [...document.querySelectorAll('.js-plotly-plot')].filter(
-        chart => new Set([...chart.querySelectorAll('.scatterlayer .trace path.js-line')].map(
-            line => line.style.stroke)).size >= 2).length >= 2
-"""  # in charts of two metrics at least: lines of two colours
+        chart => chart.querySelectorAll('.scatterlayer .trace path.js-line').length >= 2).length >= 2
+"""  # in charts of two metrics at least; not told by colour, which MLflow draws from 40 or so by a hash of the run's id
 
 
 @pytest.fixture

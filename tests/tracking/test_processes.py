@@ -154,7 +154,7 @@ STORM = """
         if pid == 0:
             store = connect(f"sqlite:///{folder}/new/mlflow.db")
             run_id = recording.start(store, record.facts, {})
-            recording.rows(store, run_id, records.rows(record.curves)[:10])
+            recording.rows(store, run_id, records.steps(record.curves, record.facts.epochs)[:10])
             recording.finish(store, run_id, record, 10)
             os._exit(0)
         children.append(pid)

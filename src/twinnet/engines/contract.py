@@ -20,7 +20,7 @@ from twinnet.config.schema import Augmentation, EarlyStopping, Engine, Loss, Opt
 from twinnet.errors import DivergedError
 from twinnet.networks import Network, Weights
 
-MAX_RECORDS = 1000  # rows of history.csv, steps in MLflow, evaluations of the validation split
+MAX_RECORDS = 1000  # rows of history.csv, evaluations of the validation split
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from twinnet.sweeps import grid, results
 from twinnet.sweeps.grid import Composer, Job
 from twinnet.sweeps.pruning import Pruning
 from twinnet.tracking.secrets import mask
+from twinnet.tracking.store import with_driver
 
 HEARTBEAT, GRACE = 5, 30  # seconds between two signs of life of a trial, and until one without them is dead
 OVERRIDES, KEY, REASON = "overrides", "key", "reason"  # attributes of a trial
@@ -126,7 +127,7 @@ def open_study(search: Search, objective: str, epochs: int, root: Path) -> optun
     try:
         with FileLock(_folder(root / "build") / "search.lock"):
             storage = RDBStorage(
-                search.storage,
+                with_driver(search.storage),
                 heartbeat_interval=HEARTBEAT,
                 grace_period=GRACE,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),

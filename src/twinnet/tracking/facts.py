@@ -115,7 +115,8 @@ def dvc(experiment: Experiment, root: Path | None) -> dict[str, str]:
     told = {"stage": os.environ.get("DVC_STAGE", ""), "exp": os.environ.get("DVC_EXP_NAME", "")}
     wanted = str(paths.PROCESSED / experiment.data.file)
     try:
-        stages = yaml.safe_load(((root or Path()) / "dvc.lock").read_text())["stages"].values()
+        lock = ((root or Path()) / "dvc.lock").read_text()
+        stages = yaml.load(lock, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"].values()
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         stages = []
     for stage in stages:

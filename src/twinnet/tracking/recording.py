@@ -55,7 +55,7 @@ def describe(store: Store, run_id: str, facts: Facts) -> None:
 
 
 def rows(store: Store, run_id: str, some: Iterable[Mapping[str, float]], timestamp: int | None = None) -> None:
-    """Points of the curves: one dictionary a step, as `records.rows` makes them."""
+    """Points of the curves: one dictionary a step, as `records.steps` makes them."""
     timestamp = timestamp or records.now()
     metrics = [
         Metric(key, float(value), timestamp, int(row["epoch"]))
@@ -155,7 +155,7 @@ def _metrics(store: Store, run_id: str, record: Record, last_epoch: int, ended: 
 
     Where the last point of a curve is already the final metric, it stays the only one there.
     """
-    curves = records.rows(record.curves)
+    curves = records.steps(record.curves, record.facts.epochs)
     rows(store, run_id, [row for row in curves if row["epoch"] > last_epoch], ended)
     last = curves[-1] if curves else {}
     final: dict[str, Any] = {

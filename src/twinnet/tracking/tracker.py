@@ -40,7 +40,7 @@ class MlflowTracker:
         self.worker = POOL.take(settings)
         self.facts: Facts | None = None
         self.history: History | None = None
-        self.epochs, self.rows_sent, self.last_sent = 0, 0, time.monotonic()
+        self.epochs, self.chunks_sent, self.last_sent = 0, 0, time.monotonic()
         self.healthy, self.over = True, False
 
     def started(self, experiment: Experiment, splits: "Splits", network: "Network", device: str) -> None:
@@ -50,7 +50,7 @@ class MlflowTracker:
 
             facts = facts_of.gather(experiment, splits, network, device, root=root, overrides=self.overrides)
             self.facts = Facts(**masked(asdict(facts), self.where))
-            self.epochs = min(experiment.epochs, experiment.limits.epochs or experiment.epochs)
+            self.epochs = self.facts.epochs
             self.worker.send("start", where=self.where, facts=asdict(self.facts), tags=self.tags)
 
     def progressed(self, history: "History") -> None:
@@ -93,8 +93,10 @@ class MlflowTracker:
     def _send_rows(self) -> None:
         """The points of the curves since the last time."""
         self.last_sent = time.monotonic()
-        rows = records.points(self.history, self.rows_sent) if self.history else []
-        self.rows_sent += len(rows)
+        if self.history is None:
+            return
+        rows = records.points(self.history, self.chunks_sent, self.epochs)
+        self.chunks_sent = len(self.history.valid_epoch)
         if rows:
             self.worker.send("rows", rows=rows)
 
