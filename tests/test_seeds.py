@@ -36,6 +36,7 @@ def test_the_last_run_of_each_seed_is_averaged_within_its_configuration(runs: li
         assert row.mean == pytest.approx(np.mean(scores))
         assert row.loss == pytest.approx(1 - np.mean(scores))
         assert row.sd == pytest.approx(np.std(scores, ddof=1)) if len(scores) > 1 else pd.isna(row.sd)
+        assert row.low <= row.mean <= row.high if len(scores) > 1 else pd.isna(row.low)
 
 
 def test_only_finished_runs_count_and_only_on_the_same_data() -> None:
@@ -84,6 +85,10 @@ def test_what_is_written_tells_configurations_apart(tmp_path: Path) -> None:
     assert "rate=0.01" in told
     printed = text(table)
     assert "81.00% ± 1.41%" in printed
+    assert "68.29 to 93.71" in told, "81% ± 12.71 (the t of one degree of freedom) 1.41% / sqrt(2)"
+    assert "68.29 to 93.71" in printed
+    (narrow, _) = over_seeds(pd.DataFrame(runs), confidence=0.5)["high"]
+    assert narrow == pytest.approx(0.82), "t is 1 there"
     assert [line.partition("seeds")[2].split() for line in printed.splitlines()[1:]] == [
         ["nba_scratch", "rate=0.1"],
         ["nba_scratch", "rate=0.01"],

@@ -10,6 +10,7 @@ from scipy.stats import bootstrap
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.weightstats import DescrStatsW
 
 from twinnet.evaluation import class_probabilities
 
@@ -19,6 +20,14 @@ from twinnet.evaluation import class_probabilities
 def accuracy_interval(correct: np.ndarray, confidence: float) -> tuple[float, float]:
     """Wilson's score interval (1927) of the accuracy; `correct` is (samples,), true where a prediction is right."""
     low, high = proportion_confint(int(np.sum(correct)), len(correct), alpha=1 - confidence, method="wilson")
+    return float(low), float(high)
+
+
+def seeds_interval(scores: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Student's t interval of the mean of `scores`, (seeds,): few of them, which differ by chance; NaN for one."""
+    if len(scores) < 2:
+        return float("nan"), float("nan")
+    low, high = DescrStatsW(scores).tconfint_mean(alpha=1 - confidence)
     return float(low), float(high)
 
 

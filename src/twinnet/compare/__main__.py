@@ -26,7 +26,8 @@ def main(overrides: list[str]) -> None:
     print(leaderboard_text(reports))
     if settings.store:
         try:
-            table = seeds.over_seeds(tracking.runs_table(Tracking(**composed.tracking), root=paths.main_root()))
+            runs = tracking.runs_table(Tracking(**composed.tracking), root=paths.main_root())
+            table = seeds.over_seeds(runs, settings.confidence)
         except TwinnetError as error:
             log.warning("no table of seeds: %s", error)
             return
