@@ -14,6 +14,7 @@ from twinnet import config, tracking, training
 from twinnet.config.schema import Experiment, Tracking
 from twinnet.data.download import download
 from twinnet.data.preprocess import tabulate
+from twinnet.figures.style import BLUE, GREEN, ORANGE
 from twinnet.tracking.store import connect
 from twinnet.training import Run
 
@@ -123,12 +124,13 @@ def test_the_picture_in_the_readme(
     dataset = config.dataset(config.compose(root, "config", ["datasets.nba.source=real"]).datasets.nba)
     download(dataset, project)
     tabulate(dataset, project)
-    for name, experiment, *overrides in (
-        ("learning_rate=0.01", "nba_scratch", "optimizer.learning_rate=0.01"),
-        ("nba_keras", "nba_keras"),
-        ("nba_scratch", "nba_scratch"),
+    for name, colour, experiment, *overrides in (
+        ("learning_rate=0.01", GREEN, "nba_scratch", "optimizer.learning_rate=0.01"),
+        ("nba_keras", ORANGE, "nba_keras"),
+        ("nba_scratch", BLUE, "nba_scratch"),
     ):
-        tracker = tracking.tracker(PATIENT, overrides=overrides, root=project, tags={"mlflow.runName": name})
+        tags = {"mlflow.runName": name, "mlflow.runColor": colour}
+        tracker = tracking.tracker(PATIENT, overrides=overrides, root=project, tags=tags)
         training.train(compose(experiment, *overrides), project / "runs" / name, root=project, tracker=tracker)
     with serving(project, ["twinnet.tracking", "ui"]) as server:
         (experiment_id,) = {run.info.experiment_id for run in connect(server).search("")}
