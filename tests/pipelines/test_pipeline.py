@@ -83,9 +83,8 @@ def test_one_learning_rate_retrains_one_experiment(copy: Callable[[], Project]) 
     assert "Traceback" not in stale.stdout
 
     mine.run("make", "-o", ".venv/runtime", "params", f"S={' '.join(overrides(mine))}")
-    ran = mine.ran(mine.run("dvc", "repro").stdout)
-    assert ran <= {"check", "train:nba_scratch", "train@nba_scratch", "compare", "publish"}
-    assert any(stage.endswith("nba_scratch") for stage in ran)
+    planned = mine.ran(mine.run("dvc", "repro", "--dry").stdout)  # the next test does it
+    assert {"train@nba_scratch"} <= planned <= {"check", "train@nba_scratch", "compare", "publish"}
 
 
 def test_dvc_exp_run_retrains_the_experiment_it_changes(copy: Callable[[], Project]) -> None:
