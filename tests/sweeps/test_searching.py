@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import PASSWORD, cluster
 from tests.sweeps.lab import Sweep, runs
-from twinnet import search
+from twinnet import config, search
 
 optuna = pytest.importorskip("optuna", reason="needs the extra `optuna`")
+study = pytest.importorskip("twinnet.sweeps.study")
 pytestmark = pytest.mark.xdist_group("sweeps")
 SMALL = ("experiment=nba_scratch", "engine=scratch_numpy", "epochs=20")
 GRID = """
@@ -98,6 +100,27 @@ def test_a_search_that_is_killed_goes_on_and_processes_share_it(
     retried = optuna.storages.RetryHeartbeatStaleTrialCallback.retried_trial_number
     assert [retried(trial) for trial in after].count(dead.number) == 1
     assert "its process died; it is tried again" in ended.out
+
+
+def test_processes_that_begin_a_study_at_once_draw_different_trials(lab: Path, tmp_path: Path) -> None:
+    searched = search.settings(config.compose(lab, "search", [f"search.storage=sqlite:///{tmp_path}/optuna.db"]))
+    first, second = (study.open_study(searched, "valid/loss", 20, lab) for _ in range(2))
+    drawn = [opened.ask().suggest_float("rate", 0, 1) for opened in (first, second)]
+    assert drawn[0] != drawn[1]
+
+
+@pytest.mark.postgres
+@pytest.mark.xdist_group("postgres")
+def test_a_study_on_postgresql(searched: Sweep) -> None:
+    with cluster() as address:
+        words = [f"search.storage={address}", "search.trials=3", "tracking=none"]
+        ended, again = searched(*words), searched(*words)
+    assert (ended.status, again.status) == (0, 0), ended.err + again.err
+    assert ended.counted() == {"finished": 3}
+    assert again.out.startswith("search nba: 3 of 3 trials are there; postgresql://***@")
+    assert again.counted() == {}
+    assert ended.out.splitlines()[-1] == again.out.splitlines()[-1]
+    assert PASSWORD not in ended.out + ended.err + again.out + again.err
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 Optuna is driven directly: the Hydra sweeper for it stays with Optuna 2, which no longer works with databases.
 """
 
-import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import optuna
 from filelock import FileLock
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from twinnet import config, tracking, training
@@ -132,30 +132,32 @@ def open_study(search: Search, objective: str, epochs: int, root: Path) -> optun
                 grace_period=GRACE,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
             )
-            study = optuna.create_study(
-                storage=storage,
-                study_name=search.study,
-                pruner=_pruner(search, epochs),
-                direction="maximize" if objective.endswith("accuracy") else "minimize",
-                load_if_exists=True,
-            )
+            study, made = _made_or_joined(storage, search.study, objective)
     except Exception as error:  # SQLAlchemy's and its drivers' have no common base
         told = " ".join(mask(str(error), search.storage).split())
         raise ConfigError(
             f"search.storage={mask(search.storage, search.storage)}: expected a database that answers; {told[:200]}"
         ) from None
-    study.sampler = _sampler(search, len(study.trials))
+    study.pruner, study.sampler = _pruner(search, epochs), _sampler(search, search.seed if made else None)
     return study
 
 
-def _sampler(search: Search, trials: int) -> optuna.samplers.BaseSampler:
-    """The sampler, from its seed alone for a new study; one that is joined must not draw what was drawn before."""
-    seed = search.seed if not trials else hash((search.seed, trials, os.getpid())) % 2**32
+def _made_or_joined(storage: RDBStorage, name: str, objective: str) -> tuple[optuna.Study, bool]:
+    """The study, and whether this process made it: of several that start at once, one does."""
+    direction = StudyDirection.MAXIMIZE if objective.endswith("accuracy") else StudyDirection.MINIMIZE
+    try:
+        return optuna.create_study(storage=storage, study_name=name, direction=direction), True
+    except optuna.exceptions.DuplicatedStudyError:
+        return optuna.load_study(storage=storage, study_name=name), False
+
+
+def _sampler(search: Search, seed: int | None) -> optuna.samplers.BaseSampler:
+    """The sampler; without a seed in a study that is joined, which must not draw what another process draws."""
     if search.sampler is Sampler.random:
         return optuna.samplers.RandomSampler(seed=seed)
     if search.sampler is Sampler.grid:
         space = {key: _grid(key, dimension) for key, dimension in search.space.items()}
-        return optuna.samplers.GridSampler(space, seed=search.seed)
+        return optuna.samplers.GridSampler(space, seed=seed)
     return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
 
 
