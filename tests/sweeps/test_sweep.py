@@ -15,7 +15,10 @@ import pytest
 
 from tests.sweeps.lab import Sweep, runs, store
 from twinnet import train
-from twinnet.sweeps import results
+from twinnet.config.schema import Tracking
+from twinnet.sweeps import grid, results
+from twinnet.sweeps.jobs import Assignment, one
+from twinnet.sweeps.outcomes import FINISHED
 from twinnet.tracking import sweeps
 from twinnet.tracking.store import connect, this_process
 
@@ -93,6 +96,15 @@ def test_a_result_of_another_machine_is_found_in_the_store(sweep: Sweep, lab: Pa
     assert (ended.status, ended.counted()) == (0, {"reused": 2, "finished": 1})
     assert len(modified(lab)) == 1
     assert len(runs(lab)[1]) == 3
+
+
+def test_a_job_that_is_handed_out_twice_is_trained_once(lab: Path, tmp_path: Path) -> None:
+    """As where a cluster lost a node: what was waiting there is handed out again, and comes to its turn as well."""
+    (job,), _ = grid.jobs(lab, ["experiment=nba_scratch", "engine=scratch_numpy", "epochs=20"])
+    assignment = Assignment(lab, tmp_path / "sweep", {}, None, resume=False, fail_fast=False, threads=1, swept=())
+    outcomes = [one(job, assignment, Tracking(enabled=False), tmp_path / place) for place in ("first", "second")]
+    assert outcomes[0].status == FINISHED
+    assert outcomes[0] == outcomes[1]
 
 
 def test_fail_fast_starts_no_further_job(sweep: Sweep, lab: Path) -> None:

@@ -61,15 +61,17 @@ def run(composed: DictConfig, *, assignment: Assignment) -> Outcome:
         job = grid.job(composed, overrides, swept(overrides, assignment.swept), assignment.root)
         key = job.key
         with _own_log(place):
-            return outcomes.write(one(job, assignment, grid.settings(composed, "tracking"), place), assignment.outcomes)
+            return one(job, assignment, grid.settings(composed, "tracking"), place)
     except Exception as error:
         log.exception("the job failed outside its training")
         return Outcome(key, outcomes.FAILED, reason=told(error), log=str(place))
 
 
 def one(job: Job, assignment: Assignment, tracking_settings: Tracking, place: Path) -> Outcome:
+    """The job's outcome, which is left in the sweep's folder too, but for that of a job that is looked at later."""
     if assignment.fail_fast and assignment.stop.exists():
-        return Outcome(job.key, outcomes.STOPPED, reason="another job failed, and fail_fast=true", log=str(place))
+        stopped = Outcome(job.key, outcomes.STOPPED, reason="another job failed, and fail_fast=true", log=str(place))
+        return outcomes.write(stopped, assignment.outcomes)
     marker = assignment.started(job.key)
     marker.parent.mkdir(parents=True, exist_ok=True)
     lock = results.lock(job.key, assignment.root)
@@ -79,7 +81,11 @@ def one(job: Job, assignment: Assignment, tracking_settings: Tracking, place: Pa
         return Outcome(job.key, outcomes.BUSY, log=str(place))
     try:
         marker.touch()
-        outcome = _found(job, assignment, place) or _train(job, assignment, tracking_settings, place)
+        # A cluster that lost a node is handed the open jobs again, and may still have them.
+        outcome = outcomes.done(job.key, assignment.outcomes)
+        if outcome is None:
+            outcome = _found(job, assignment, place) or _train(job, assignment, tracking_settings, place)
+            outcomes.write(outcome, assignment.outcomes)
     finally:
         lock.release()
     if outcome.status == outcomes.FAILED and assignment.fail_fast:

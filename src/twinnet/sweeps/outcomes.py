@@ -35,4 +35,15 @@ def write(outcome: Outcome, folder: Path) -> Outcome:
 
 def read(folder: Path) -> dict[str, Outcome]:
     """Result key -> outcome, of the jobs that have ended."""
-    return {file.stem: Outcome(**json.loads(file.read_text())) for file in sorted(folder.glob("*.json"))}
+    return {file.stem: _read(file) for file in sorted(folder.glob("*.json"))}
+
+
+def done(key: str, folder: Path) -> Outcome | None:
+    """The outcome of the job, where it has ended well."""
+    file = folder / f"{key}.json"
+    outcome = _read(file) if file.exists() else None
+    return outcome if outcome and outcome.status in DONE else None
+
+
+def _read(file: Path) -> Outcome:
+    return Outcome(**json.loads(file.read_text()))
