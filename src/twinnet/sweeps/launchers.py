@@ -87,7 +87,14 @@ def _join_ray(init: dict[str, Any]) -> None:
         ray.init(**init)
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"hydra.launcher.ray.init: Ray does not start: {reason[:300]}") from error
+        raise ConfigError(f"hydra.launcher.ray.init: Ray does not start: {reason[:300]}{_token(address)}") from error
+
+
+def _token(address: str | None) -> str:
+    """What most often keeps Ray, whose own message does not say so, from a cluster that does answer."""
+    if not address or os.environ.get("RAY_AUTH_MODE"):
+        return ""
+    return "; a cluster with a token wants RAY_AUTH_MODE=token here, and its ~/.ray/auth_token"
 
 
 def _running_ray() -> str:
