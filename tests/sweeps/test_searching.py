@@ -102,11 +102,27 @@ def test_a_search_that_is_killed_goes_on_and_processes_share_it(
     assert "its process died; it is tried again" in ended.out
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 def test_processes_that_begin_a_study_at_once_draw_different_trials(lab: Path, tmp_path: Path) -> None:
     searched = search.settings(config.compose(lab, "search", [f"search.storage=sqlite:///{tmp_path}/optuna.db"]))
     first, second = (study.open_study(searched, "valid/loss", 20, lab) for _ in range(2))
     drawn = [opened.ask().suggest_float("rate", 0, 1) for opened in (first, second)]
     assert drawn[0] != drawn[1]
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+def test_a_trial_that_was_killed_before_its_first_sign_of_life_is_trained_again(
+    searched: Sweep, lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twinnet.sweeps.study.HEARTBEAT", 1)
+    monkeypatch.setattr("twinnet.sweeps.study.GRACE", 2)
+    words = ["search.storage=sqlite:///optuna.db", "search.trials=1", "tracking=none"]
+    composed = config.compose(lab, "search", ["search.storage=sqlite:///" + str(lab / "optuna.db")])
+    study.open_study(search.settings(composed), "valid/loss", 20, lab).ask()
+    assert states(lab) == {"RUNNING": 1}
+    ended = searched(*words)
+    assert ended.status == 0, ended.err
+    assert states(lab) == {"FAIL": 1, "COMPLETE": 1}
 
 
 @pytest.mark.postgres

@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 from filelock import FileLock
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.storages._heartbeat import BaseHeartbeat  # of which Optuna exports only the reader
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -195,6 +196,7 @@ def work(study: optuna.Study, trials: Trials, tell: Callable[[FrozenTrial], None
         return trials(trial)
 
     told = {trial.number for trial in study.trials if trial.state.is_finished()}
+    vouched: set[int] = set()
     while True:
         with lock:
             ended, running = count(study)
@@ -207,8 +209,19 @@ def work(study: optuna.Study, trials: Trials, tell: Callable[[FrozenTrial], None
         if ended >= wanted:
             return
         if ended + running >= wanted:  # other processes are at the last ones, unless they died
+            _vouch(study, vouched)
             time.sleep(1)
             fail_stale_trials(study)
+
+
+def _vouch(study: optuna.Study, vouched: set[int]) -> None:
+    """Give each running trial one sign of life: without any, Optuna never takes a trial for dead."""
+    storage = study._storage
+    assert isinstance(storage, BaseHeartbeat)
+    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        if trial.number not in vouched:
+            vouched.add(trial.number)
+            storage.record_heartbeat(trial._trial_id)
 
 
 def count(study: optuna.Study) -> tuple[int, int]:
