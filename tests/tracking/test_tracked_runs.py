@@ -16,7 +16,7 @@ from twinnet.config.schema import Tracking
 from twinnet.engines.scratch import fitted
 from twinnet.errors import DivergedError
 from twinnet.tracking.store import Store, connect
-from twinnet.training import Run, Untracked
+from twinnet.training import Run
 
 
 def store(root: Path) -> Store:
@@ -147,10 +147,18 @@ def test_curves_grow_while_the_training_runs(train: Callable[..., Run], project:
     assert seen == list(range(1, len(seen) + 1))
 
 
-def test_tracking_can_be_switched_off(train: Callable[..., Run], project: Path) -> None:
-    assert isinstance(tracking.tracker(Tracking(enabled=False)), Untracked)
-    train(settings=Tracking(enabled=False))
+def test_a_run_without_tracking_leaves_the_record_with_which_it_is_published_later(
+    train: Callable[..., Run], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "train@nba_scratch")
+    run = train("seed=3", settings=Tracking(enabled=False))
     assert list(store(project).search("")) == []
+    monkeypatch.delenv("DVC_STAGE")
+    tracking.publish(run.directory.parent, root=project)
+    tags = only_run(project).data.tags
+    assert (tags["dvc.stage"], tags["overrides"], tags["published"]) == (
+        "train@nba_scratch", "seed=3", "from its record on disk"
+    )  # fmt: skip
 
 
 def test_runs_are_read_back_as_a_table(train: Callable[..., Run], project: Path) -> None:

@@ -12,7 +12,7 @@ from twinnet.config.schema import Tracking
 from twinnet.tracking.publish import Published, publish
 from twinnet.tracking.store import StoreError, address
 from twinnet.tracking.table import runs_table
-from twinnet.tracking.tracker import MlflowTracker
+from twinnet.tracking.tracker import MlflowTracker, Recorder
 
 if TYPE_CHECKING:
     from twinnet.training import Tracker
@@ -34,8 +34,6 @@ def tracker(
     run's own; `root` is the checkout whose store is used where MLFLOW_TRACKING_URI names none.
     """
     if not settings.enabled:
-        from twinnet.training import Untracked  # here, so that the worker does not load what trains
-
-        return Untracked()
+        return Recorder(overrides, root)
     told = dict(tags or {}) | ({"mlflow.parentRunId": parent} if parent else {})
     return MlflowTracker(settings, overrides, told, root)

@@ -29,27 +29,56 @@ LOCAL_SECONDS = 300.0  # at most, for what no server can delay: importing MLflow
 POOL = Pool()
 
 
-class MlflowTracker:
+class Recorder:
+    """Implements `training.Tracker` without a store: leaves the record with which a run is published later."""
+
+    def __init__(self, overrides: Sequence[str], root: Path | None = None) -> None:
+        self.overrides, self.root, self.where = overrides, root, address(root)
+        self.facts: Facts | None = None
+
+    def started(self, experiment: Experiment, splits: "Splits", network: "Network", device: str) -> None:
+        with _harmless():
+            self.facts = self._gather(experiment, splits, network, device)
+
+    def progressed(self, history: "History") -> None:
+        pass
+
+    def finished(self, run: "Run") -> None:
+        with _harmless():
+            if self.facts is not None:
+                self._record(run, self.facts)
+
+    def failed(self, error: BaseException) -> None:
+        pass
+
+    def _gather(self, experiment: Experiment, splits: "Splits", network: "Network", device: str) -> Facts:
+        from twinnet.tracking import facts as facts_of  # here, so that the worker does not load what it needs
+
+        root = self.root or paths.root()
+        facts = facts_of.gather(experiment, splits, network, device, root=root, overrides=self.overrides)
+        return Facts(**masked(asdict(facts), self.where))
+
+    def _record(self, run: "Run", facts: Facts) -> None:
+        warnings = [mask(warning, self.where) for warning in run.warnings]
+        records.write(run.directory, replace(facts, warnings=warnings, ended=records.now()))
+
+
+class MlflowTracker(Recorder):
     """Implements `training.Tracker`. Whatever goes wrong here is a line in the log and costs no training."""
 
     def __init__(
         self, settings: Tracking, overrides: Sequence[str], tags: Mapping[str, str], root: Path | None = None
     ) -> None:
-        self.settings, self.overrides, self.tags, self.root = settings, overrides, dict(tags), root
-        self.where = address(root)
+        super().__init__(overrides, root)
+        self.settings, self.tags = settings, dict(tags)
         self.worker = POOL.take(settings)
-        self.facts: Facts | None = None
         self.history: History | None = None
         self.epochs, self.chunks_sent, self.last_sent = 0, 0, time.monotonic()
         self.healthy, self.over = True, False
 
     def started(self, experiment: Experiment, splits: "Splits", network: "Network", device: str) -> None:
         with _harmless():
-            root = self.root or paths.root()
-            from twinnet.tracking import facts as facts_of  # here, so that the worker does not load what it needs
-
-            facts = facts_of.gather(experiment, splits, network, device, root=root, overrides=self.overrides)
-            self.facts = Facts(**masked(asdict(facts), self.where))
+            self.facts = self._gather(experiment, splits, network, device)
             self.epochs = self.facts.epochs
             self.worker.send("start", where=self.where, facts=asdict(self.facts), tags=self.tags)
 
@@ -67,8 +96,7 @@ class MlflowTracker:
             if self.facts is None:
                 return
             self._send_rows()
-            warnings = [mask(warning, self.where) for warning in run.warnings]
-            records.write(run.directory, replace(self.facts, warnings=warnings, ended=records.now()))
+            self._record(run, self.facts)
             self.worker.send("finish", directory=str(run.directory.absolute()))
             self._end(f"the run is complete in {run.directory}; `python -m pipelines.publish` sends what runs/ holds")
 
