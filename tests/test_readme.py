@@ -40,7 +40,7 @@ RUN_BY = {
     "make notebooks": f"{README}::test_notebooks_become_pages_with_their_outputs",
     "make ui": "tests/tracking/conftest.py::server",
     "make server": "tests/tracking/test_postgres.py::test_a_training_tracked_on_postgresql",
-    "dvc repro": f"{PIPELINE}::test_one_learning_rate_retrains_one_experiment",
+    "dvc repro": f"{PIPELINE}::test_a_second_repro_has_nothing_to_train",
     "dvc repro train@fashion_cnn": f"{README}::test_stages_are_asked_for_by_name",
     "dvc repro -f download@nba": f"{README}::test_stages_are_asked_for_by_name",
     "dvc exp run -S experiments.nba_scratch.optimizer.learning_rate=0.01": (
@@ -55,7 +55,9 @@ RUN_BY = {
     "dvc metrics diff": f"{PIPELINE}::test_dvc_exp_run_retrains_the_experiment_it_changes",
     "dvc plots diff": f"{PIPELINE}::test_dvc_exp_run_retrains_the_experiment_it_changes",
     "dvc plots show": f"{README}::test_the_plots_of_the_suite_are_one_page",
-    "python -m pipelines.publish": f"{PIPELINE}::test_a_second_repro_has_nothing_to_train",
+    "python -m pipelines.publish": (
+        "tests/pipelines/test_notebooks_on_runs.py::test_compare_runs_reads_the_store_and_sweeps"
+    ),
     "python -m twinnet.compare": "tests/test_compare.py::test_the_command_compares_what_lies_in_runs",
     "python -m twinnet.walkthrough": f"{DOCS}::test_the_page_of_one_sample_is_what_the_command_prints",
     "python -m twinnet.predict runs/fashion_cnn/model.keras image.png": (
@@ -78,7 +80,7 @@ RUN_BY = {
     "python -m twinnet.search search=nba epochs=2000 search.trials=20 search.processes=2": (
         "tests/sweeps/test_searching.py::test_a_search_that_is_killed_goes_on_and_processes_share_it"
     ),
-    f"{TRAIN} experiment=fashion_dense_best": "tests/test_recipes.py::test_every_recipe_trains",
+    f"{TRAIN} -m experiment=fashion_dense_best seed=0,1,2": "tests/test_recipes.py::test_every_recipe_trains",
     f"{TRAIN} -m experiment=fashion_dense data.train_fraction=0.01,0.1,1.0 seed=1,2,3 objective=valid/accuracy": (
         "tests/test_recipes.py::test_accuracy_over_the_amount_of_data_is_a_sweep"
     ),

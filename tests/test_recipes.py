@@ -36,7 +36,7 @@ def garments(tmp_path: Path) -> Path:
 
 WHOLE = [pytest.param(name, (), marks=pytest.mark.slow) for name in RECIPES[:-1]]
 LARGEST = [
-    pytest.param("fashion_best", ("model.filters=[16,32,64]",), marks=pytest.mark.slow, id="a tenth as wide"),
+    pytest.param("fashion_best", ("model.filters=[16,32,64]", "model.blocks=1"), marks=pytest.mark.slow, id="small"),
     pytest.param("fashion_best", (), marks=pytest.mark.exhaustive, id="fashion_best"),  # 36 million weights
 ]
 

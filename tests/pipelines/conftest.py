@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.project import STAND_INS, Project, environment
+from tests.pipelines.project import STAND_INS, UNTRACKED, Project, environment
 
 
 @pytest.fixture(scope="session")
 def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Made by `make smoke`; tests that change it work on a `copy`."""
+    """Made by `make smoke`, without a store; tests that change it work on a `copy`."""
     folder = tmp_path_factory.mktemp("smoke") / "project"
     made = subprocess.run(
-        ["make", "-o", ".venv/runtime", "smoke", f"SMOKE={folder}", f"S={' '.join(STAND_INS)}"],
+        ["make", "-o", ".venv/runtime", "smoke", f"SMOKE={folder}", f"S={' '.join([*STAND_INS, UNTRACKED])}"],
         cwd=root, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert made.returncode == 0, made.stdout

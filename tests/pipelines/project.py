@@ -8,6 +8,8 @@ from pathlib import Path
 
 STAND_INS = [f"datasets.{name}.source=synthetic" for name in ("nba", "fashion_mnist", "mnist")]
 
+UNTRACKED = "tracking.enabled=false"  # a store costs each training a process that imports MLflow
+
 
 @dataclass(frozen=True)
 class Project:
@@ -23,6 +25,11 @@ class Project:
         )
         assert done.returncode == 0 or not check, done.stdout
         return done
+
+    def overrides(self, *, tracked: bool = False) -> list[str]:
+        """Those that params.yaml was composed with; with `tracked` but the one that leaves tracking out."""
+        composed = (self.folder / "params.yaml").read_text().splitlines()[0].partition("Overrides:")[2].split()
+        return [override for override in composed if not (tracked and override == UNTRACKED)]
 
     def ran(self, output: str) -> set[str]:
         """The stages that a `dvc repro` with this output has run."""

@@ -19,7 +19,10 @@ def test_fashion_mnist_reads_the_runs_of_the_suite(root: Path, copy: Callable[[]
 
 
 def test_compare_runs_reads_the_store_and_sweeps(root: Path, copy: Callable[[], Project]) -> None:
-    folder = copy().folder
+    mine = copy()
+    mine.run("python", "-m", "pipelines.params", "write", *mine.overrides(tracked=True))
+    mine.run("python", "-m", "pipelines.publish")
+    folder = mine.folder
     told = execute(root / "notebooks/03_compare_runs.py", folder, EPOCHS=20, SEEDS="1,2", RATES="0.01,0.1")
     assert "nba_keras_book" in told
     assert "optimizer.learning_rate=0.1" in told
