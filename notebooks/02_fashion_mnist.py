@@ -40,7 +40,7 @@ from twinnet.training import train
 
 logging.basicConfig(level=logging.ERROR)
 root = paths.root()
-names = ["fashion_dense_book", "fashion_dense_scratch", "fashion_dense", "fashion_cnn"]
+names = ["fashion_dense_book", "fashion_dense_scratch", "fashion_dense", "fashion_cnn", "fashion_cnn_scratch"]
 runs = {name: read(root / "runs" / name) for name in names}
 
 # %% [markdown]
