@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from twinnet.figures.style import BLACK, BLUE, ORANGE, new_figure, save, styled
 from twinnet.sweeps import outcomes
@@ -92,6 +93,8 @@ def _effect(axes: Axes, done: pd.DataFrame, key: str, objective: str) -> None:
         axes.set_xticks(range(len(scale.names)), scale.names)
         if sum(map(len, scale.names)) > 28:
             axes.tick_params(axis="x", rotation=30)
+    elif not (scale.x % 1).any():
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(_short(key))
 
 
