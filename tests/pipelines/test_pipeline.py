@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.pipelines.project import Project
+from twinnet import records
 from twinnet.tracking.store import connect
 
 pytestmark = [
@@ -85,7 +86,7 @@ def test_one_learning_rate_retrains_one_experiment(copy: Callable[[], Project]) 
 
     mine.run("make", "-o", ".venv/runtime", "params", f"S={' '.join(mine.overrides())}")
     changed = json.loads(mine.run("dvc", "status", "--json").stdout)
-    assert changed.keys() == {"check", "train@nba_scratch", "publish"}  # the next test trains it
+    assert {stage for stage in changed if stage.startswith("train")} == {"train@nba_scratch"}  # the next test trains it
 
 
 def test_dvc_exp_run_retrains_the_experiment_it_changes(copy: Callable[[], Project]) -> None:
@@ -96,7 +97,7 @@ def test_dvc_exp_run_retrains_the_experiment_it_changes(copy: Callable[[], Proje
     written = yaml.safe_load((mine.folder / "runs/nba_scratch/config.yaml").read_text())
     assert written["optimizer"]["learning_rate"] == 0.01
     stored = {run.info.run_name: run.data for run in connect(f"sqlite:///{mine.folder}/mlflow.db").search("")}
-    assert stored.keys() == {path.name for path in (mine.folder / "runs").iterdir()}, "trained, or published"
+    assert stored.keys() == {path.name for path in records.complete(mine.folder / "runs")}, "trained or published"
     assert "published" in stored["nba_keras"].tags
     assert stored["nba_scratch"].tags["dvc.stage"] == "train@nba_scratch"
     assert stored["nba_scratch"].tags["dvc.exp"] in done.stdout
