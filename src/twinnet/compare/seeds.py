@@ -7,6 +7,7 @@ leaves out the seed. Of several runs with the same seed the last one counts.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -91,7 +92,7 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(row: dict[str, object]) -> dict[str, str]:
+def _cells(row: dict[str, Any]) -> dict[str, str]:
     percent = str(row["score"]).endswith("accuracy")
     return {
         "experiment": str(row["experiment"]),
@@ -116,10 +117,10 @@ def _spread(mean: object, sd: object, percent: bool) -> str:
     return number(mean) if pd.isna(sd) else f"{number(mean)} ± {number(sd)}"
 
 
-def _bounds(low: object, high: object, percent: bool) -> str:
+def _bounds(low: float, high: float, percent: bool) -> str:
     if pd.isna(low):
         return ""
-    return f"{100 * low:.2f} to {100 * high:.2f}" if percent else f"{low:.4f} to {high:.4f}"  # type: ignore[operator]
+    return f"{100 * low:.2f} to {100 * high:.2f}" if percent else f"{low:.4f} to {high:.4f}"
 
 
 def text(table: pd.DataFrame) -> str:
