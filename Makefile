@@ -83,7 +83,7 @@ bench: $(VENV)/dev ## speeds as ratios against named peers
 	python -m benchmarks
 
 faults: $(VENV)/dev ## what the data layer does with each fault
-	python -m benchmarks.faults
+	python -m tests.data.faults.run
 
 lock: $(BIN)/uv ## resolve the lock files anew
 	uv pip compile -q pyproject.toml --extra dev --universal --generate-hashes --no-header -o requirements-dev.lock

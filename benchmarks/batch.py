@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from benchmarks.interleaved import Peer, Row
 from benchmarks.problems import players
-from twinnet.engines.contract import Monitor, Problem
+from twinnet.core.problem import Monitor, Problem
 
 CONFIGURATIONS, EPOCHS = 256, 100_000
 SLICE = 4  # of the configurations, where they are trained one after the other
@@ -49,13 +49,13 @@ def reference() -> Callable[[], int]:
 
 
 def _one_after_the_other(array: str, count: int, epochs: int) -> Callable[[], int]:
-    from twinnet import engines
+    from twinnet.core import engine
 
     problems = [_configuration(array, epochs, seed) for seed in range(count)]
 
     def train() -> int:
         for problem in problems:
-            engines.fit(problem, Monitor(problem.metric))
+            engine.fit(problem, Monitor(problem.metric))
         return count * epochs
 
     return train

@@ -34,13 +34,13 @@ ROWS = [
 
 def compiled() -> Callable[[], int]:
     from benchmarks.problems import pictures
-    from twinnet import engines
-    from twinnet.engines.contract import Monitor
+    from twinnet.core import engine
+    from twinnet.core.problem import Monitor
 
     problem = pictures(STEPS, EPOCHS)
 
     def train() -> int:
-        engines.fit(problem, Monitor(problem.metric))
+        engine.fit(problem, Monitor(problem.metric))
         return STEPS * EPOCHS
 
     return train

@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.interleaved import ROOT, Peer, Row
-from twinnet import config
-from twinnet.config.schema import Augmentation
-from twinnet.data.splits import Splits
-from twinnet.engines.contract import Chunk, Monitor, Problem
-from twinnet.training import pose
+from twinnet.core import config
+from twinnet.core.problem import Chunk, Monitor, Problem
+from twinnet.core.schema import Augmentation
+from twinnet.core.splits import Splits
+from twinnet.training.experiment import pose
 
 PEER = "plain model.fit"
 SAMPLES, VALID = 32 * 500, 1000
@@ -67,7 +67,7 @@ class Epochwise(Monitor):
         self.go, self.done = threading.Semaphore(0), threading.Semaphore(0)
 
         def train() -> None:
-            from twinnet import engines
+            from twinnet.core import engine as engines
 
             self.go.acquire()
             engines.fit(problem, self)
@@ -97,9 +97,9 @@ def engine(posed: Problem) -> Callable[[], int]:
 
 def plain(posed: Problem) -> Callable[[], int]:
     """The same layers, weights, optimizer and batches in `compile` and `fit` with nothing but their defaults."""
-    from twinnet.engines.keras import model, optimizers
+    from twinnet.engines.keras import build, optimizers
 
-    network = model.build(posed.network, posed.weights, "float32", posed.seed)
+    network = build.build(posed.network, posed.weights, "float32", posed.seed)
     optimizer = optimizers.build(posed, network, "float32")
     network.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     order = posed.order(0)

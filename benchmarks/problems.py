@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from twinnet.config.schema import (
+from twinnet.core.network import Dense, Network
+from twinnet.core.problem import Problem
+from twinnet.core.schema import (
     Activation,
     Adam,
     ArrayLibrary,
@@ -13,8 +15,6 @@ from twinnet.config.schema import (
     ScratchEngine,
     Task,
 )
-from twinnet.engines.contract import Problem
-from twinnet.networks import Dense, Network
 
 
 def players(array: str, epochs: int, seed: int = 0, samples: int = 354) -> Problem:

@@ -14,8 +14,8 @@ import pandas as pd
 
 from benchmarks.interleaved import ROOT, Peer, Row
 from benchmarks.problems import players
-from twinnet.data import provenance
-from twinnet.data.provenance import Provenance
+from twinnet.core import provenance
+from twinnet.core.provenance import Provenance
 
 JOBS, EPOCHS = (8, 16, 32, 64), 2000
 TOGETHER, TOGETHER_EPOCHS = 256, 100_000

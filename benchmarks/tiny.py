@@ -50,14 +50,14 @@ def textbook() -> Callable[[], int]:
 
 
 def _training(array: str, epochs: int) -> Callable[[], int]:
-    from twinnet import engines
-    from twinnet.engines.contract import Monitor
+    from twinnet.core import engine
+    from twinnet.core.problem import Monitor
 
     problem = players(array, epochs)
 
     def train() -> int:
         monitor = Monitor(problem.metric)
-        engines.fit(problem, monitor)
+        engine.fit(problem, monitor)
         assert len(monitor.history.arrays()["train/loss"]) == epochs
         return epochs
 

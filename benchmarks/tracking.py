@@ -62,8 +62,8 @@ ROWS = [
 
 def project(experiment: str) -> Path:
     """A checkout with stand-in data for the experiment, which goes when this process ends."""
-    from twinnet import config
-    from twinnet.data.download import download
+    from twinnet.core import config
+    from twinnet.data.download.download import download
     from twinnet.data.preprocess import preprocess, tabulate
 
     folder = Path(tempfile.mkdtemp(prefix="twinnet-bench-"))
@@ -82,8 +82,10 @@ def project(experiment: str) -> Path:
 
 
 def training(name: str, tracked: bool) -> Callable[[], int]:
-    from twinnet import config, tracking, training
-    from twinnet.config.schema import Tracking
+    from twinnet import tracking
+    from twinnet.core import config
+    from twinnet.core.schema import Tracking
+    from twinnet.training import experiment as training
 
     folder, runs = project(name), count()
     experiment = config.experiment(config.compose(folder, "train", [f"experiment={name}"]))

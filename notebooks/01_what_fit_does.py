@@ -30,14 +30,16 @@ import logging
 import pandas as pd
 from IPython.display import HTML
 
-from twinnet import DeepLearning, config, figures, paths, walkthrough
-from twinnet.data.reading import load
-from twinnet.figures.comparison import curves
+from twinnet import DeepLearning, walkthrough
+from twinnet.compare.figures import curves
+from twinnet.core import config, paths
+from twinnet.core.network import describe
+from twinnet.figures import run
 from twinnet.figures.curves import learning_curves
-from twinnet.figures.frames import boundary_animation, boundary_frames, sample_plane
-from twinnet.networks import describe
-from twinnet.snapshots import snapshots
-from twinnet.training import train
+from twinnet.teaching.frames import boundary_animation, boundary_frames, sample_plane
+from twinnet.teaching.snapshots import snapshots
+from twinnet.training.dataset import load
+from twinnet.training.experiment import train
 
 logging.basicConfig(level=logging.ERROR)
 root = paths.root()
@@ -62,8 +64,8 @@ players[["apg", "rpg", "is_forward"]].describe().round(2)
 overrides = ["experiment=nba_scratch", "engine=scratch_numpy", f"epochs={EPOCHS}"]
 scratch = config.experiment(config.compose(root, "train", overrides))
 splits = load(scratch.data, root=root, dtype=scratch.engine.dtype.value)
-notes = figures.notes(splits.source, scratch)
-axis_names = [figures.AXIS_NAMES[feature] for feature in scratch.data.features]
+notes = run.notes(splits.source, scratch)
+axis_names = [run.AXIS_NAMES[feature] for feature in scratch.data.features]
 print("training", splits.X_train.shape, "validation", splits.X_valid.shape, "data from:", splits.source)
 sample_plane(splits, scratch.data.classes, axis_names, "guards and forwards of the training split", notes)
 

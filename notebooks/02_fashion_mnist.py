@@ -27,16 +27,17 @@ import logging
 
 import pandas as pd
 
-from twinnet import config, figures, paths
+from twinnet.compare.figures import curves, mistakes
 from twinnet.compare.images import PredictedImages
 from twinnet.compare.results import read
-from twinnet.data.reading import load
+from twinnet.core import config, paths
+from twinnet.core.network import describe
+from twinnet.figures import run as figures
 from twinnet.figures.classes import confusion_matrix
-from twinnet.figures.comparison import curves, mistakes
 from twinnet.figures.curves import learning_curves
 from twinnet.figures.images import hardest_pairs
-from twinnet.networks import describe
-from twinnet.training import train
+from twinnet.training.dataset import load
+from twinnet.training.experiment import train
 
 logging.basicConfig(level=logging.ERROR)
 root = paths.root()

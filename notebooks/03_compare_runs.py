@@ -37,9 +37,10 @@ import mlflow
 import pandas as pd
 from IPython.display import Image
 
-from twinnet import paths, tracking
+from twinnet import tracking
+from twinnet.compare.figures import curves
 from twinnet.compare.seeds import over_seeds
-from twinnet.figures.comparison import curves
+from twinnet.core import paths
 from twinnet.figures.sweeps import response
 
 root = paths.root()

@@ -2,10 +2,10 @@
 
 import sys
 
-from pipelines._stage import params, stage
-from twinnet import config, paths
-from twinnet.data import cards
+from twinnet.core import config, paths
+from twinnet.core.stage import params, stage
+from twinnet.data import card
 
 with stage():
     name = sys.argv[1]
-    cards.write(config.dataset(params()["datasets"][name]), paths.root())
+    card.write(config.dataset(params()["datasets"][name]), paths.root())

@@ -1,8 +1,8 @@
 """Stage `compare`: from runs/ to reports/, and nothing but the runs of params.yaml."""
 
-from pipelines._stage import params, stage
-from twinnet import config, paths
 from twinnet.compare import compare, leaderboard_text
+from twinnet.core import config, paths
+from twinnet.core.stage import params, stage
 
 with stage():
     composed = params()

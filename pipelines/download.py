@@ -3,9 +3,9 @@
 import logging
 import sys
 
-from pipelines._stage import params, stage
-from twinnet import config, paths
-from twinnet.data.download import download
+from twinnet.core import config, paths
+from twinnet.core.stage import params, stage
+from twinnet.data.download.download import download
 
 logging.getLogger("urllib3").setLevel(logging.ERROR)  # the log of twinnet says what it retries
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from pipelines._stage import stage
-from twinnet import config
-from twinnet.errors import ConfigError
+from twinnet.core import config
+from twinnet.core.errors import ConfigError
+from twinnet.core.stage import stage
 
 PARAMS = Path("params.yaml")
 CHECKED = Path("build/params_checked.txt")

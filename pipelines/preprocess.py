@@ -2,8 +2,8 @@
 
 import sys
 
-from pipelines._stage import params, stage
-from twinnet import config, paths
+from twinnet.core import config, paths
+from twinnet.core.stage import params, stage
 from twinnet.data.preprocess import preprocess
 
 with stage():

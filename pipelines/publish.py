@@ -1,8 +1,9 @@
 """Stage `publish`: one finished MLflow run for each result under runs/, also for those that DVC took from its cache."""
 
-from pipelines._stage import params, stage
-from twinnet import paths, tracking
-from twinnet.config.schema import Tracking
+from twinnet import tracking
+from twinnet.core import paths
+from twinnet.core.schema import Tracking
+from twinnet.core.stage import params, stage
 
 if __name__ == "__main__":
     with stage():

@@ -2,12 +2,14 @@
 
 import sys
 
-from pipelines._stage import params, stage
-from twinnet import config, paths, tracking, training
-from twinnet.config.schema import Tracking
+from twinnet import tracking
+from twinnet.core import config, paths
+from twinnet.core.schema import Tracking
+from twinnet.core.stage import params, stage
+from twinnet.training import experiment
 
 with stage():
     name = sys.argv[1]
     composed = params()
     tracker = tracking.tracker(Tracking(**composed["tracking"]))
-    training.train(config.experiment(composed["experiments"][name]), paths.RUNS / name, tracker=tracker)
+    experiment.train(config.experiment(composed["experiments"][name]), paths.RUNS / name, tracker=tracker)

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from twinnet import config
-from twinnet.config.schema import Experiment
-from twinnet.data import provenance
-from twinnet.data.provenance import Provenance
+from twinnet.core import config, provenance
+from twinnet.core.provenance import Provenance
+from twinnet.core.schema import Experiment
 from twinnet.tracking.store import connect
 
 ROOT = Path(__file__).parents[1]

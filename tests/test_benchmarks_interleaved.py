@@ -8,8 +8,8 @@ import pytest
 from benchmarks import interleaved
 from benchmarks.problems import players
 from benchmarks.textbook import Textbook
-from twinnet import engines
-from twinnet.engines.contract import Monitor
+from twinnet.core import engine
+from twinnet.core.problem import Monitor
 
 PEERS = """
 import time
@@ -90,7 +90,7 @@ def test_a_row_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_the_textbook_peer_computes_what_the_reference_computes() -> None:
     problem = players("numpy", 50)
     losses, accuracies = Textbook([2, 4, 1], seed=0).fit(problem.X_train, problem.y_train, 50, 0.001)
-    fitted = engines.fit(problem, monitor := Monitor("accuracy"))
+    fitted = engine.fit(problem, monitor := Monitor("accuracy"))
     history = monitor.history.arrays()
     assert history["train/loss"] == pytest.approx(losses, rel=1e-14)
     assert history["train/accuracy"].tolist() == pytest.approx(accuracies)

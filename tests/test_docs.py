@@ -19,17 +19,17 @@ import yaml
 from dvc_render.html import HTML
 
 from twinnet import walkthrough
-from twinnet.config.schema import Experiment
-from twinnet.engines.scratch import propagation
+from twinnet.core.network import describe
+from twinnet.core.schema import Experiment
+from twinnet.engines.scratch import step
 from twinnet.engines.scratch.arrays import inward
-from twinnet.networks import describe
 
 BLOCK = re.compile(r"^`(\S+)`\n\n```(?:yaml|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TRAIN = """
 import json, os, sys
 from pathlib import Path
 from twinnet import config
-from twinnet.data.download import download
+from twinnet.data.download.download import download
 from twinnet.data.preprocess import preprocess
 from twinnet.training import train
 root = Path.cwd()
@@ -107,16 +107,14 @@ def test_the_walk_is_the_step_that_training_takes(compose: Callable[..., Experim
     walked = walkthrough.walk(experiment, np.array([3.4, 3.6]), 0)
 
     network = describe(experiment)
-    weights = propagation.spread(
+    weights = step.spread(
         network.layers, inward(network.initial_weights(experiment.model.init, experiment.seed, "float64"))
     )
-    recipe = propagation.recipe(
-        network, walkthrough.rules.loss(experiment), experiment.data.task, experiment.optimizer, 1
-    )
-    A, Y = propagation.inputs(recipe, np.array([[3.4, 3.6]]), np.array([0]), np)
-    state = propagation.optimizers.start(experiment.optimizer, weights, np)
+    recipe = step.recipe(network, walkthrough.rules.loss(experiment), experiment.data.task, experiment.optimizer, 1)
+    A, Y = step.inputs(recipe, np.array([[3.4, 3.6]]), np.array([0]), np)
+    state = step.optimizers.start(experiment.optimizer, weights, np)
     rate = np.asarray(experiment.optimizer.learning_rate)
-    updated, _, loss, _ = propagation.step(recipe, weights, state, rate, A, Y, {}, np)
+    updated, _, loss, _ = step.step(recipe, weights, state, rate, A, Y, {}, np)
 
     assert walked.loss == loss
     dense = [layer for layer in updated if layer]

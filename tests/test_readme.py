@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from benchmarks.__main__ import MODULES
 from tests.readme import commands, lines, ordered, sections
-from twinnet import config
+from twinnet.core import config
 
 ENGLISH, CHINESE = "README.md", "README.zh-TW.md"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twinnet.config.schema import Backend, Experiment, KerasEngine
-from twinnet.data import provenance
-from twinnet.data.provenance import Provenance
-from twinnet.networks import describe
-from twinnet.sweeps import grid
-from twinnet.training import train
+from twinnet.core import provenance
+from twinnet.core.network import describe
+from twinnet.core.provenance import Provenance
+from twinnet.core.schema import Backend, Experiment, KerasEngine
+from twinnet.sweeps import expand
+from twinnet.training.experiment import train
 
 RECIPES = ("fashion_dense_best", "fashion_cnn_long", "fashion_resnet20", "fashion_best")
 
@@ -58,7 +58,7 @@ def test_every_recipe_trains(
 def test_accuracy_over_the_amount_of_data_is_a_sweep(root: Path, garments: Path) -> None:
     shutil.copytree(root / "conf", garments / "conf")
     words = ["experiment=fashion_dense", "data.train_fraction=0.01,0.1,1.0", "seed=1,2,3", "objective=valid/accuracy"]
-    jobs, _ = grid.jobs(garments, words)
+    jobs, _ = expand.jobs(garments, words)
     chosen = {(job.experiment.seed, job.experiment.data.train_fraction) for job in jobs}
     assert len(jobs) == len(chosen) == 9
 

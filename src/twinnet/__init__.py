@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from twinnet.estimator import DeepLearning
+    from twinnet.teaching.estimator import DeepLearning
 
 __all__ = ["DeepLearning"]
 
@@ -11,7 +11,7 @@ __all__ = ["DeepLearning"]
 def __getattr__(name: str) -> object:
     """`from twinnet import DeepLearning` imports scikit-learn and the engine, `import twinnet` does not."""
     if name == "DeepLearning":
-        from twinnet.estimator import DeepLearning
+        from twinnet.teaching.estimator import DeepLearning
 
         return DeepLearning
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

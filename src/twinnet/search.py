@@ -11,10 +11,9 @@ import sys
 from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
 
-from twinnet import config, paths
-from twinnet.config import searches
-from twinnet.config.searches import Pruner, Search
-from twinnet.errors import ConfigError, one_line
+from twinnet.core import config, paths, search_schema
+from twinnet.core.errors import ConfigError, one_line
+from twinnet.core.search_schema import Pruner, Search
 from twinnet.sweeps import launchers
 
 
@@ -30,7 +29,7 @@ def main() -> None:
         search = settings(composed)
         os.chdir(root)
         launchers.limit_threads(max(1, cpu_count() // search.processes) if search.processes > 1 else None)
-        from twinnet.sweeps import searching  # NumPy and the engines, after the threads are settled
+        from twinnet.sweeps import search as searching  # NumPy and the engines, after the threads are settled
 
         try:
             failed = searching.lead(root, words, composed, search)
@@ -44,7 +43,7 @@ def settings(composed: DictConfig) -> Search:
     """The validated search. Raises ConfigError."""
     search = OmegaConf.to_object(composed.search)
     assert isinstance(search, Search)
-    searches.check(search)
+    search_schema.check(search)
     if search.pruner is not Pruner.none and composed.objective.startswith("test/"):
         raise ConfigError(
             f"objective={composed.objective}: expected an objective of train or valid, which can be looked at during "

@@ -14,16 +14,18 @@ from hydra._internal.utils import get_args_parser  # the only parser of Hydra's 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from twinnet import config, paths, sweeps
-from twinnet.config.schema import Tracking
-from twinnet.errors import one_line
+from twinnet import sweeps
+from twinnet.core import config, paths
+from twinnet.core.errors import one_line
+from twinnet.core.schema import Tracking
 
 log = logging.getLogger(__name__)
 
 
 def job(composed: DictConfig) -> float:
     """Train one experiment; returns the loss on the validation split."""
-    from twinnet import tracking, training  # here, so that the jobs of a sweep settle their threads first
+    from twinnet import tracking
+    from twinnet.training import experiment as training  # here, so that the jobs of a sweep settle their threads first
 
     hydra_config = HydraConfig.get()
     directory = Path(hydra_config.runtime.output_dir)

@@ -11,16 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from twinnet import config, paths
-from twinnet.config import rules
-from twinnet.config.schema import Experiment, TableData, Task
-from twinnet.data.reading import load
+from twinnet.core import config, paths, rules
+from twinnet.core.errors import ConfigError, one_line
+from twinnet.core.network import Dense, describe
+from twinnet.core.schema import Experiment, TableData, Task
 from twinnet.engines.scratch import losses, optimizers
 from twinnet.engines.scratch.activations import activate, propagate_back
 from twinnet.engines.scratch.arrays import inward
 from twinnet.engines.scratch.layers import Mode, dense_backward, dense_forward
-from twinnet.errors import ConfigError, one_line
-from twinnet.networks import Dense, describe
+from twinnet.training.dataset import load
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,8 @@
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))  # benchmarks/ holds the server whose faults are tested
-
-from benchmarks.fault_server import FaultServer, serving  # noqa: E402  (the path comes first)
+from tests.data.faults.server import FaultServer, serving
 
 
 @pytest.fixture(autouse=True)

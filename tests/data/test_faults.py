@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fault_cases import cases
-from benchmarks.faults import run_all, table
+from tests.data.faults.cases import cases
+from tests.data.faults.run import run_all, table
 
 
 def test_there_are_enough_faults_and_each_has_its_own_name() -> None:

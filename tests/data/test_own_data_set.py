@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twinnet import config, data
-from twinnet.config.schema import ImageDataset
-from twinnet.data import archives
-from twinnet.data.download import download
+from twinnet import data
+from twinnet.core import config
+from twinnet.core.errors import ConfigError, DataError
+from twinnet.core.schema import ImageDataset
+from twinnet.data.download.download import download
+from twinnet.data.formats import idx
 from twinnet.data.preprocess import preprocess
-from twinnet.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[2]
 READING = """
@@ -62,7 +63,7 @@ def own(tmp_path: Path, npz: bool) -> tuple[Path, dict[str, np.ndarray]]:
         described = [f"{name}: {{file: all.npz, member: {members[name]}, shape: [40" for name in arrays]
     else:
         for name, array in arrays.items():
-            content = archives.encode_idx(array)
+            content = idx.encode_idx(array)
             (mirror / f"{name}.idx.gz").write_bytes(gzip.compress(content))
             files[f"{name}.idx.gz"] = hashlib.sha256(content).hexdigest()
         described = [f"{name}: {{file: {name}.idx.gz, shape: [40" for name in arrays]

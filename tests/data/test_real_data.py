@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twinnet import config, data
-from twinnet.config.schema import NBADataset
-from twinnet.data.download import download
+from twinnet.core import config
+from twinnet.core.schema import NBADataset
+from twinnet.data.download.download import download
 from twinnet.data.preprocess import preprocess, tabulate
+from twinnet.training.dataset import load
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [
@@ -32,7 +33,7 @@ def test_the_season_2019_is_split_as_the_chapter_splits_it(tmp_path: Path) -> No
     download(dataset, tmp_path)
     preprocess(dataset, tmp_path)
     tabulate(dataset, tmp_path)
-    splits = data.load(config.experiment(suite.experiments.nba_scratch).data, root=tmp_path, dtype="float64")
+    splits = load(config.experiment(suite.experiments.nba_scratch).data, root=tmp_path, dtype="float64")
     assert splits.source == "mirror"
     assert (splits.X_train.shape, splits.X_valid.shape) == ((354, 2), (175, 2))
     assert splits.X_train[:3].tolist() == [[0.0, 0.7], [3.4, 3.6], [0.8, 0.9]]
@@ -49,7 +50,7 @@ def test_two_seasons_are_split_by_season(tmp_path: Path) -> None:
     assert isinstance(dataset, NBADataset)
     download(dataset, tmp_path)
     tabulate(dataset, tmp_path)
-    splits = data.load(config.experiment(suite.experiments.nba_scratch).data, root=tmp_path)
+    splits = load(config.experiment(suite.experiments.nba_scratch).data, root=tmp_path)
     assert sorted([len(splits.y_train), len(splits.y_valid)]) == [529, 530]
 
 
@@ -69,7 +70,7 @@ def test_images_are_the_published_ones(name: str, mean: float, first: list[int],
     dataset = config.dataset(composed(f"datasets.{name}.source=real").datasets[name])
     download(dataset, tmp_path)
     preprocess(dataset, tmp_path)
-    splits = data.load(dataset.reading, root=tmp_path)
+    splits = load(dataset.reading, root=tmp_path)
     assert splits.X_test is not None
     assert [X.shape for X in (splits.X_train, splits.X_valid, splits.X_test)] == [
         (55_000, 28, 28, 1),

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from twinnet.config.schema import (
+from twinnet.core.engine import fit
+from twinnet.core.network import Dense, Layer, Network
+from twinnet.core.problem import FittedNetwork, Monitor, Problem
+from twinnet.core.schema import (
     Activation,
     Adam,
     ArrayLibrary,
@@ -20,9 +23,6 @@ from twinnet.config.schema import (
     ScratchEngine,
     Task,
 )
-from twinnet.engines import fit
-from twinnet.engines.contract import FittedNetwork, Monitor, Problem
-from twinnet.networks import Dense, Layer, Network
 
 OUTPUTS = {Task.binary: Activation.sigmoid, Task.multiclass: Activation.softmax, Task.regression: Activation.identity}
 LOSSES = {

@@ -10,7 +10,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from twinnet.config.schema import (
+from twinnet.core.network import Activate, Add, BatchNorm, Conv2D, Dense, Flatten, Fork, GlobalAveragePool2D, MaxPool2D
+from twinnet.core.problem import Problem
+from twinnet.core.schema import (
     Activation,
     Adam,
     AdamW,
@@ -25,8 +27,6 @@ from twinnet.config.schema import (
     ScheduleKind,
     Task,
 )
-from twinnet.engines.contract import Problem
-from twinnet.networks import Activate, Add, BatchNorm, Conv2D, Dense, Flatten, Fork, GlobalAveragePool2D, MaxPool2D
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 OPTIMIZERS = [

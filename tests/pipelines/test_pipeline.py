@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from tests.pipelines.project import Project
-from twinnet import records
 from twinnet.tracking.store import connect
+from twinnet.training import run as records
 
 pytestmark = [
     pytest.mark.slow,  # trains the seven experiments of the suite, each in a process of its own

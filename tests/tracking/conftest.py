@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from twinnet import tracking, training
-from twinnet.config.schema import Experiment, Tracking
-from twinnet.engines.contract import History
-from twinnet.training import Run, Tracker
+from twinnet import tracking
+from twinnet.core.problem import History
+from twinnet.core.schema import Experiment, Tracking
+from twinnet.training import experiment as training
+from twinnet.training.experiment import Run, Tracker
 
 Train = Callable[..., Run]
 ROOT = Path(__file__).parents[2]

@@ -10,13 +10,15 @@ from urllib.parse import quote
 
 import pytest
 
-from twinnet import config, tracking, training
-from twinnet.config.schema import Experiment, Tracking
-from twinnet.data.download import download
+from twinnet import tracking
+from twinnet.core import config
+from twinnet.core.schema import Experiment, Tracking
+from twinnet.data.download.download import download
 from twinnet.data.preprocess import tabulate
 from twinnet.figures.style import BLUE, GREEN, ORANGE
 from twinnet.tracking.store import connect
-from twinnet.training import Run
+from twinnet.training import experiment as training
+from twinnet.training.experiment import Run
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("server"), pytest.mark.timeout(900)]
 WAIT = 120_000  # milliseconds; a page takes a few seconds, and more on a busy machine

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from twinnet import networks
-from twinnet.config.schema import Experiment
-from twinnet.engines.scratch.fitted import KINDS, Fitted
-from twinnet.networks import Network, describe
+from twinnet.core import network as networks
+from twinnet.core.network import Network, describe
+from twinnet.core.schema import Experiment
+from twinnet.engines.scratch.model import KINDS, Fitted
 
 NETWORKS = {
     "dense": ["model=mlp", "model.hidden_units=[8]", "model.dropout=0.1", "model.activation=tanh"],

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import PASSWORD, cluster
-from twinnet import records, tracking
-from twinnet.config.schema import Tracking
+from twinnet import tracking
+from twinnet.core.schema import Tracking
 from twinnet.tracking.store import connect
-from twinnet.training import Run
+from twinnet.training import run as records
+from twinnet.training.experiment import Run
 
 pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("postgres")]
 

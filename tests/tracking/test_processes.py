@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from twinnet import records
 from twinnet.tracking.store import Store, alive, connect, this_process
-from twinnet.training import Run
+from twinnet.training import run as records
+from twinnet.training.experiment import Run
 
 LONG = "epochs=20000000"  # minutes; a point of the curves every 20,000 epochs
 PATIENCE = 400  # seconds for what takes a few, on a machine that is slow and busy
@@ -24,7 +24,7 @@ TRAIN = """
     import signal, sys
     from pathlib import Path
     from twinnet import config, tracking, training
-    from twinnet.config.schema import Tracking
+    from twinnet.core.schema import Tracking
 
     conf, root, name, *overrides = sys.argv[1:]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

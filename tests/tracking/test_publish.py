@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from twinnet import records, tracking
-from twinnet.config.schema import Tracking
-from twinnet.errors import DataError
+from twinnet import tracking
+from twinnet.core.errors import DataError
+from twinnet.core.schema import Tracking
 from twinnet.tracking.store import Store, connect
-from twinnet.training import Run
+from twinnet.training import run as records
+from twinnet.training.experiment import Run
 
 
 def store(root: Path) -> Store:
@@ -57,12 +58,12 @@ def test_results_that_dvc_restored_are_published_once(train: Callable[..., Run],
 
 
 def test_a_result_that_was_sent_twice_at_once_is_kept_once(train: Callable[..., Run], project: Path) -> None:
-    from twinnet.tracking import recording
+    from twinnet.tracking import log_run
 
     run = train()
     record = records.read(run.directory)
     again = store(project)
-    recording.finish(again, recording.start(again, record.facts, {}), record)
+    log_run.finish(again, log_run.start(again, record.facts, {}), record)
     assert [len(runs) for runs in finished(project).values()] == [2]
     tracking.publish(project / "runs", root=project)
     assert [len(runs) for runs in finished(project).values()] == [1]
@@ -70,10 +71,10 @@ def test_a_result_that_was_sent_twice_at_once_is_kept_once(train: Callable[..., 
 
 def test_a_killed_publish_leaves_nothing_running(train: Callable[..., Run], project: Path) -> None:
     """As if the process had died between making a run and finishing it."""
-    from twinnet.tracking import recording
+    from twinnet.tracking import log_run
 
     run = train(settings=Tracking(enabled=False))
-    unfinished = recording.start(store(project), records.read(run.directory).facts, {"twinnet.process": _dead()})
+    unfinished = log_run.start(store(project), records.read(run.directory).facts, {"twinnet.process": _dead()})
     assert tracking.publish(project / "runs", root=project).sent == ("nba_scratch",)
     killed = store(project).client.get_run(unfinished)
     assert killed.info.status == "KILLED"

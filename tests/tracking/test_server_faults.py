@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from twinnet import records, tracking
-from twinnet.config.schema import Tracking
+from twinnet import tracking
+from twinnet.core.schema import Tracking
 from twinnet.tracking.store import connect
-from twinnet.training import Run
+from twinnet.training import run as records
+from twinnet.training.experiment import Run
 
 pytestmark = pytest.mark.xdist_group("server")
 PASSWORD = "hunter22-secret"
@@ -119,7 +120,7 @@ def test_a_server_that_is_back_before_the_end_gets_the_whole_run_at_once(
 
 
 def _await_run(server: str, project: Path) -> None:
-    from twinnet.data.provenance import sha256
+    from twinnet.core.provenance import sha256
 
     digest = sha256(project / "data" / "processed" / "nba_players.csv")
     until = time.monotonic() + 300

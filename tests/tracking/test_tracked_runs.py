@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from twinnet import config, records, tracking
-from twinnet.config.schema import Tracking
-from twinnet.engines.scratch import fitted
-from twinnet.errors import DivergedError
+from twinnet import tracking
+from twinnet.core import config
+from twinnet.core.errors import DivergedError
+from twinnet.core.schema import Tracking
+from twinnet.engines.scratch import model as fitted
 from twinnet.tracking.store import Store, connect
-from twinnet.training import Run
+from twinnet.training import run as records
+from twinnet.training.experiment import Run
 
 
 def store(root: Path) -> Store:
@@ -92,14 +94,14 @@ def test_a_new_experiment_opens_as_model_training(run: Run, project: Path) -> No
 
 def test_describing_a_run_again_after_a_failure_adds_nothing(train: Callable[..., Run], project: Path) -> None:
     """The worker tries again what a store did not answer, on the run that it has made already."""
-    from twinnet.tracking import recording
+    from twinnet.tracking import log_run
 
     facts = records.read(train(settings=Tracking(enabled=False)).directory).facts
-    run_id = recording.create(store(project), facts, {})
+    run_id = log_run.create(store(project), facts, {})
     for _ in range(2):
-        recording.describe(store(project), run_id, facts)
+        log_run.describe(store(project), run_id, facts)
     found = only_run(project)
-    assert found.data.params == recording.parameters(facts)
+    assert found.data.params == log_run.parameters(facts)
     assert len(found.inputs.dataset_inputs) == 1
 
 

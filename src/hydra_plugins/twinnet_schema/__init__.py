@@ -1,5 +1,5 @@
 """Registers the schema of conf/ wherever Hydra composes it, DVC included: Hydra imports every hydra_plugins module."""
 
-from twinnet.config import register
+from twinnet.core.config import register
 
 register()

@@ -25,14 +25,14 @@ class TwinnetSweeper(Sweeper):
         self.hydra_context, self.config = hydra_context, config
 
     def sweep(self, arguments: list[str]) -> Any:
-        from twinnet import paths
-        from twinnet.errors import one_line
-        from twinnet.sweeps import sweep
+        from twinnet.core import paths
+        from twinnet.core.errors import one_line
+        from twinnet.sweeps import grid_search
 
         assert self.config is not None
         hydra = self.config.hydra
         with one_line():
-            return sweep.lead(
+            return grid_search.lead(
                 paths.root(),
                 arguments,
                 Path(hydra.sweep.dir),

@@ -6,10 +6,11 @@
 import logging
 import sys
 
-from twinnet import config, paths, tracking
+from twinnet import tracking
 from twinnet.compare import compare, leaderboard_text, seeds
-from twinnet.config.schema import Tracking
-from twinnet.errors import TwinnetError, one_line
+from twinnet.core import config, paths
+from twinnet.core.errors import TwinnetError, one_line
+from twinnet.core.schema import Tracking
 
 log = logging.getLogger("twinnet.compare")
 

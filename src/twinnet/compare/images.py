@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from twinnet.compare.results import Result
-from twinnet.config.schema import ImageData, Scaling
-from twinnet.data.reading import load
-from twinnet.errors import DataError
+from twinnet.core.errors import DataError
+from twinnet.core.schema import ImageData, Scaling
+from twinnet.training.dataset import load
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from twinnet.compare.tables import NO_DIFFERENCE
-from twinnet.errors import DataError
+from twinnet.core.errors import DataError
 
 WIDTH = 100  # columns of a terminal
 SPLITS = {"valid": "validation", "test": "test"}

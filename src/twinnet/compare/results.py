@@ -13,12 +13,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from twinnet import config
-from twinnet.config import rules
-from twinnet.config.schema import Experiment, KerasEngine, ScratchEngine, Task
-from twinnet.engines.contract import metric
-from twinnet.errors import ConfigError, DataError
-from twinnet.evaluation import predicted_classes
+from twinnet.core import config, rules
+from twinnet.core.errors import ConfigError, DataError
+from twinnet.core.metrics import predicted_classes
+from twinnet.core.problem import metric
+from twinnet.core.schema import Experiment, KerasEngine, ScratchEngine, Task
 
 FILES = ("metrics.json", "config.yaml", "history.csv", "predictions.npz")
 

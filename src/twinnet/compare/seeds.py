@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from twinnet.compare.report import WIDTH, table_of
-from twinnet.errors import DataError
-from twinnet.statistics import seeds_interval
+from twinnet.compare.statistics import seeds_interval
+from twinnet.core.errors import DataError
 
 GROUP = ["dataset", "data_source", "data_digest", "experiment", "configuration"]
 NEEDED = [*GROUP, "seed", "status", "engine", "device", "overrides"]

@@ -8,8 +8,8 @@ import pandas as pd
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from twinnet.compare.results import Result
-from twinnet.config.schema import Compare
-from twinnet.statistics import accuracy_interval, calibration, compare_pairs, mean_interval
+from twinnet.compare.statistics import accuracy_interval, calibration, compare_pairs, mean_interval
+from twinnet.core.schema import Compare
 
 NO_DIFFERENCE = "no difference shown"
 SCORES = ("accuracy", "mae")  # either may be empty, as a run is of classes or of regression

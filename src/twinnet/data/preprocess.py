@@ -9,11 +9,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from twinnet import paths
-from twinnet.config.schema import Dataset, ImageData, ImageDataset, NBADataset, TableData, Task
-from twinnet.data import archives, provenance, tables
-from twinnet.data.splitting import split_table
-from twinnet.errors import DataError
+from twinnet.core import paths, provenance
+from twinnet.core.errors import DataError
+from twinnet.core.schema import Dataset, ImageData, ImageDataset, NBADataset, TableData, Task
+from twinnet.data.formats import idx, nba
+from twinnet.training.splitting import split_table
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +28,9 @@ def preprocess(dataset: Dataset, root: Path = Path(".")) -> Path:
     raw = root / paths.RAW / dataset.name
     with _whole(dataset):
         if isinstance(dataset, ImageDataset) and isinstance(dataset.reading, ImageData):
-            arrays = _images(archives.read(dataset, raw, pinned=recorded.source != "synthetic"), dataset.reading)
+            arrays = _images(idx.read(dataset, raw, pinned=recorded.source != "synthetic"), dataset.reading)
         elif isinstance(dataset, NBADataset) and isinstance(dataset.reading, TableData):
-            arrays = split_table(tables.table(dataset, raw), dataset.reading)
+            arrays = split_table(nba.table(dataset, raw), dataset.reading)
             if dataset.reading.task is not Task.regression:
                 arrays |= {name: y.astype(np.int64) for name, y in arrays.items() if name.startswith("y_")}
         else:
@@ -48,7 +48,7 @@ def tabulate(dataset: Dataset, root: Path = Path(".")) -> Path:
         raise DataError(f"datasets.{dataset.name}: expected a table to write; received {dataset.kind}")
     provenance.read(dataset.name, root)
     with _whole(dataset):
-        table = tables.table(dataset, root / paths.RAW / dataset.name)
+        table = nba.table(dataset, root / paths.RAW / dataset.name)
     path = root / paths.PROCESSED / dataset.reading.file
     _replace(path, lambda file: file.write(table.to_csv(index=False, lineterminator="\n").encode()))
     log.info("%s: %d players, %d columns -> %s", dataset.name, len(table), table.shape[1], path.relative_to(root))

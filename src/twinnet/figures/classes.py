@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.metrics import confusion_matrix as count_confusions
 
-from twinnet.data.splits import Splits
-from twinnet.evaluation import class_probabilities
+from twinnet.core.metrics import class_probabilities
+from twinnet.core.splits import Splits
 from twinnet.figures.style import BLUE, CLASS_0_TO_1, PALETTE, RED, new_figure, styled
 
 GRID = 300  # points along each axis of the probability field

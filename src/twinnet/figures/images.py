@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix as count_confusions
 
-from twinnet.evaluation import class_probabilities
+from twinnet.core.metrics import class_probabilities
 from twinnet.figures.style import BLACK, RIGHT, WRONG, new_figure, styled
 
 ROWS, COLUMNS = 3, 5

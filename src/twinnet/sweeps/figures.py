@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from twinnet.figures.style import BLACK, BLUE, ORANGE, new_figure, save, styled
-from twinnet.sweeps import outcomes
+from twinnet.sweeps import job
 
 SHOWN = 12  # swept keys; more do not fit on a page
 DECADES = 20.0  # a key whose values span more than this factor is drawn on a logarithmic axis
@@ -20,7 +20,7 @@ MAX_TICKS = 12
 
 def draw(table: pd.DataFrame, swept: Sequence[str], objective: str, folder: Path) -> list[Path]:
     """Write parallel_coordinates.png and effects.png; none where nothing was swept or fewer than two jobs finished."""
-    done = table[table["status"].isin(outcomes.DONE)]
+    done = table[table["status"].isin(job.DONE)]
     if objective in done:
         done = done[np.isfinite(done[objective].astype(float))]
     if len(done) < 2 or not swept or objective not in done:

@@ -14,11 +14,12 @@ from filelock import Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from twinnet.config.schema import Experiment, Tracking
-from twinnet.errors import TwinnetError
-from twinnet.sweeps import grid, launchers, outcomes, results
-from twinnet.sweeps.grid import Job
-from twinnet.sweeps.outcomes import Outcome
+from twinnet.core.errors import TwinnetError
+from twinnet.core.schema import Experiment, Tracking
+from twinnet.sweeps import cache, expand, launchers
+from twinnet.sweeps import job as outcomes
+from twinnet.sweeps.expand import Job
+from twinnet.sweeps.job import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +59,10 @@ def run(composed: DictConfig, *, assignment: Assignment) -> Outcome:
     key = ""
     try:
         os.chdir(assignment.root)
-        job = grid.job(composed, overrides, swept(overrides, assignment.swept), assignment.root)
+        job = expand.job(composed, overrides, swept(overrides, assignment.swept), assignment.root)
         key = job.key
         with _own_log(place):
-            return one(job, assignment, grid.settings(composed, "tracking"), place)
+            return one(job, assignment, expand.settings(composed, "tracking"), place)
     except Exception as error:
         log.exception("the job failed outside its training")
         return Outcome(key, outcomes.FAILED, reason=told(error), log=str(place))
@@ -74,7 +75,7 @@ def one(job: Job, assignment: Assignment, tracking_settings: Tracking, place: Pa
         return outcomes.write(stopped, assignment.outcomes)
     marker = assignment.started(job.key)
     marker.parent.mkdir(parents=True, exist_ok=True)
-    lock = results.lock(job.key, assignment.root)
+    lock = cache.lock(job.key, assignment.root)
     try:
         lock.acquire(timeout=-1 if assignment.wait else 0)
     except Timeout:
@@ -100,25 +101,26 @@ def swept(overrides: tuple[str, ...], keys: tuple[str, ...]) -> dict[str, str]:
 
 
 def _found(job: Job, assignment: Assignment, place: Path) -> Outcome | None:
-    metrics = results.find(job.key, assignment.root) if assignment.resume else None
+    metrics = cache.find(job.key, assignment.root) if assignment.resume else None
     if metrics is None:
         return None
-    directory = results.directory(job.key, assignment.root)
+    directory = cache.directory(job.key, assignment.root)
     log.info("%s is trained already: %s; resume=false trains it again", job.label, directory)
     return Outcome(job.key, outcomes.REUSED, metrics, str(directory), log=str(place))
 
 
 def _train(job: Job, assignment: Assignment, tracking_settings: Tracking, place: Path) -> Outcome:
-    from twinnet import tracking, training  # after the threads are settled
-    from twinnet.sweeps import together
+    from twinnet import tracking
+    from twinnet.sweeps import batched
+    from twinnet.training import experiment as training  # after the threads are settled
 
-    directory = results.directory(job.key, assignment.root)
+    directory = cache.directory(job.key, assignment.root)
     experiment = limited(job.experiment, assignment.threads)
     try:
         tracker = tracking.tracker(
             tracking_settings, overrides=list(job.overrides), parent=assignment.parent, tags=tags(job, assignment)
         )
-        fit = together.handed(job.key, assignment)
+        fit = batched.handed(job.key, assignment)
         run = training.train(experiment, directory, root=assignment.root, tracker=tracker, fit=fit)
     except Exception as error:
         if not isinstance(error, TwinnetError):

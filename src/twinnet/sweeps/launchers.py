@@ -8,7 +8,7 @@ from typing import Any
 
 from joblib import cpu_count
 
-from twinnet.errors import ConfigError
+from twinnet.core.errors import ConfigError
 
 PLUGINS = {  # launcher -> module, package, extra of this project
     "joblib": ("hydra_plugins.hydra_joblib_launcher", "hydra-joblib-launcher", None),

@@ -12,9 +12,9 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from twinnet.sweeps import outcomes
-from twinnet.sweeps.grid import Job
-from twinnet.sweeps.outcomes import Outcome
+from twinnet.sweeps import job
+from twinnet.sweeps.expand import Job
+from twinnet.sweeps.job import Outcome
 
 POLL_SECONDS = 0.5
 
@@ -45,10 +45,10 @@ class Progress:
     def tell(self, outcome: Outcome) -> None:
         """One line about a job that has ended."""
         with self.lock:
-            if outcome.key in self.told or outcome.key not in self.jobs or outcome.status == outcomes.BUSY:
+            if outcome.key in self.told or outcome.key not in self.jobs or outcome.status == job.BUSY:
                 return
             self.told[outcome.key] = outcome
-            self.trained += outcome.status == outcomes.FINISHED
+            self.trained += outcome.status == job.FINISHED
             place = f"[{len(self.told):>{len(str(len(self.jobs)))}}/{len(self.jobs)}]"
             line = f"{place} {outcome.status:<8} {self.jobs[outcome.key].label}: {self._account(outcome)}"
             self.say(line + self._left())
@@ -60,12 +60,12 @@ class Progress:
         self.stream.flush()
 
     def _account(self, outcome: Outcome) -> str:
-        if outcome.status not in outcomes.DONE:
+        if outcome.status not in job.DONE:
             return outcome.reason
         wanted = [self.objective, "valid/loss", "valid/accuracy", "valid/mae"]
         shown = [f"{key} {outcome.metrics[key]:.4f}" for key in dict.fromkeys(wanted) if key in outcome.metrics]
         seconds = f" in {outcome.metrics['seconds']:.3g} s" if "seconds" in outcome.metrics else ""
-        return ", ".join(shown) + (seconds if outcome.status == outcomes.FINISHED else "")
+        return ", ".join(shown) + (seconds if outcome.status == job.FINISHED else "")
 
     def _left(self) -> str:
         """How long the rest may take, for a log file, where no bar tells it."""
@@ -80,7 +80,7 @@ class Progress:
 
     def look(self) -> None:
         """Tell of what has ended since the last look."""
-        for outcome in outcomes.read(self.folder).values():
+        for outcome in job.read(self.folder).values():
             self.tell(outcome)
 
 

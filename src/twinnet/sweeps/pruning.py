@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import Trial
 
-from twinnet.config.schema import Experiment
-from twinnet.data.splits import Splits
-from twinnet.engines.contract import History
-from twinnet.errors import PrunedError
-from twinnet.networks import Network
+from twinnet.core.errors import PrunedError
+from twinnet.core.network import Network
+from twinnet.core.problem import History
+from twinnet.core.schema import Experiment
+from twinnet.core.splits import Splits
 
 if TYPE_CHECKING:
-    from twinnet.training import Run, Tracker
+    from twinnet.training.experiment import Run, Tracker
 
 REPORTS = 30  # of a trial to its study, at most: each is a write to the database
 

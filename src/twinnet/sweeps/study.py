@@ -17,16 +17,17 @@ from optuna.storages._heartbeat import BaseHeartbeat  # of which Optuna exports 
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from twinnet import config, tracking, training
-from twinnet.config import searches
-from twinnet.config.schema import Experiment, Tracking
-from twinnet.config.searches import Dimension, DimensionKind, Pruner, Sampler, Search
-from twinnet.errors import ConfigError, PrunedError, TwinnetError
-from twinnet.sweeps import grid, results
-from twinnet.sweeps.grid import Composer, Job
+from twinnet import tracking
+from twinnet.core import config, search_schema
+from twinnet.core.errors import ConfigError, PrunedError, TwinnetError
+from twinnet.core.schema import Experiment, Tracking
+from twinnet.core.search_schema import Dimension, DimensionKind, Pruner, Sampler, Search
+from twinnet.sweeps import cache, expand
+from twinnet.sweeps.expand import Composer, Job
 from twinnet.sweeps.pruning import Pruning
 from twinnet.tracking.secrets import mask
 from twinnet.tracking.store import with_driver
+from twinnet.training import experiment as training
 
 HEARTBEAT, GRACE = 5, 30  # seconds between two signs of life of a trial, and until one without them is dead
 OVERRIDES, KEY, REASON = "overrides", "key", "reason"  # attributes of a trial
@@ -53,7 +54,7 @@ class Trials:
                     raise type(error)(f"search.space.{key}: {error}") from error
 
     def experiment(self, sampled: Sequence[str]) -> Experiment:
-        return config.experiment(self.composer(grid.parse([*self.overrides, *sampled])))
+        return config.experiment(self.composer(expand.parse([*self.overrides, *sampled])))
 
     def job(self, sampled: dict[str, str]) -> Job:
         words = [f"{key}={value}" for key, value in sampled.items()]
@@ -62,15 +63,15 @@ class Trials:
             f"experiment={experiment.name}",
             *(w for w in self.overrides if not w.startswith(("search", "experiment="))),
         ]
-        return Job((*base, *words), sampled, experiment, results.key(experiment, self.root))
+        return Job((*base, *words), sampled, experiment, cache.key(experiment, self.root))
 
     def __call__(self, trial: Trial) -> float:
         """Train the trial's configuration, or find its result; the objective."""
         job = self.job({key: suggest(trial, key, dimension) for key, dimension in self.search.space.items()})
         trial.set_user_attr(OVERRIDES, list(job.overrides))
         trial.set_user_attr(KEY, job.key)
-        with results.lock(job.key, self.root):
-            metrics = results.find(job.key, self.root) if self.resume else None
+        with cache.lock(job.key, self.root):
+            metrics = cache.find(job.key, self.root) if self.resume else None
             if metrics is None:
                 metrics = self._train(job, trial)
         return float(metrics[self.objective])
@@ -80,7 +81,7 @@ class Trials:
         tracker = tracking.tracker(self.tracking, overrides=list(job.overrides), parent=self.parent, tags=tags)
         pruning = Pruning(tracker, trial, self.objective, job.experiment)
         try:
-            run = training.train(job.experiment, results.directory(job.key, self.root), root=self.root, tracker=pruning)
+            run = training.train(job.experiment, cache.directory(job.key, self.root), root=self.root, tracker=pruning)
         except PrunedError as error:
             trial.set_user_attr(REASON, str(error))
             raise optuna.TrialPruned(str(error)) from error
@@ -163,7 +164,7 @@ def _sampler(search: Search, seed: int | None) -> optuna.samplers.BaseSampler:
 
 
 def _grid(key: str, dimension: Dimension) -> list[Any]:
-    values = searches.values(key, dimension)
+    values = search_schema.values(key, dimension)
     return [written(value) for value in values] if dimension.kind is DimensionKind.choice else values
 
 
@@ -180,7 +181,9 @@ def wanted(search: Search) -> int:
     """Trials of the whole study; a grid has no more than its points."""
     if search.sampler is not Sampler.grid:
         return search.trials
-    return min(search.trials, prod(len(searches.values(key, dimension)) for key, dimension in search.space.items()))
+    return min(
+        search.trials, prod(len(search_schema.values(key, dimension)) for key, dimension in search.space.items())
+    )
 
 
 def work(study: optuna.Study, trials: Trials, tell: Callable[[FrozenTrial], None]) -> None:

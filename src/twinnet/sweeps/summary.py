@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from twinnet.config.schema import Experiment, ImageData
-from twinnet.engines.contract import metric
-from twinnet.errors import ConfigError
-from twinnet.sweeps import outcomes
-from twinnet.sweeps.grid import Job
-from twinnet.sweeps.outcomes import Outcome
+from twinnet.core.errors import ConfigError
+from twinnet.core.problem import metric
+from twinnet.core.schema import Experiment, ImageData
+from twinnet.sweeps import job as outcomes
+from twinnet.sweeps.expand import Job
+from twinnet.sweeps.job import Outcome
 
 TABLE = "summary.csv"
 BY_SEED = "seeds.csv"

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twinnet.config.schema import Tracking
+from twinnet.core.schema import Tracking
 from twinnet.tracking.publish import Published, publish
+from twinnet.tracking.search_runs import runs_table
 from twinnet.tracking.store import StoreError, address
-from twinnet.tracking.table import runs_table
 from twinnet.tracking.tracker import MlflowTracker, Recorder
 
 if TYPE_CHECKING:
-    from twinnet.training import Tracker
+    from twinnet.training.experiment import Tracker
 
 __all__ = ["Published", "StoreError", "address", "publish", "runs_table", "tracker"]
 

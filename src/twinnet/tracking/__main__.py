@@ -2,7 +2,7 @@
 
 import sys
 
-from twinnet.errors import ConfigError, one_line
+from twinnet.core.errors import ConfigError, one_line
 from twinnet.tracking.server import server, ui
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from mlflow import pyfunc
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from twinnet.errors import DataError
-from twinnet.records import Facts, Record
+from twinnet.core.errors import DataError
+from twinnet.training.run import Facts, Record
 
 
 def write(record: Record, target: Path, run_id: str, model_id: str) -> None:

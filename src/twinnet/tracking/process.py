@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import twinnet
-from twinnet.config.schema import Tracking
+from twinnet.core.schema import Tracking
 from twinnet.tracking.store import settle
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from twinnet import paths, records
-from twinnet.config.schema import Tracking
-from twinnet.errors import DataError
+from twinnet.core import paths
+from twinnet.core.errors import DataError
+from twinnet.core.schema import Tracking
 from twinnet.tracking.secrets import mask
 from twinnet.tracking.store import Store, StoreError, address, opened
+from twinnet.training import run as records
 
 log = logging.getLogger(__name__)
 
@@ -61,17 +62,17 @@ def publish(runs: Path, settings: Tracking | None = None, *, root: Path | None =
 
 def _send(store: Store, folder: Path) -> bool:
     """Leave one finished run of the result in the store; True where it had to be sent."""
-    from twinnet.tracking import recording  # imports MLflow
+    from twinnet.tracking import log_run  # imports MLflow
 
-    condition = f"tags.`{recording.RESULT}` = '{records.result(folder)}' AND attributes.status = 'FINISHED'"
+    condition = f"tags.`{log_run.RESULT}` = '{records.result(folder)}' AND attributes.status = 'FINISHED'"
     first, *twins = [run.info.run_id for run in store.search(condition)] or [None]
     for twin in twins:  # two machines sent it at once
         store.client.delete_run(twin)
     if first:
         return False
     record = records.read(folder)
-    run_id = recording.start(store, record.facts, {"published": "from its record on disk"})
-    recording.finish(store, run_id, record)
+    run_id = log_run.start(store, record.facts, {"published": "from its record on disk"})
+    log_run.finish(store, run_id, record)
     return True
 
 

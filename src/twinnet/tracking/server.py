@@ -12,8 +12,8 @@ from typing import NoReturn
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from twinnet import paths
-from twinnet.errors import TwinnetError
+from twinnet.core import paths
+from twinnet.core.errors import TwinnetError
 from twinnet.tracking.secrets import mask
 from twinnet.tracking.store import address, connect, guarded, is_server, with_driver
 

@@ -14,9 +14,9 @@ import psutil
 import requests
 from filelock import FileLock
 
-from twinnet import paths
-from twinnet.config.schema import Tracking
-from twinnet.errors import TwinnetError
+from twinnet.core import paths
+from twinnet.core.errors import TwinnetError
+from twinnet.core.schema import Tracking
 from twinnet.tracking.secrets import mask
 
 if TYPE_CHECKING:

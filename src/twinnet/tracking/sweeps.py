@@ -7,12 +7,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from twinnet import paths, records
-from twinnet.config.schema import Tracking
-from twinnet.errors import DataError
-from twinnet.tracking import accounts
+from twinnet.core import paths
+from twinnet.core.errors import DataError
+from twinnet.core.schema import Tracking
+from twinnet.tracking import description
 from twinnet.tracking.secrets import mask
 from twinnet.tracking.store import PROCESS, Store, StoreError, opened, this_process
+from twinnet.training import run as records
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def begin(settings: Tracking, sweep: Sweep, *, root: Path | None = None) -> str 
 
 
 def _parent(store: Store, sweep: Sweep) -> str:
-    experiment = store.experiment(sweep.dataset, accounts.experiment(sweep.dataset))
+    experiment = store.experiment(sweep.dataset, description.experiment(sweep.dataset))
     tags = sweep.tags | {KIND: sweep.key, PROCESS: this_process(), "mlflow.note.content": sweep.note}
     tags = {key: mask(value, store.address) for key, value in tags.items()}
 
@@ -109,7 +110,7 @@ def finished(settings: Tracking, keys: Iterable[str], *, root: Path | None = Non
 
 
 def _finished(store: Store, wanted: set[str]) -> dict[str, list[Stored]]:
-    from twinnet.tracking.recording import RESULT  # imports MLflow
+    from twinnet.tracking.log_run import RESULT  # imports MLflow
 
     found: dict[str, list[Stored]] = {}
     for run in store.search(f"tags.`{KEY}` LIKE '%' AND attributes.status = 'FINISHED'"):
@@ -140,7 +141,7 @@ def settle(
 
 
 def _settle(store: Store, parent: str | None, child: Child, present: list[Stored]) -> str:
-    from twinnet.tracking import recording  # imports MLflow
+    from twinnet.tracking import log_run  # imports MLflow
 
     result = records.result(child.directory)
     same = [stored.run_id for stored in present if stored.result == result]
@@ -149,8 +150,8 @@ def _settle(store: Store, parent: str | None, child: Child, present: list[Stored
     if same:
         return same[0]
     record = records.read(child.directory)
-    run_id = recording.start(store, record.facts, child.tags | ({PARENT: parent} if parent else {}))
-    recording.finish(store, run_id, record)
+    run_id = log_run.start(store, record.facts, child.tags | ({PARENT: parent} if parent else {}))
+    log_run.finish(store, run_id, record)
     return run_id
 
 

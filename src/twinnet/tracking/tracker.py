@@ -9,19 +9,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twinnet import paths, records
-from twinnet.config.schema import Experiment, Tracking
-from twinnet.errors import PrunedError
-from twinnet.records import Facts
+from twinnet.core import paths
+from twinnet.core.errors import PrunedError
+from twinnet.core.schema import Experiment, Tracking
 from twinnet.tracking.process import Pool
 from twinnet.tracking.secrets import mask, masked
 from twinnet.tracking.store import address, is_server
+from twinnet.training import run as records
+from twinnet.training.run import Facts
 
 if TYPE_CHECKING:
-    from twinnet.data.splits import Splits
-    from twinnet.engines.contract import History
-    from twinnet.networks import Network
-    from twinnet.training import Run
+    from twinnet.core.network import Network
+    from twinnet.core.problem import History
+    from twinnet.core.splits import Splits
+    from twinnet.training.experiment import Run
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Recorder:
         pass
 
     def _gather(self, experiment: Experiment, splits: "Splits", network: "Network", device: str) -> Facts:
-        from twinnet.tracking import facts as facts_of  # here, so that the worker does not load what it needs
+        from twinnet.training import run_info as facts_of  # here, so that the worker does not load what it needs
 
         root = self.root or paths.root()
         facts = facts_of.gather(experiment, splits, network, device, root=root, overrides=self.overrides)

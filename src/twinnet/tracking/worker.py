@@ -17,11 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twinnet import records
-from twinnet.records import Facts
-from twinnet.tracking import recording
+from twinnet.tracking import log_run
 from twinnet.tracking.secrets import mask
 from twinnet.tracking.store import Store, StoreError, connect, guarded
+from twinnet.training import run
+from twinnet.training.run import Facts
 
 DIED = "the training process ended without a word (killed, or out of memory)"
 RETRY_SECONDS = 30.0  # between two tries to reach a store that did not answer while a training goes on
@@ -45,23 +45,23 @@ class Live:
         if self.store is None:
             self.store = connect(self.where)
         if self.run_id is None:
-            self.run_id = recording.create(self.store, self.facts, self.tags)
+            self.run_id = log_run.create(self.store, self.facts, self.tags)
         if not self.described:
-            recording.describe(self.store, self.run_id, self.facts)
+            log_run.describe(self.store, self.run_id, self.facts)
             self.described = True
             self.store.bury()
         if self.pending:
-            recording.rows(self.store, self.run_id, self.pending)
+            log_run.rows(self.store, self.run_id, self.pending)
             self.last_epoch, self.pending = int(self.pending[-1]["epoch"]), []
         return self.store, self.run_id
 
     def finish(self, directory: str) -> None:
         store, run_id = self.send()
-        recording.finish(store, run_id, records.read(Path(directory)), self.last_epoch)
+        log_run.finish(store, run_id, run.read(Path(directory)), self.last_epoch)
 
     def fail(self, status: str, reason: str, traceback: str) -> None:
         store, run_id = self.send()
-        recording.fail(store, run_id, self.facts, status, reason, traceback)
+        log_run.fail(store, run_id, self.facts, status, reason, traceback)
 
 
 def serve(inbox: "queue.SimpleQueue[str | None]", say: Callable[..., None]) -> None:

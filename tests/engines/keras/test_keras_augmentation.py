@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from twinnet.config.schema import Augmentation, GradientDescent, KerasEngine, Task
-from twinnet.engines.contract import Problem
+from twinnet.core.network import Flatten
+from twinnet.core.problem import Problem
+from twinnet.core.schema import Augmentation, GradientDescent, KerasEngine, Task
 from twinnet.engines.keras import backend
-from twinnet.networks import Flatten
 
 
 @pytest.fixture

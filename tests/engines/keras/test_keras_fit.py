@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twinnet.config.schema import (
+from twinnet.core.errors import ConfigError, DataError, DivergedError
+from twinnet.core.network import BatchNorm, Conv2D, Dense, Dropout, Flatten
+from twinnet.core.problem import History, Monitor, Problem
+from twinnet.core.schema import (
     Activation,
     Augmentation,
     Backend,
@@ -23,9 +26,6 @@ from twinnet.config.schema import (
     Task,
 )
 from twinnet.engines import keras as engine
-from twinnet.engines.contract import History, Monitor, Problem
-from twinnet.errors import ConfigError, DataError, DivergedError
-from twinnet.networks import BatchNorm, Conv2D, Dense, Dropout, Flatten
 
 CONVOLUTION = (Conv2D(2, 3, 1, Activation.relu), Flatten())
 

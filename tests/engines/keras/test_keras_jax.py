@@ -15,12 +15,12 @@ spec = importlib.util.spec_from_file_location("problems", sys.argv[1])
 problems = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(problems)
 
-from twinnet.config.schema import Activation, Augmentation, Backend, EarlyStopping, KerasEngine, ScratchEngine
-from twinnet.config.schema import ArrayLibrary, Nesterov, Task
+from twinnet.core.schema import Activation, Augmentation, Backend, EarlyStopping, KerasEngine, ScratchEngine
+from twinnet.core.schema import ArrayLibrary, Nesterov, Task
 from twinnet.engines import keras as engine
-from twinnet.engines.contract import Monitor
-from twinnet.networks import Activate, Add, BatchNorm, Conv2D, Dense, Dropout, Flatten, Fork
-from twinnet.networks import GlobalAveragePool2D, MaxPool2D
+from twinnet.core.problem import Monitor
+from twinnet.core.network import Activate, Add, BatchNorm, Conv2D, Dense, Dropout, Flatten, Fork
+from twinnet.core.network import GlobalAveragePool2D, MaxPool2D
 
 engine_on_jax = KerasEngine(backend=Backend.jax)
 problem = problems.pose_problem(dtype="float32", engine=engine_on_jax, epochs=25, l2=0.001)

@@ -7,19 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from twinnet.config.schema import (
-    Activation,
-    ArrayLibrary,
-    Dtype,
-    GradientDescent,
-    Initializer,
-    Loss,
-    ScratchEngine,
-    Task,
-)
+from twinnet.core.network import Dense, Dropout, Layer, Network
+from twinnet.core.problem import Monitor, Problem
+from twinnet.core.schema import Activation, ArrayLibrary, Dtype, GradientDescent, Initializer, Loss, ScratchEngine, Task
 from twinnet.engines import scratch
-from twinnet.engines.contract import Monitor, Problem
-from twinnet.networks import Dense, Dropout, Layer, Network
 
 LOSSES = {
     Task.binary: (Loss.binary_crossentropy, Activation.sigmoid),

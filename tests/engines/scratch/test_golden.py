@@ -7,19 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twinnet.config.schema import (
-    Activation,
-    ArrayLibrary,
-    Dtype,
-    GradientDescent,
-    Initializer,
-    Loss,
-    ScratchEngine,
-    Task,
-)
+from twinnet.core.network import Dense, Network
+from twinnet.core.problem import Monitor, Problem
+from twinnet.core.schema import Activation, ArrayLibrary, Dtype, GradientDescent, Initializer, Loss, ScratchEngine, Task
 from twinnet.engines import scratch
-from twinnet.engines.contract import Monitor, Problem
-from twinnet.networks import Dense, Network
 
 SHORT = 1000  # epochs that the reference trains here; the compiled engine trains all
 

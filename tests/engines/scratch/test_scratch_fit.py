@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twinnet.config.schema import (
+from twinnet.core.errors import DataError, DivergedError
+from twinnet.core.network import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D
+from twinnet.core.problem import Monitor, Problem
+from twinnet.core.schema import (
     Activation,
     Adam,
     AdamW,
@@ -24,9 +27,6 @@ from twinnet.config.schema import (
     Task,
 )
 from twinnet.engines import scratch
-from twinnet.engines.contract import Monitor, Problem
-from twinnet.errors import DataError, DivergedError
-from twinnet.networks import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D
 
 CNN = (Conv2D(3, 3, 1, Activation.identity), BatchNorm(), Conv2D(4, 3, 2, Activation.relu), MaxPool2D(), Flatten())
 

@@ -7,12 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinnet.config.schema import Activation, GradientDescent, Initializer, Loss, Task
-from twinnet.engines.scratch import activations, losses
-from twinnet.engines.scratch.arrays import inward
-from twinnet.engines.scratch.layers import PAIRS, Mode
-from twinnet.engines.scratch.propagation import Recipe, backward, forward, inputs, penalty, recipe, spread
-from twinnet.networks import (
+from twinnet.core.network import (
     Activate,
     Add,
     BatchNorm,
@@ -26,6 +21,11 @@ from twinnet.networks import (
     MaxPool2D,
     Network,
 )
+from twinnet.core.schema import Activation, GradientDescent, Initializer, Loss, Task
+from twinnet.engines.scratch import activations, losses
+from twinnet.engines.scratch.arrays import inward
+from twinnet.engines.scratch.layers import PAIRS, Mode
+from twinnet.engines.scratch.step import Recipe, backward, forward, inputs, penalty, recipe, spread
 
 FEW = settings(max_examples=12, deadline=None)
 STEP = 1e-6

@@ -5,8 +5,8 @@ Keras, and with it a backend, is imported when a training or a saved model asks 
 
 from pathlib import Path
 
-from twinnet.config.schema import Backend, KerasEngine
-from twinnet.engines.contract import FittedNetwork, Monitor, Problem
+from twinnet.core.problem import FittedNetwork, Monitor, Problem
+from twinnet.core.schema import Backend, KerasEngine
 from twinnet.engines.keras import backend
 
 
@@ -25,6 +25,6 @@ def fit(problem: Problem, monitor: Monitor) -> FittedNetwork:
 def load(path: Path) -> FittedNetwork:
     """A network that `FittedNetwork.save` wrote, on the backend that this process uses (TensorFlow where none yet)."""
     backend.load(KerasEngine(backend=backend.loaded() or Backend.tensorflow))
-    from twinnet.engines.keras.fitted import KerasNetwork
+    from twinnet.engines.keras.model import KerasNetwork
 
     return KerasNetwork.load(path)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from twinnet.engines.contract import Problem
+from twinnet.core.problem import Problem
 
 Drawn = dict[str, Any]  # name of a change -> its values
 STREAM = 1  # beside the stream that draws the order of the samples

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 
-from twinnet.config.schema import Backend, KerasEngine
-from twinnet.errors import ConfigError
+from twinnet.core.errors import ConfigError
+from twinnet.core.schema import Backend, KerasEngine
 
 log = logging.getLogger(__name__)
 

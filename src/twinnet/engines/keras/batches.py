@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from twinnet.config.schema import Loss, Task
-from twinnet.engines.contract import Problem
+from twinnet.core.problem import Problem
+from twinnet.core.schema import Loss, Task
 from twinnet.engines.keras import augmentation
 
 

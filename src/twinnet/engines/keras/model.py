@@ -1,159 +1,54 @@
-"""A `Network` as a Keras model, and weights to and from it."""
+"""A trained Keras model as the contract's FittedNetwork."""
 
-from dataclasses import replace
+import os
+from pathlib import Path
 
 import keras
-from keras import ops
+import numpy as np
 
-from twinnet.config.schema import Activation, Loss
-from twinnet.engines.keras.optimizers import number_type
-from twinnet.networks import (
-    Activate,
-    Add,
-    BatchNorm,
-    Conv2D,
-    Dense,
-    Dropout,
-    Flatten,
-    Fork,
-    GlobalAveragePool2D,
-    Layer,
-    MaxPool2D,
-    Network,
-    Weights,
-)
+from twinnet.core.errors import DataError
+from twinnet.core.network import Weights
+from twinnet.engines.keras import backend, build
 
-INPUT = "input"
-OUTPUT = "output"  # the last layer of every model: the activation of the output layer
-NAMES = {  # of the weights: here, in Keras
-    "W": "kernel",
-    "b": "bias",
-    "gamma": "gamma",
-    "beta": "beta",
-    "mean": "moving_mean",
-    "var": "moving_variance",
-}
-LOGITS = {  # losses that are computed from what enters the output's activation, stable for any value
-    (Loss.binary_crossentropy, Activation.sigmoid),
-    (Loss.categorical_crossentropy, Activation.softmax),
-}
+ROWS = 1024  # of one call: bounds the memory that the activations of a convolution take
 
 
-def build(network: Network, weights: Weights, dtype: str, seed: int, policy: str | None = None) -> keras.Model:
-    """A functional model: input, one Keras layer for each layer of the network, and the output's activation.
+class KerasNetwork:
+    """Predicts with `network`, a functional model that `model.build` made or a file held."""
 
-    It takes (samples, *input shape) and gives (samples, units). `seed` is of the dropout; `policy` is Keras' dtype
-    policy for all but the output layer.
-    """
-    inputs = keras.Input(network.input_shape, dtype=dtype, name=INPUT)
-    tensor = inputs
-    forked: list[keras.KerasTensor] = []  # what the open residual blocks will add
-    for index, layer in enumerate(network.layers[:-1]):
-        name = f"{type(layer).__name__.lower()}_{index}"
-        if isinstance(layer, Fork):
-            forked.append(tensor)
-        elif isinstance(layer, Add):
-            shortcut = _shortcut(layer, forked.pop(), tensor, f"projection_{index}", policy or dtype, network.l2)
-            tensor = keras.layers.Add(name=name, dtype=policy or dtype)([tensor, shortcut])
-        else:
-            tensor = _layer(layer, name, policy or dtype, network.l2, seed + index)(tensor)
-    output = network.layers[-1]
-    assert isinstance(output, Dense)
-    linear = replace(output, activation=Activation.identity)
-    logits = _layer(linear, f"dense_{len(network.layers) - 1}", dtype, network.l2, seed)(tensor)
-    activation = keras.layers.Activation(_activation(output.activation), dtype=dtype, name=OUTPUT)
-    model = keras.Model(inputs, activation(logits))
-    set_weights(model, weights)
-    return model
+    def __init__(self, network: keras.Model, device: str = "cpu") -> None:
+        self.network, self.device = network, device
+        self.network.jit_compile = False  # compiling for one pass over the data costs more than it saves
 
+    @classmethod
+    def load(cls, path: Path) -> "KerasNetwork":
+        """Raises DataError where `path` is not a model that Keras can read safely."""
+        try:
+            with backend.without_notes():
+                return cls(keras.saving.load_model(path, compile=False))
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"expected a Keras model in {path}; received: {str(error).splitlines()[0]}") from error
 
-def _shortcut(
-    layer: Add, kept: keras.KerasTensor, tensor: keras.KerasTensor, name: str, policy: str, l2: float
-) -> keras.KerasTensor:
-    if layer.channels is None:
-        return kept
-    projection = Conv2D(tensor.shape[-1], 1, layer.stride, Activation.identity)
-    return _layer(projection, name, policy, l2, 0)(kept)
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Activations of the output layer, (samples, units)."""
+        with backend.scope(self.device):
+            return in_batches(self.network, X)
 
+    def weights(self) -> Weights:
+        return build.get_weights(self.network)
 
-def trained_output(model: keras.Model, loss: Loss, activation: Activation) -> tuple[keras.KerasTensor, bool]:
-    """What the loss is computed from, and whether that is logits rather than activations."""
-    logits = model.get_layer(OUTPUT).input
-    if (loss, activation) in LOGITS:
-        return logits, True
-    if loss is Loss.categorical_crossentropy:
-        # One sigmoid unit. The product hides where the values come from: Keras would hand the sigmoid's logits to the
-        # loss as those of a softmax, with a gradient that is right only for labels that sum to 1.
-        return model.output * 1.0, False
-    return model.output, False
+    def save(self, directory: Path) -> Path:
+        """Write model.keras, whole or not at all."""
+        path, partial = directory / "model.keras", directory / ".model.part.keras"
+        try:
+            with backend.without_notes():  # Keras looks for TensorFlow there, on any backend
+                self.network.save(partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
 
 
-def set_weights(model: keras.Model, weights: Weights) -> None:
-    for layers, values in zip(_layers(model), weights, strict=True):
-        for layer in layers:
-            for name, there in NAMES.items():
-                if hasattr(layer, there):
-                    getattr(layer, there).assign(values[name])
-
-
-def get_weights(model: keras.Model) -> Weights:
-    return [
-        {
-            name: ops.convert_to_numpy(getattr(layer, there))
-            for layer in layers
-            for name, there in NAMES.items()
-            if hasattr(layer, there)
-        }
-        for layers in _layers(model)
-    ]
-
-
-def _layers(model: keras.Model) -> list[list[keras.Layer]]:
-    """The Keras layers that stand for each layer of the network, by the numbers in their names."""
-    own = [layer for layer in model.layers if layer.name not in (INPUT, OUTPUT)]
-    numbered = [(int(layer.name.rpartition("_")[2]), layer) for layer in own]
-    last = max(number for number, _ in numbered)
-    return [[layer for number, layer in numbered if number == index] for index in range(last + 1)]
-
-
-def _activation(activation: Activation) -> str:
-    return "linear" if activation is Activation.identity else activation.value
-
-
-def _layer(layer: Layer, name: str, policy: str, l2: float, seed: int) -> keras.Layer:
-    common = {"name": name, "dtype": policy}
-    drawn = {"kernel_initializer": "zeros", "kernel_regularizer": _penalty(l2, policy) if l2 else None}
-    match layer:
-        case Dense(units, activation):
-            return keras.layers.Dense(units, _activation(activation), **drawn, **common)
-        case Conv2D(filters, kernel_size, stride, activation):
-            return keras.layers.Conv2D(
-                filters,
-                kernel_size,
-                stride,
-                padding="same",
-                data_format="channels_last",
-                activation=_activation(activation),
-                **drawn,
-                **common,
-            )
-        case BatchNorm(momentum, epsilon):
-            return keras.layers.BatchNormalization(momentum=momentum, epsilon=epsilon, **common)
-        case Activate(activation):
-            return keras.layers.Activation(_activation(activation), **common)
-        case MaxPool2D(size):
-            return keras.layers.MaxPooling2D(size, data_format="channels_last", **common)
-        case GlobalAveragePool2D():
-            return keras.layers.GlobalAveragePooling2D(data_format="channels_last", **common)
-        case Flatten():
-            return keras.layers.Flatten(data_format="channels_last", **common)
-        case Dropout(rate):
-            return keras.layers.Dropout(rate, seed=seed, **common)
-        case _:
-            raise TypeError(f"no Keras layer for {type(layer).__name__}")
-
-
-def _penalty(l2: float, dtype: str) -> keras.regularizers.L2:
-    penalty = keras.regularizers.L2(l2)
-    penalty.l2 = number_type(dtype)(l2)
-    return penalty
+def in_batches(network: keras.Model, X: np.ndarray) -> np.ndarray:
+    """The model's output for X, (samples, units), a few rows at a time."""
+    return np.concatenate([network.predict_on_batch(X[start : start + ROWS]) for start in range(0, len(X), ROWS)])

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from twinnet.config import schema
-from twinnet.config.schema import Optimizer, Schedule, ScheduleKind
-from twinnet.engines.contract import Problem
-from twinnet.engines.schedules import factor
+from twinnet.core import schema
+from twinnet.core.problem import Problem
+from twinnet.core.schedules import factor
+from twinnet.core.schema import Optimizer, Schedule, ScheduleKind
 
 
 class LearningRate(keras.optimizers.schedules.LearningRateSchedule):

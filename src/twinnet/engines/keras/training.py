@@ -16,12 +16,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from twinnet.config.schema import Activation, Backend, KerasEngine, Loss, Task
-from twinnet.engines.contract import Arrays, Chunk, Monitor, Problem
-from twinnet.engines.keras import backend, model, optimizers
+from twinnet.core.network import Conv2D, Dense, Dropout
+from twinnet.core.problem import Arrays, Chunk, Monitor, Problem
+from twinnet.core.schema import Activation, Backend, KerasEngine, Loss, Task
+from twinnet.engines.keras import backend, build, optimizers
 from twinnet.engines.keras.batches import batches, soft, targets
-from twinnet.engines.keras.fitted import ROWS, KerasNetwork
-from twinnet.networks import Conv2D, Dense, Dropout
+from twinnet.engines.keras.model import ROWS, KerasNetwork
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def fit(problem: Problem, monitor: Monitor) -> KerasNetwork:
     assert isinstance(engine, KerasEngine)
     with backend.scope(problem.device), _warnings_as_one_line():
         policy = "mixed_bfloat16" if engine.mixed_precision else engine.dtype.value
-        network = model.build(problem.network, problem.weights, engine.dtype.value, problem.seed, policy)
+        network = build.build(problem.network, problem.weights, engine.dtype.value, problem.seed, policy)
         trained = _compiled(network, problem, engine)
         reporter = Reporter(problem, monitor, trained)
         if monitor.history.epochs < problem.epochs:
@@ -47,7 +47,7 @@ def fit(problem: Problem, monitor: Monitor) -> KerasNetwork:
 def _compiled(network: keras.Model, problem: Problem, engine: KerasEngine) -> "RecordedModel":
     output, dtype = problem.network.layers[-1], engine.dtype.value
     assert isinstance(output, Dense)
-    outputs, from_logits = model.trained_output(network, problem.loss, output.activation)
+    outputs, from_logits = build.trained_output(network, problem.loss, output.activation)
     trained = RecordedModel(network.input, outputs)
     chunk = len(next(problem.chunks()))
     trained.objective = _loss(problem, output.activation, from_logits, dtype)
@@ -168,7 +168,7 @@ class RecordedModel(keras.Model):
 class Reporter(keras.callbacks.Callback):
     """Reports each chunk to the monitor, stops where it says so, and keeps the best weights and checkpoints."""
 
-    model: RecordedModel
+    build: RecordedModel
 
     def __init__(self, problem: Problem, monitor: Monitor, trained: RecordedModel) -> None:
         super().__init__()

@@ -6,14 +6,14 @@ functions run on NumPy (`reference`) and are compiled by JAX (`compiled`).
 
 from collections.abc import Sequence
 
-from twinnet.config.schema import ArrayLibrary, ScratchEngine
-from twinnet.engines.checks import check
-from twinnet.engines.contract import Monitor, Problem
+from twinnet.core.checks import check
+from twinnet.core.errors import DivergedError
+from twinnet.core.problem import Monitor, Problem
+from twinnet.core.schema import ArrayLibrary, ScratchEngine
 from twinnet.engines.scratch.arrays import outward
-from twinnet.engines.scratch.fitted import Fitted, load
-from twinnet.engines.scratch.loop import Trainer, train
-from twinnet.engines.scratch.propagation import gather
-from twinnet.errors import DivergedError
+from twinnet.engines.scratch.model import Fitted, load
+from twinnet.engines.scratch.step import gather
+from twinnet.engines.scratch.trainer import Trainer, train
 
 __all__ = ["Fitted", "fit", "fit_many", "load"]
 
@@ -29,7 +29,7 @@ def fit_many(problems: Sequence[Problem], monitors: Sequence[Monitor]) -> list[F
     Each gives what `fit` would give it, with a thinned history, or the DivergedError that it ended with, which stops
     none of the others. Raises ConfigError where the problems differ in anything else.
     """
-    from twinnet.engines.scratch.together import train_many
+    from twinnet.engines.scratch.batched import train_many
 
     for problem in problems:
         check(problem)
@@ -42,10 +42,10 @@ def fit_many(problems: Sequence[Problem], monitors: Sequence[Monitor]) -> list[F
 def _trainer(problem: Problem) -> Trainer:
     assert isinstance(problem.engine, ScratchEngine)
     if problem.engine.array is ArrayLibrary.numpy:
-        from twinnet.engines.scratch.reference import Reference
+        from twinnet.engines.scratch.numpy_trainer import Reference
 
         return Reference(problem)
-    from twinnet.engines.scratch.compiled import Compiled
+    from twinnet.engines.scratch.jax_trainer import Compiled
 
     return Compiled(problem)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from twinnet.config.schema import Activation
+from twinnet.core.schema import Activation
 from twinnet.engines.scratch.arrays import Array
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from twinnet.networks import Weights
+from twinnet.core.network import Weights
 
 Array = Any  # numpy.ndarray or jax.Array
 WRITTEN_OUT = 64  # numbers of a matrix up to which its product is written out

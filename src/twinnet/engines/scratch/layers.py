@@ -13,10 +13,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NamedTuple
 
-from twinnet.config.schema import Activation
-from twinnet.engines.scratch import activations, images
-from twinnet.engines.scratch.arrays import Array, product
-from twinnet.networks import (
+from twinnet.core.network import (
     Activate,
     BatchNorm,
     Conv2D,
@@ -27,6 +24,9 @@ from twinnet.networks import (
     Layer,
     MaxPool2D,
 )
+from twinnet.core.schema import Activation
+from twinnet.engines.scratch import activations, convolution
+from twinnet.engines.scratch.arrays import Array, product
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ PAIRS: dict[type, Pair] = {
     Flatten: Pair(flatten_forward, flatten_backward),
     Dropout: Pair(dropout_forward, dropout_backward),
     BatchNorm: Pair(batch_norm_forward, batch_norm_backward),
-    Conv2D: Pair(images.convolution_forward, images.convolution_backward),
-    MaxPool2D: Pair(images.pooling_forward, images.pooling_backward),
-    GlobalAveragePool2D: Pair(images.average_forward, images.average_backward),
+    Conv2D: Pair(convolution.convolution_forward, convolution.convolution_backward),
+    MaxPool2D: Pair(convolution.pooling_forward, convolution.pooling_backward),
+    GlobalAveragePool2D: Pair(convolution.average_forward, convolution.average_backward),
 }

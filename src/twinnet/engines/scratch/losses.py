@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from twinnet.config.schema import Activation, Loss, Task
+from twinnet.core.schema import Activation, Loss, Task
 from twinnet.engines.scratch.activations import propagate_back
 from twinnet.engines.scratch.arrays import Array, folded
 

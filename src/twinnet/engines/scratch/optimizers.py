@@ -8,17 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from twinnet.config.schema import (
-    Adam,
-    AdamW,
-    GradientDescent,
-    Momentum,
-    Nesterov,
-    Optimizer,
-    RMSprop,
-    ScheduleKind,
-)
-from twinnet.engines.schedules import factor
+from twinnet.core.schedules import factor
+from twinnet.core.schema import Adam, AdamW, GradientDescent, Momentum, Nesterov, Optimizer, RMSprop, ScheduleKind
 from twinnet.engines.scratch.arrays import Array, Parameters
 
 Slots = tuple[Array, ...]

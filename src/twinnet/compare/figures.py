@@ -1,0 +1,187 @@
+"""Runs beside each other. Every function takes a dictionary or table of the runs of one data set, best first."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from math import ceil
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.transforms import Bbox
+
+from twinnet.compare.statistics import Calibration
+from twinnet.figures.curves import MARKERS_TO, epoch_axis
+from twinnet.figures.images import COLUMNS, ROWS, image_grid, surest_mistakes
+from twinnet.figures.style import BLUE, PALETTE, WRONG, new_figure, styled
+
+PANELS = 4  # in a row
+LINES = ("-", "--", ":", "-.")  # so that curves that lie on each other are seen, and more runs than colours
+
+
+@styled
+def intervals(rows: pd.DataFrame, score: str, title: str, notes: Sequence[str] = ()) -> Figure:
+    """`score` of each run with its interval; rows have experiment, low, high and the score."""
+    figure = new_figure(8, 1.5 + 0.4 * len(rows), title, notes)
+    axes = figure.subplots()
+    places = np.arange(len(rows))
+    values = rows[score].to_numpy()
+    reach = np.clip([values - rows["low"], rows["high"] - values], 0, None)
+    axes.errorbar(values, places, xerr=reach, fmt="o", color=BLUE, capsize=4)
+    for place, value in zip(places, values, strict=True):
+        text = f"{value:.2%}" if score == "accuracy" else f"{value:.4g}"
+        axes.annotate(text, (value, place), (0, 6), textcoords="offset points", ha="center", fontsize=9)
+    axes.set_yticks(places, rows["experiment"])
+    axes.set_ylim(len(rows) - 0.5, -0.6)
+    axes.set_xlabel(f"{score} with its {rows['confidence'].iloc[0]:.0%} interval")
+    if score == "accuracy":
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    return figure
+
+
+@styled
+def parameters(rows: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> Figure:
+    """Accuracy with its interval against the number of trained parameters; rows are those of the leaderboard."""
+    figure = new_figure(8, 5, title, notes)
+    axes = figure.subplots()
+    x, y = rows["parameters"], rows["accuracy"]
+    reach = np.clip([y - rows["low"], rows["high"] - y], 0, None)
+    axes.errorbar(x, y, yerr=reach, fmt="o", color=BLUE, capsize=4)
+    axes.set_xscale("log")
+    axes.set_xlim(x.min() / 1.6, x.max() * 1.6)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.margins(y=0.12)
+    axes.set_xlabel("trained parameters (logarithmic)")
+    axes.set_ylabel(f"accuracy with its {rows['confidence'].iloc[0]:.0%} interval")
+    figure.draw_without_rendering()  # settles where the points lie
+    _name_points(axes, rows)
+    return figure
+
+
+def _name_points(axes: Axes, rows: pd.DataFrame) -> None:
+    """The name of each run beside its point, clear of points, intervals and other names; equal runs share a label."""
+    points = rows.groupby(["parameters", "accuracy", "low", "high"], sort=False)["experiment"].agg("\n".join)
+    taken = [Bbox(axes.transData.transform([(x, low), (x, high)])).padded(6) for x, _, low, high in points.index]
+    line = {"arrowstyle": "-", "color": "#888888", "shrinkA": 0, "shrinkB": 5}
+    for (x, y, _, _), names in points.items():
+        label = axes.annotate(names, (x, y), (0, 0), textcoords="offset points", fontsize=9, arrowprops=line)
+        label.set_in_layout(False)
+        taken.append(_place(label, axes.bbox, taken))
+
+
+def _place(label: Annotation, inside: Bbox, taken: Sequence[Bbox]) -> Bbox:
+    """Move a label to the nearest free place around its point; returns what it covers, in pixels."""
+    for distance, (right, up) in product(range(9, 200, 9), ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))):
+        label.set_position((right * (9 if up else distance), up * distance))
+        label.set(ha="left" if right > 0 else "right", va=("center", "bottom", "top")[up])
+        label.get_window_extent()  # moves it there
+        box = Text.get_window_extent(label)  # without its line
+        if inside.count_contains(box.corners()) == 4 and box.count_overlaps(taken) == 0:
+            break
+    return box
+
+
+@styled
+def curves(histories: Mapping[str, pd.DataFrame], score: str, title: str, notes: Sequence[str] = ()) -> Figure:
+    """Loss and `score` of the validation split over the epochs, all runs in the same axes; rows as in history.csv."""
+    figure = new_figure(11, 4.4, title, notes)
+    longest = max(int(history["epoch"].max()) for history in histories.values())
+    for axes, key in zip(figure.subplots(1, 2), ("loss", score), strict=True):
+        for index, (name, history) in enumerate(histories.items()):
+            axes.plot(
+                history["epoch"],
+                history[f"valid/{key}"],
+                color=PALETTE[index % len(PALETTE)],
+                linestyle=LINES[index % len(LINES)],
+                linewidth=1.6 if index % 2 else 3,
+                marker="o" if len(history) <= MARKERS_TO else None,
+                markersize=4,
+                label=name,
+            )
+        axes.set_title(f"{key}, validation split")
+        epoch_axis(axes, longest)
+        if key == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
+    return figure
+
+
+@styled
+def reliability(calibrations: Mapping[str, Calibration], title: str, notes: Sequence[str] = ()) -> Figure:
+    """Accuracy against confidence, one panel a run; dots grow with the samples in the bin."""
+    columns = min(PANELS, len(calibrations))
+    figure = new_figure(max(3.1 * columns, 5), 0.5 + 3.4 * ceil(len(calibrations) / columns), title, notes)
+    grid = figure.subplots(ceil(len(calibrations) / columns), columns, squeeze=False, sharex=True, sharey=True)
+    for axes in grid.flat[len(calibrations) :]:
+        axes.set_axis_off()
+    for axes, (name, calibration) in zip(grid.flat, calibrations.items(), strict=False):
+        share = calibration.samples / calibration.samples.sum()
+        axes.plot([0, 1], [0, 1], color="#888888", linestyle="--", linewidth=1)
+        axes.plot(calibration.confidence, calibration.accuracy, color=BLUE, linewidth=1.2)
+        axes.scatter(calibration.confidence, calibration.accuracy, s=12 + 260 * share, color=BLUE, alpha=0.75)
+        axes.set_title(f"{name}\nexpected error {calibration.error:.1%}", fontsize=9)
+        axes.set(xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1.0))
+            axis.set_ticks([0, 0.5, 1])
+        axes.set_xlabel("confidence")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("accuracy")
+    return figure
+
+
+@styled
+def class_scores(rows: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> Figure:
+    """Precision, recall and F1 of each class and run; rows have experiment, class and the three scores."""
+    names, classes = list(dict.fromkeys(rows["experiment"])), list(dict.fromkeys(rows["class"]))
+    upright = len(classes) <= 4
+    width = 3.4 + 0.75 * len(classes) * (3 if upright else 1)
+    height = 0.9 + 0.42 * len(names)
+    figure = new_figure(max(width, 6), 1.4 + (height if upright else 3 * height), title, notes)
+    rows_columns = (1, 3) if upright else (3, 1)
+    grid = figure.subplots(*rows_columns, squeeze=False, sharex=True, sharey=True)
+    for axes, score in zip(grid.flat, ("precision", "recall", "f1"), strict=True):
+        values = rows.pivot(index="experiment", columns="class", values=score).loc[names, classes].to_numpy()
+        image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        _write_cells(axes, values)
+        axes.set_title("F1" if score == "f1" else score)
+        axes.set_yticks(range(len(names)), names)
+        axes.grid(False)
+        if upright:
+            axes.set_xticks(range(len(classes)), classes)
+        else:
+            axes.set_xticks(range(len(classes)), classes, rotation=35, ha="right")
+    figure.colorbar(image, ax=grid, shrink=0.6, format="{x:.0%}")
+    return figure
+
+
+def _write_cells(axes: Axes, values: np.ndarray) -> None:
+    for (row, column), value in np.ndenumerate(values):
+        axes.text(
+            column,
+            row,
+            f"{value:.0%}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if value > 0.55 else "black",
+        )
+
+
+def mistakes(
+    images: np.ndarray,
+    y_true: np.ndarray,
+    y_prob: np.ndarray,
+    classes: Sequence[str],
+    title: str,
+    notes: Sequence[str] = (),
+) -> Figure:
+    """The wrong predictions that the network was surest of, each titled "predicted, confidence (true)"."""
+    surest, captions = surest_mistakes(y_true, y_prob, classes)
+    surest, captions = surest[: ROWS * COLUMNS], captions[: ROWS * COLUMNS]
+    return image_grid(images[surest], captions, title, [WRONG] * len(surest), notes)

@@ -1,0 +1,1 @@
+"""What every room may know: configuration, networks, problems, histories and paths."""

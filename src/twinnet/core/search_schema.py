@@ -1,0 +1,107 @@
+"""The typed schema of conf/search.yaml and conf/search/: what is searched, how, and where the trials are kept."""
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+from twinnet.core.errors import ConfigError
+from twinnet.core.schema import SingleRun
+
+
+class DimensionKind(Enum):
+    number = "number"
+    integer = "integer"
+    choice = "choice"
+
+
+class Sampler(Enum):
+    tpe = "tpe"
+    random = "random"
+    grid = "grid"
+
+
+class Pruner(Enum):
+    none = "none"
+    median = "median"
+    hyperband = "hyperband"
+
+
+@dataclass
+class Dimension:
+    """The values of one key: from `low` to `high`, both included, or one of `choices`."""
+
+    kind: DimensionKind = MISSING
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    step: float | None = None  # between two values; a number needs it for a grid
+    choices: list[Any] = field(default_factory=list)  # as on the command line: numbers, words, lists
+
+
+@dataclass
+class Search:
+    """conf/search/: the keys that are searched and their values, and how."""
+
+    study: str = MISSING  # trials of one name belong together, also those of other processes and other days
+    storage: str = "sqlite:///optuna.db"  # postgresql://user@host/database where several machines search together
+    space: dict[str, Dimension] = MISSING
+    sampler: Sampler = Sampler.tpe
+    seed: int = 0  # of the sampler
+    pruner: Pruner = Pruner.median
+    pruned_after: float = 0.1  # fraction of the epochs that a trial may train before it can be pruned
+    trials: int = 50  # of the whole study, those of other processes included
+    processes: int = 1  # on this machine
+
+
+@dataclass
+class SearchRun(SingleRun):
+    """conf/search.yaml: conf/train.yaml with a search."""
+
+    search: Search = field(default_factory=Search)
+
+
+def check(search: Search) -> None:
+    """Raise ConfigError, in one line, for a space that has no values or a search that cannot be run."""
+    if not search.space:
+        raise ConfigError("search.space: expected at least one key; received none")
+    for name in ("trials", "processes"):
+        if getattr(search, name) < 1:
+            raise ConfigError(f"search.{name}: expected at least 1; received {getattr(search, name)}")
+    for key, dimension in search.space.items():
+        _check(f"search.space.{key}", dimension)
+        if search.sampler is Sampler.grid:
+            values(key, dimension)
+
+
+def _check(name: str, dimension: Dimension) -> None:
+    low, high = dimension.low, dimension.high
+    if dimension.kind is DimensionKind.choice:
+        if not dimension.choices:
+            raise ConfigError(f"{name}.choices: expected at least one value; received none")
+        return
+    if low is None or high is None or not low <= high:
+        raise ConfigError(f"{name}: expected low and high, low not above high; received low={low}, high={high}")
+    if dimension.log and low <= 0:
+        raise ConfigError(f"{name}: expected low above 0 where log=true; received {low}")
+    if dimension.step is not None and (dimension.step <= 0 or dimension.log):
+        raise ConfigError(f"{name}.step: expected a step above 0, and log=false; received {dimension.step}")
+    if dimension.kind is DimensionKind.integer and not all(float(v).is_integer() for v in (low, high)):
+        raise ConfigError(f"{name}: expected whole numbers; received low={low}, high={high}")
+
+
+def values(key: str, dimension: Dimension) -> list[Any]:
+    """Every value of the dimension, for a grid. Raises ConfigError where there are endlessly many."""
+    if dimension.kind is DimensionKind.choice:
+        return list(dimension.choices)
+    assert dimension.low is not None
+    assert dimension.high is not None
+    whole = dimension.kind is DimensionKind.integer
+    step = dimension.step or (1 if whole else None)
+    if step is None:
+        raise ConfigError(f"search.space.{key}: expected a step, or choices, for search.sampler=grid; received neither")
+    count = math.floor((dimension.high - dimension.low) / step + 1e-9) + 1
+    found = [dimension.low + step * place for place in range(count)]
+    return [int(value) for value in found] if whole else found

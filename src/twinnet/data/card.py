@@ -1,0 +1,200 @@
+"""reports/data/<name>.md and <name>.png: what a data set is, where it came from, what is in it, what has changed."""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from twinnet.core import paths, provenance
+from twinnet.core.errors import DataError
+from twinnet.core.provenance import Provenance
+from twinnet.core.schema import Dataset, ImageData, NBADataset, TableData, Task
+from twinnet.data.download import drift
+from twinnet.data.download.places import Places
+from twinnet.data.formats import nba
+from twinnet.figures.run import AXIS_NAMES
+from twinnet.figures.style import BLUE, PALETTE, new_figure, save, styled
+from twinnet.training.splitting import SPLITS, Arrays
+
+FOLDER = paths.REPORTS / "data"
+SHOWN = 12  # images of each class
+DRIFTED = 5  # columns that moved most
+
+
+def write(dataset: Dataset, root: Path = Path(".")) -> Path:
+    """Write the data card and its picture from data/raw/<name>/ and data/processed/<name>.npz; returns the card.
+
+    Raises DataError where either is missing.
+    """
+    recorded = provenance.read(dataset.name, root)
+    arrays = _arrays(dataset, root)
+    table = nba.table(dataset, root / paths.RAW / dataset.name) if isinstance(dataset, NBADataset) else None
+    folder = root / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    save(picture(dataset, arrays, table, recorded), folder / f"{dataset.name}.png")
+    card = folder / f"{dataset.name}.md"
+    part = card.with_name(f".{card.name}.{os.getpid()}")
+    part.write_text(text(dataset, arrays, table, recorded, _changes(dataset, root)), encoding="utf-8")
+    os.replace(part, card)
+    return card
+
+
+def text(
+    dataset: Dataset,
+    arrays: Arrays,
+    table: pd.DataFrame | None,
+    recorded: Provenance,
+    changed: list[dict[str, Any]],
+) -> str:
+    """The card in Markdown."""
+    files = [(f"`{file.name}`", f"{file.bytes:,}", f"`{file.sha256}`", file.address) for file in recorded.files]
+    said = [f"**{recorded.note}**", ""] if recorded.note else []
+    parts = [
+        f"# {dataset.title or dataset.name}",
+        "",
+        *said,
+        *_markdown(("", ""), [("source", recorded.source), ("licence", recorded.licence), *_about(dataset)]),
+        f"![samples]({dataset.name}.png)",
+        "",
+        "## Files",
+        *_markdown(("file", "bytes", "SHA-256", "from"), files),
+        "## Samples of each split",
+        *_markdown(*_balance(dataset, arrays)),
+        "## Values",
+        *_values(arrays, table),
+        "## Changes since the version before",
+        "",
+        *_drift(dataset, changed, recorded),
+    ]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(parts)).rstrip() + "\n"
+
+
+@styled
+def picture(dataset: Dataset, arrays: Arrays, table: pd.DataFrame | None, recorded: Provenance) -> Figure:
+    """Samples of each class: rows of images, or the players on their first two features and by position."""
+    notes = [recorded.note] if recorded.note else []
+    title = f"{dataset.title or dataset.name} (source: {recorded.source})"
+    if table is not None and isinstance(dataset.reading, TableData):
+        return _scatter(dataset.reading, table, title, notes)
+    return _grid(dataset.reading.classes or [], arrays, title, notes)
+
+
+def _scatter(reading: TableData, table: pd.DataFrame, title: str, notes: list[str]) -> Figure:
+    figure = new_figure(9.6, 4.8, title, notes)
+    left, right = figure.subplots(1, 2, width_ratios=[3, 2])
+    first, second = (*reading.features, *reading.features)[:2]
+    for label, name in enumerate(reading.classes or []):
+        rows = table[table[reading.target] == label]
+        left.scatter(rows[first], rows[second], s=14, alpha=0.6, color=PALETTE[label % len(PALETTE)], label=name)
+    left.set(xlabel=AXIS_NAMES.get(first, first), ylabel=AXIS_NAMES.get(second, second), title="players")
+    left.legend()
+    counts = table["pos"].value_counts()
+    right.barh(counts.index[::-1], counts.to_numpy()[::-1], color=BLUE)
+    right.set(xlabel="players", title="positions")
+    return figure
+
+
+def _grid(classes: list[str], arrays: Arrays, title: str, notes: list[str]) -> Figure:
+    X, y = arrays["X_train"], arrays["y_train"]
+    rows = []
+    for label in range(len(classes)):
+        some = X[np.flatnonzero(y == label)[:SHOWN]]
+        blank = np.zeros((SHOWN - len(some), *X.shape[1:]), X.dtype)
+        rows.append(np.concatenate([*np.concatenate([some, blank])], axis=1))
+    figure = new_figure(8.6, 0.55 * len(classes) + 0.9, title, notes)
+    axes = figure.subplots()
+    axes.imshow(np.concatenate(rows), cmap="gray")
+    axes.grid(False)
+    axes.set_xticks([])
+    axes.set_yticks(X.shape[1] * (np.arange(len(classes)) + 0.5), classes)
+    return figure
+
+
+def _arrays(dataset: Dataset, root: Path) -> Arrays:
+    path = root / paths.PROCESSED / f"{dataset.name}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError) as error:
+        raise DataError(f"expected {path}; found none; run `dvc repro preprocess@{dataset.name}`") from error
+
+
+def _about(dataset: Dataset) -> list[tuple[str, str]]:
+    if not isinstance(dataset, NBADataset):
+        return []
+    asked = ", ".join(nba.label(season) for season in nba.seasons(dataset))
+    return [("season", asked), ("type of season", nba.title(dataset.season_type))]
+
+
+def _balance(dataset: Dataset, arrays: Arrays) -> tuple[list[str], list[list[str]]]:
+    """Samples of each split and, for classes, how many of each class."""
+    splits = [split for split in SPLITS if f"y_{split}" in arrays]
+    rows = [["all", *(f"{len(arrays[f'y_{split}']):,}" for split in splits)]]
+    if dataset.reading.task is not Task.regression:
+        for label, name in enumerate(dataset.reading.classes or []):
+            share = [arrays[f"y_{split}"] == label for split in splits]
+            rows.append([name, *(f"{members.sum():,} ({members.mean():.1%})" for members in share)])
+    return ["class", *splits], rows
+
+
+def _values(arrays: Arrays, table: pd.DataFrame | None) -> list[str]:
+    if table is None:
+        X = arrays["X_train"]
+        facts = [
+            ("shape", f"{' x '.join(map(str, X.shape[1:]))}, {X.dtype}"),
+            ("range", f"{X.min()} to {X.max()}"),
+            ("mean of the training split", f"{X.mean():.3f}"),
+            ("missing values", "none: every pixel is there"),
+        ]
+        return _markdown(("", ""), facts)
+    shown = table[[column for column in table if not str(column).endswith("_rank")]]
+    rows = []
+    for column in shown:
+        values = shown[column]
+        low, mean, high = "", f"{values.nunique()} different", ""
+        if pd.api.types.is_numeric_dtype(values):
+            low, mean, high = (f"{value:g}" for value in (values.min(), round(values.mean(), 3), values.max()))
+        rows.append((f"`{column}`", low, mean, high, str(int(values.isna().sum()))))
+    return _markdown(("column", "least", "mean", "most", "missing"), rows)
+
+
+def _drift(dataset: Dataset, changed: list[dict[str, Any]], recorded: Provenance) -> list[str]:
+    if isinstance(dataset.reading, ImageData) and recorded.source != "synthetic":
+        return ["None is possible: every file is pinned by its SHA-256."]
+    if not changed:
+        return ["None known: this is the first version on this machine, or the same as the one before."]
+    lines = []
+    for change in changed:
+        moved = sorted(change["drift"].items(), key=lambda item: -abs(item[1]))[:DRIFTED]
+        lines += [
+            f"Season {change['season']}, {change['before']} to {change['after']}: {change['added']} rows added, "
+            f"{change['removed']} removed, {change['changed']} changed.",
+            "",
+            *_markdown(("column", "cells changed"), [(f"`{k}`", str(n)) for k, n in change["cells"].items()]),
+            *_markdown(
+                ("column", "its mean moved by, in standard deviations"), [(f"`{k}`", f"{d:+.4f}") for k, d in moved]
+            ),
+        ]
+    return lines
+
+
+def _changes(dataset: Dataset, root: Path) -> list[dict[str, Any]]:
+    if not isinstance(dataset, NBADataset):
+        return []
+    folder = Places.of(dataset, root).versions
+    found = ((season, drift.last_change(season, folder)) for season in nba.seasons(dataset))
+    return [{"season": nba.label(season), **change} for season, change in found if change]
+
+
+def _markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """A table, with an empty line after it; nothing where there are no rows."""
+    header, body = list(header), [list(row) for row in rows]
+    if not body:
+        return []
+    lines = [header, ["---"] * len(header), *body]
+    return ["", *("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines), ""]

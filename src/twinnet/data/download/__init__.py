@@ -1,0 +1,1 @@
+"""Downloads: sources, transport, cache, and synthetic data if no source answers."""

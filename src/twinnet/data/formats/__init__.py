@@ -1,0 +1,1 @@
+"""Readers of raw files, each with its checks."""

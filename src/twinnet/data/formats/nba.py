@@ -1,0 +1,193 @@
+"""NBA tables: the service's answers and the snapshot's CSV files to one row a player and season.
+
+Columns are found by header name, since their order has changed over the years. PTS, REB and AST of `playerindex` are
+not of the season that was asked for, and its team is the latest one: they keep the prefix `index_`.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pandera.pandas as pa
+
+from twinnet.core.errors import DataError
+from twinnet.core.schema import NBADataset, SeasonType
+from twinnet.data.formats import nba_consistency
+
+FIRST_SEASON = 1996
+INDEX, STATS = "playerindex.json", "leaguedashplayerstats.json"
+SNAPSHOT_INDEX = "player_index.csv"
+SNAPSHOT_STATS = {
+    SeasonType.regular_season: "player_stats_traditionnal_rs.csv",
+    SeasonType.playoffs: "player_stats_traditional_po.csv",
+}
+POSITIONS = ("G", "F", "C", "G-F", "F-G", "F-C", "C-F")
+RENAMED = {"ast": "apg", "reb": "rpg", "pts": "ppg", "position": "pos"}
+LEADING = ["season", "player_id", "player_name", "pos", "is_forward", "apg", "rpg", "ppg"]
+INDEX_NUMBERS = ["weight", "draft_year", "draft_round", "draft_number", "from_year", "to_year", "roster_status"]
+
+PER_GAME = {"min": 63, "fgm": 40, "fga": 60, "fg3m": 20, "fg3a": 30, "ftm": 30, "fta": 40}
+PER_GAME |= {"oreb": 30, "dreb": 40, "reb": 50, "ast": 30, "tov": 20, "stl": 15, "blk": 20, "pf": 6, "pts": 100}
+STATS_SCHEMA = pa.DataFrameSchema(
+    {
+        "player_id": pa.Column(int, pa.Check.gt(0), unique=True, coerce=True),
+        "player_name": pa.Column(str, pa.Check.str_length(min_value=1)),
+        "age": pa.Column(float, pa.Check.in_range(16, 55), coerce=True),
+        "gp": pa.Column(float, pa.Check.in_range(1, 90), coerce=True),
+        "fg_pct": pa.Column(float, pa.Check.in_range(0, 1), coerce=True),
+        "ft_pct": pa.Column(float, pa.Check.in_range(0, 1), coerce=True),
+    }
+    | {name: pa.Column(float, pa.Check.in_range(0, most), coerce=True) for name, most in PER_GAME.items()},
+    name="player statistics",
+)
+INDEX_SCHEMA = pa.DataFrameSchema(
+    {
+        "person_id": pa.Column(int, pa.Check.gt(0), unique=True, coerce=True),
+        "position": pa.Column(str, pa.Check.isin(POSITIONS)),
+    },
+    name="player index",
+)
+
+
+def seasons(dataset: NBADataset) -> list[int]:
+    """The years in which the seasons asked for begin; raises DataError for one before 1996."""
+    asked = [dataset.season] if dataset.seasons is None else sorted(set(dataset.seasons))
+    if not asked or min(asked) < FIRST_SEASON:
+        raise DataError(f"datasets.{dataset.name}: expected seasons from {FIRST_SEASON} on; received {asked}")
+    return asked
+
+
+def label(season: int) -> str:
+    """The season as the service writes it: 2019 is 2019-20, 1999 is 1999-00."""
+    return f"{season}-{(season + 1) % 100:02d}"
+
+
+def title(season_type: SeasonType) -> str:
+    """The type of season as the service writes it."""
+    return season_type.value.replace("_", " ").title()
+
+
+def folder(season: int, season_type: SeasonType) -> str:
+    """Where a season lies in data/raw/nba/ and in a mirror: 2019-20, 2019-20-playoffs."""
+    return label(season) + ("" if season_type is SeasonType.regular_season else f"-{season_type.value}")
+
+
+def table(dataset: NBADataset, raw: Path) -> pd.DataFrame:
+    """One row a player and season, sorted by season, name and id, whatever order the files have.
+
+    `apg`, `rpg` and `ppg` are AST, REB and PTS of the season; `is_forward` is 0 where `pos` begins with G, else 1;
+    `season` is the year in which it begins. Raises DataError where a file is not the table expected.
+    """
+    parts = []
+    for season in seasons(dataset):
+        stats, index = _season(dataset, raw, season)
+        if stats.empty:
+            raise DataError(f"expected the players of the season {label(season)}; received none")
+        stats = _checked(stats, STATS_SCHEMA)
+        if dataset.strict:
+            nba_consistency.check(stats)
+        part = _join(stats, index)
+        fewest, most = dataset.players[dataset.season_type.value]
+        if not fewest <= len(part) <= most:
+            raise DataError(f"{label(season)}: expected {fewest} to {most} players; received {len(part)}")
+        parts.append(part.assign(season=season))
+    joined = pd.concat(parts, ignore_index=True).rename(columns=RENAMED)
+    joined["is_forward"] = (~joined["pos"].str.startswith("G")).astype(int)
+    rest = sorted(set(joined.columns) - set(LEADING))
+    return joined[LEADING + rest].sort_values(["season", "player_name", "player_id"], ignore_index=True)
+
+
+def _join(stats: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
+    """The season's rows with what the index knows of the same player."""
+    known = index[index["person_id"].astype(str).isin(stats["player_id"].astype(str))]
+    known = _checked(known, INDEX_SCHEMA)
+    if missing := len(stats) - len(known):
+        raise DataError(f"player index: expected every player of the season; {missing} of {len(stats)} are missing")
+    clash = (set(known.columns) & set(stats.columns)) | {"stats_timeframe", "team_slug", "team_city", "team_name"}
+    known = known.rename(columns={name: f"index_{name}" for name in clash})
+    numbers = [name for name in INDEX_NUMBERS if name in known]
+    known = known.assign(**{name: pd.to_numeric(known[name], errors="coerce") for name in numbers})
+    if "height" in known:
+        known["height_inches"] = _inches(known["height"])
+    return stats.merge(known, left_on="player_id", right_on="person_id", validate="one_to_one").drop(
+        columns="person_id"
+    )
+
+
+def _inches(height: pd.Series) -> pd.Series:
+    """Feet and inches such as 6-11 as inches; NaN where it is not written so."""
+    parts = height.astype(str).str.extract(r"^(\d)-(\d{1,2})$").astype(float)
+    return parts[0] * 12 + parts[1]
+
+
+def _checked(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
+    """The frame with the types of the schema, or DataError with the first things that are wrong."""
+    if missing := sorted(set(schema.columns) - set(frame.columns)):
+        raise DataError(f"{schema.name}: expected the columns {', '.join(missing)}, which are missing")
+    try:
+        return schema.validate(frame, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        cases = error.failure_cases
+        told = [f"{row.column} {row.check} (received {row.failure_case!r})" for row in cases.head(3).itertuples()]
+        more = f" and {len(cases) - 3} more" if len(cases) > 3 else ""
+        raise DataError(f"{schema.name}: expected {'; '.join(told)}{more}") from error
+
+
+def _season(dataset: NBADataset, raw: Path, season: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Statistics and index of a season from whichever files the folder holds."""
+    stats = raw / SNAPSHOT_STATS[dataset.season_type]
+    if stats.exists():
+        return _csv_season(_csv(stats), season), _csv(raw / SNAPSHOT_INDEX)
+    place = raw / folder(season, dataset.season_type)
+    asked = {"Season": label(season)}
+    return (
+        _result_set(place / STATS, asked | {"SeasonType": title(dataset.season_type), "PerMode": "PerGame"}),
+        _result_set(place / INDEX, asked),
+    )
+
+
+def _csv(path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""], low_memory=False)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{path.name}: expected a CSV table; {error}") from error
+    return _lower_case(frame, path)
+
+
+def _csv_season(frame: pd.DataFrame, season: int) -> pd.DataFrame:
+    if "season" not in frame:
+        raise DataError("player statistics: expected the column season; it is missing")
+    return frame[frame["season"] == label(season)].drop(columns="season")
+
+
+def _result_set(path: Path, asked: Mapping[str, str]) -> pd.DataFrame:
+    """The one result set of a service's answer; raises DataError where it is not the answer to what was asked."""
+    try:
+        answer = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        parameters = answer["parameters"]
+        (result,) = answer["resultSets"]
+        headers, rows = result["headers"], result["rowSet"]
+        if any(type(row) is not list or len(row) != len(headers) for row in rows):
+            raise ValueError(f"rows of other lengths than the {len(headers)} headers")
+        frame = pd.DataFrame(rows, columns=headers)
+        wrong = {key: parameters[key] for key in asked if parameters.get(key, asked[key]) != asked[key]}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        reason = f"{type(error).__name__} {error}".splitlines()[0][:120]
+        raise DataError(f"{path.name}: expected an answer of the statistics service in JSON; {reason}") from error
+    if wrong:
+        raise DataError(f"{path.name}: expected the answer for {dict(asked)}; received one for {wrong}")
+    return _lower_case(frame, path)
+
+
+def _no_constant(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _lower_case(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    frame.columns = pd.Index([str(name).strip().lower() for name in frame.columns])
+    if not frame.columns.is_unique:
+        twice = sorted(set(frame.columns[frame.columns.duplicated()]))
+        raise DataError(f"{path.name}: expected each column once; {', '.join(twice)} stands there twice")
+    return frame

@@ -1,0 +1,146 @@
+"""Convolution, pooling and residual sums, forward and back; images are (channels, height, width, samples).
+
+The functions have the form that `layers` describes.
+"""
+
+from typing import Any
+
+from twinnet.core.network import Add, Conv2D, GlobalAveragePool2D, MaxPool2D
+from twinnet.core.schema import Activation
+from twinnet.engines.scratch.arrays import Array
+
+
+def convolution_forward(
+    layer: Conv2D, weights: dict[str, Array], A: Array, mode: Any, xp: Any
+) -> tuple[Array, tuple[Array, tuple[int, ...]]]:
+    """Z = W P + b, (filters, height, width, samples): a matrix product with the patches P of A ("im2col").
+
+    Column (row, column, sample) of P (channels k k, positions samples) holds the inputs under the kernel at that
+    position. A is padded with zeros as TensorFlow's "same" does (Chellapilla et al. 2006).
+    """
+    size, stride = layer.kernel_size, layer.stride
+    channels, *spatial, samples = A.shape
+    padded = xp.pad(A, ((0, 0), *(_padding(length, size, stride) for length in spatial), (0, 0)))
+    height, width = (-(-length // stride) for length in spatial)
+    patches = xp.stack([padded[:, *_under(i, j, height, width, stride)] for i in range(size) for j in range(size)], 1)
+    patches = patches.reshape(channels * size * size, height * width * samples)
+    Z = xp.dot(weights["W"], patches) + weights["b"]
+    return Z.reshape(layer.filters, height, width, samples), (patches, A.shape)
+
+
+def convolution_backward(
+    layer: Conv2D, weights: dict[str, Array], kept: tuple[Array, tuple[int, ...]], dZ: Array, xp: Any
+) -> tuple[Array, dict[str, Array]]:
+    """dJ/dW = dZ P^T, dJ/db = sum of dZ, both / samples; dJ/dP = W^T dZ, added up where patches overlap ("col2im")."""
+    patches, shape = kept
+    size, stride = layer.kernel_size, layer.stride
+    channels, *spatial, samples = shape
+    _, height, width, _ = dZ.shape
+    flat = dZ.reshape(layer.filters, -1)
+    gradients = {"W": xp.dot(flat, patches.T) / samples, "b": xp.sum(flat, axis=1, keepdims=True) / samples}
+    d_patches = xp.dot(weights["W"].T, flat).reshape(channels, size, size, height, width, samples)
+    (top, bottom), (left, right) = (_padding(length, size, stride) for length in spatial)
+    rows, columns = spatial[0] + top + bottom, spatial[1] + left + right
+    total: Array = 0
+    for i in range(size):
+        for j in range(size):
+            total = total + _spread(d_patches[:, i, j], i, j, rows, columns, stride, xp)
+    return total[:, top : top + spatial[0], left : left + spatial[1]], gradients
+
+
+def pooling_forward(
+    layer: MaxPool2D, weights: dict[str, Array], A: Array, mode: Any, xp: Any
+) -> tuple[Array, tuple[Array, Array]]:
+    """The largest of each square of size x size, (channels, height / size, width / size, samples)."""
+    squares = _squares(A, layer.size)
+    largest = squares.max(axis=(2, 4))
+    return largest, (A, largest)
+
+
+def pooling_backward(
+    layer: MaxPool2D, weights: dict[str, Array], kept: tuple[Array, Array], dA: Array, xp: Any
+) -> tuple[Array, dict[str, Array]]:
+    """The derivative goes to the largest input of each square, to the first of them where several are equal."""
+    A, largest = kept
+    size = layer.size
+    squares = _squares(A, size)
+    found = xp.zeros(largest.shape, dtype=bool)
+    rows = []
+    for i in range(size):
+        row = []
+        for j in range(size):
+            here = (squares[:, :, i, :, j] == largest) & ~found
+            found = found | here
+            row.append(xp.where(here, dA, 0))
+        rows.append(xp.stack(row, 3))
+    inner = xp.stack(rows, 2).reshape(A.shape[0], largest.shape[1] * size, largest.shape[2] * size, A.shape[-1])
+    left_out = [(0, whole - kept_) for whole, kept_ in zip(A.shape, inner.shape, strict=True)]
+    return xp.pad(inner, left_out), {}
+
+
+def average_forward(
+    layer: GlobalAveragePool2D, weights: dict[str, Array], A: Array, mode: Any, xp: Any
+) -> tuple[Array, tuple[int, ...]]:
+    """The mean over each channel, (channels, samples)."""
+    return A.mean(axis=(1, 2)), A.shape
+
+
+def average_backward(
+    layer: GlobalAveragePool2D, weights: dict[str, Array], shape: tuple[int, ...], dA: Array, xp: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Every position has an equal share of the derivative."""
+    _, height, width, _ = shape
+    return xp.broadcast_to(dA[:, None, None] / (height * width), shape), {}
+
+
+def shortcut_forward(layer: Add, weights: dict[str, Array], kept: Array, xp: Any) -> tuple[Array, Any]:
+    """What an `Add` adds to its input: what its `Fork` kept, through a 1 x 1 convolution where shapes differ."""
+    if layer.channels is None:
+        return kept, None
+    return convolution_forward(_projection(layer, weights), weights, kept, None, xp)
+
+
+def shortcut_backward(
+    layer: Add, weights: dict[str, Array], keeps: Any, dZ: Array, xp: Any
+) -> tuple[Array, dict[str, Array]]:
+    """The derivative by what the `Fork` kept; that by the other summand is dZ itself."""
+    if layer.channels is None:
+        return dZ, {}
+    return convolution_backward(_projection(layer, weights), weights, keeps, dZ, xp)
+
+
+def _projection(layer: Add, weights: dict[str, Array]) -> Conv2D:
+    return Conv2D(len(weights["W"]), 1, layer.stride, Activation.identity)
+
+
+def _padding(length: int, size: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after, so that the output has ceil(length / stride) positions; the odd one comes after."""
+    total = max((-(-length // stride) - 1) * stride + size - length, 0)
+    return total // 2, total - total // 2
+
+
+def _under(i: int, j: int, height: int, width: int, stride: int) -> tuple[slice, slice]:
+    """The inputs that entry (i, j) of the kernel meets, over all positions."""
+    return (
+        slice(i, i + (height - 1) * stride + 1, stride),
+        slice(j, j + (width - 1) * stride + 1, stride),
+    )
+
+
+def _spread(part: Array, i: int, j: int, rows: int, columns: int, stride: int, xp: Any) -> Array:
+    """The way back of `_under`: `part` at those places of an array with `rows` and `columns`, zeros elsewhere."""
+    channels, height, width, samples = part.shape
+    if stride > 1:
+        wide = xp.stack([part, *[xp.zeros_like(part)] * (stride - 1)], 3)
+        part = wide.reshape(channels, height, width * stride, samples)[:, :, : (width - 1) * stride + 1]
+        tall = xp.stack([part, *[xp.zeros_like(part)] * (stride - 1)], 2)
+        part = tall.reshape(channels, height * stride, part.shape[2], samples)[:, : (height - 1) * stride + 1]
+    below, after = rows - i - part.shape[1], columns - j - part.shape[2]
+    return xp.pad(part, ((0, 0), (i, below), (j, after), (0, 0)))
+
+
+def _squares(A: Array, size: int) -> Array:
+    """(channels, height, size, width, size, samples), without a last odd row or column."""
+    channels, height, width, samples = A.shape
+    whole = A[:, : height // size * size, : width // size * size]
+    return whole.reshape(channels, height // size, size, width // size, size, samples)

@@ -1,0 +1,111 @@
+"""The same functions compiled by XLA: a whole chunk of epochs is one call, on the CPU or a GPU."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+# JAX takes three quarters of a GPU's memory when it starts, unless told before.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import jax
+import jax.numpy as jnp
+
+from twinnet.core.errors import DeviceError
+from twinnet.core.problem import Chunk, Problem
+from twinnet.engines.scratch import optimizers
+from twinnet.engines.scratch.arrays import Parameters, inward
+from twinnet.engines.scratch.jit import Carry, Masked, Size, compile_chunks
+from twinnet.engines.scratch.step import spread
+from twinnet.engines.scratch.trainer import Masks, evaluation_batch, program, rows, threads
+
+WORK = 1 << 29  # multiplications that one call is given, where it can have several chunks
+TOGETHER = 25  # chunks in one call at most
+
+
+class Compiled:
+    """A training whose arrays are JAX's; see `loop.Trainer`."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.recipe = program(problem)
+        self.masks = Masks(problem, self.recipe)
+        self.device = _device(problem.device)
+        length = len(next(problem.chunks()))
+        work = length * len(problem.X_train) * (problem.network.parameters() + self.masks.units)
+        self.together = max(1, min(TOGETHER, WORK // work))
+        self.size = Size(problem.batch_size, evaluation_batch(problem), self.together, length)
+        self.one_thread = problem.device == "cpu" and threads(problem) == 1
+        with self.context():
+            weights = spread(problem.network.layers, inward(problem.weights))
+            self.carry: Carry = jax.device_put(
+                (weights, optimizers.start(self.recipe.optimizer, weights, np)), self.device
+            )
+            self.rate = jnp.asarray(problem.optimizer.learning_rate, problem.X_train.dtype)
+            X_train, X_valid = rows(problem.network, problem.X_train), rows(problem.network, problem.X_valid)
+            self.data = jax.device_put((X_train, problem.y_train, X_valid, problem.y_valid), self.device)
+
+    @contextmanager
+    def context(self) -> Iterator[None]:
+        with (
+            jax.enable_x64(self.problem.X_train.dtype == np.float64),
+            jax.default_matmul_precision("highest"),
+            jax.default_device(self.device),
+        ):
+            yield
+
+    def run(self, chunks: list[range]) -> list[Chunk]:
+        length, epochs = len(chunks[0]), range(chunks[0].start, chunks[-1].stop)
+        self.carry, train, valid = compile_chunks(self.recipe, self.size, self.one_thread)(
+            self.carry, self.rate, self.data, self.orders(epochs), self.drawn_masks(epochs), len(chunks), length
+        )
+        train, valid = np.asarray(train, dtype=float), np.asarray(valid, dtype=float)
+        parts = [slice(i * length, (i + 1) * length) for i in range(len(chunks))]
+        return [
+            Chunk(train[0, part], train[1, part], loss, metric)
+            for part, (loss, metric) in zip(parts, valid.T, strict=False)
+        ]
+
+    def state(self) -> Carry:
+        return self.carry
+
+    def restore(self, state: Carry) -> None:
+        self.carry = jax.device_put(state, self.device)
+
+    def parameters(self) -> Parameters:
+        return jax.tree.map(np.array, self.carry[0])
+
+    def orders(self, epochs: range) -> np.ndarray | None:
+        """(epochs of a whole call, samples), or None where a batch is all samples as they are."""
+        if self.problem.full_batch:
+            return None
+        return self._padded(np.array([self.problem.order(epoch) for epoch in epochs], np.int32))
+
+    def drawn_masks(self, epochs: range) -> tuple[Masked, Masked]:
+        """Of the whole batches (epochs of a call, batches, units, samples), and of a smaller one that ends an epoch."""
+        problem, steps = self.problem, self.problem.steps_per_epoch
+        if not self.masks.layers:
+            return {}, {}
+        whole, rest = divmod(len(problem.X_train), problem.batch_size)
+        sizes = [problem.batch_size] * whole + [rest] * (rest > 0)
+        drawn = [[self.masks.draw(epoch * steps + i, size) for i, size in enumerate(sizes)] for epoch in epochs]
+        return (
+            {i: self._padded(np.array([[step[i] for step in epoch[:whole]] for epoch in drawn])) for i in drawn[0][0]},
+            {i: self._padded(np.array([epoch[-1][i] for epoch in drawn])) for i in drawn[0][0] if rest},
+        )
+
+    def _padded(self, array: np.ndarray) -> np.ndarray:
+        """With as many epochs as any call has, so that all calls are the same program."""
+        missing = self.size.chunks * self.size.length - len(array)
+        return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+
+
+def _device(name: str) -> jax.Device:
+    try:
+        return jax.devices(name)[0]
+    except RuntimeError as error:
+        raise DeviceError(
+            f"device={name}: expected one that JAX can use; received {jax.default_backend()} only; "
+            "use device=auto, or install the extra `gpu`"
+        ) from error

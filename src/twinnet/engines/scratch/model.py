@@ -1,0 +1,101 @@
+"""A trained network: predictions with NumPy alone, and a model.npz that holds numbers and a description as JSON."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twinnet.core import network as networks
+from twinnet.core.errors import DataError
+from twinnet.core.network import Layer, Network, Weights
+from twinnet.core.schema import Activation, GradientDescent, Loss, Task
+from twinnet.engines.scratch.activations import activate
+from twinnet.engines.scratch.arrays import inward, samples_first, samples_last
+from twinnet.engines.scratch.step import forward, recipe, spread
+from twinnet.engines.scratch.trainer import EVALUATION_BATCH, rows
+
+KINDS: dict[str, type] = {kind.__name__: kind for kind in networks.Layer.__args__}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A network with its weights; see `contract.FittedNetwork`."""
+
+    network: Network
+    trained: Weights
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Activations of the output layer, (samples, units), from X (samples, *input shape).
+
+        Raises DataError where the shape is another one or a number is not finite.
+        """
+        X = np.asarray(X, dtype=next(value.dtype for layer in self.trained for value in layer.values()))
+        if X.shape[1:] != self.network.input_shape:
+            expected = " x ".join(map(str, ("samples", *self.network.input_shape)))
+            raise DataError(f"X: expected {expected}; received an array of shape {X.shape}")
+        if not np.isfinite(X).all():
+            raise DataError("X: expected finite numbers; received NaN or infinity; remove or fill in these samples")
+        X = rows(self.network, X)
+        # Loss, task and optimizer play no part in a prediction.
+        program = recipe(self.network, Loss.mean_squared_error, Task.regression, GradientDescent(), 0)
+        weights = spread(self.network.layers, inward(self.trained))
+        outputs = [np.empty((0, program.units), X.dtype)]
+        with np.errstate(over="ignore", under="ignore"):
+            for start in range(0, len(X), EVALUATION_BATCH):
+                Z, _ = forward(program, weights, samples_last(X[start : start + EVALUATION_BATCH], np), np)
+                outputs.append(samples_first(activate(program.output, Z, np), np))
+        return np.concatenate(outputs)
+
+    def weights(self) -> Weights:
+        return [{name: value.copy() for name, value in layer.items()} for layer in self.trained]
+
+    def save(self, directory: Path) -> Path:
+        """Write model.npz: `network`, its description as JSON, and `0/W`, `0/b`, … the weights of each layer."""
+        path = Path(directory) / "model.npz"
+        arrays: dict[str, Any] = {
+            f"{i}/{name}": value for i, layer in enumerate(self.trained) for name, value in layer.items()
+        }
+        part = path.with_suffix(".npz.part")
+        with part.open("wb") as file:
+            np.savez(file, network=np.array(_describe(self.network)), **arrays)
+        os.replace(part, path)
+        return path
+
+
+def load(path: Path) -> Fitted:
+    """The network that `Fitted.save` wrote. Nothing is unpickled. Raises DataError where the file is not one."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            network = _network(json.loads(str(file["network"])))
+            shapes = network.shapes()
+            weights = [
+                {name: file[f"{i}/{name}"] for name in layer.weight_shapes(shapes[i])}
+                for i, layer in enumerate(network.layers)
+            ]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: expected a model.npz of the scratch engine; received {error}") from error
+    return Fitted(network, weights)
+
+
+def _describe(network: Network) -> str:
+    layers = [
+        {"kind": type(layer).__name__}
+        | {key: value.value if isinstance(value, Activation) else value for key, value in asdict(layer).items()}
+        for layer in network.layers
+    ]
+    return json.dumps({"input_shape": network.input_shape, "layers": layers, "l2": network.l2})
+
+
+def _network(described: dict) -> Network:
+    return Network(
+        tuple(described["input_shape"]), tuple(_layer(**layer) for layer in described["layers"]), described["l2"]
+    )
+
+
+def _layer(kind: str, **values: object) -> Layer:
+    if "activation" in values:
+        values["activation"] = Activation(values["activation"])
+    return KINDS[kind](**values)

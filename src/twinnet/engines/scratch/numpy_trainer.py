@@ -1,0 +1,71 @@
+"""The readable reference: the training loop in NumPy, one step after the other."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from twinnet.core.problem import Chunk, Problem
+from twinnet.engines.scratch import optimizers
+from twinnet.engines.scratch.arrays import Parameters, inward
+from twinnet.engines.scratch.step import evaluate, inputs, spread, step
+from twinnet.engines.scratch.trainer import Masks, batches, evaluation_batch, program, rows, threads
+
+
+class Reference:
+    """A training whose arrays are NumPy's; see `loop.Trainer`."""
+
+    together = 1
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.recipe = program(problem)
+        self.weights = spread(problem.network.layers, inward(problem.weights))
+        self.slots = optimizers.start(self.recipe.optimizer, self.weights, np)
+        self.rate = np.asarray(problem.optimizer.learning_rate, problem.X_train.dtype)
+        self.masks = Masks(problem, self.recipe)
+        self.X, self.X_valid = (rows(problem.network, X) for X in (problem.X_train, problem.X_valid))
+        self.whole = inputs(self.recipe, self.X, problem.y_train, np) if problem.full_batch else None
+        self.threads = threads(problem)
+
+    @contextmanager
+    def context(self) -> Iterator[None]:
+        # A loss that is not finite is told by the monitor, once, rather than by every operation that meets it.
+        with np.errstate(all="ignore"), threadpool_limits(self.threads):
+            yield
+
+    def run(self, chunks: list[range]) -> list[Chunk]:
+        return [Chunk(*np.array([self._epoch(epoch) for epoch in epochs]).T, *self._evaluate()) for epochs in chunks]
+
+    def state(self) -> tuple[Parameters, optimizers.State]:
+        return self.weights, self.slots
+
+    def restore(self, state: tuple[Parameters, optimizers.State]) -> None:
+        self.weights, self.slots = state
+
+    def parameters(self) -> Parameters:
+        return [{name: value.copy() for name, value in layer.items()} for layer in self.weights]
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        """Loss and metric of the epoch, averaged over its batches."""
+        problem, order = self.problem, self.problem.order(epoch)
+        total = np.zeros(2)
+        for number, part in enumerate(batches(problem)):
+            A, Y = self.whole or inputs(self.recipe, self.X[order[part]], problem.y_train[order[part]], np)
+            masks = self.masks.draw(epoch * problem.steps_per_epoch + number, A.shape[-1])
+            self.weights, self.slots, *measured = step(
+                self.recipe, self.weights, self.slots, self.rate, A, Y, masks, np
+            )
+            if self.whole:
+                return np.array(measured, dtype=float)
+            total += np.array(measured, dtype=float) * A.shape[-1]
+        return total / len(problem.X_train)
+
+    def _evaluate(self) -> np.ndarray:
+        total, size = np.zeros(2), evaluation_batch(self.problem)
+        for start in range(0, len(self.X_valid), size):
+            part = slice(start, start + size)
+            A, Y = inputs(self.recipe, self.X_valid[part], self.problem.y_valid[part], np)
+            total += np.array(evaluate(self.recipe, self.weights, A, Y, np), dtype=float) * A.shape[-1]
+        return total / len(self.X_valid)

@@ -1,0 +1,88 @@
+"""Every picture. Functions take arrays and return matplotlib figures; `draw_run` writes those of one run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from twinnet.core import rules
+from twinnet.core.metrics import predicted_classes
+from twinnet.core.problem import History
+from twinnet.core.schema import Experiment, ImageData, TableData, Task
+from twinnet.core.splits import Splits
+from twinnet.figures.classes import confusion_matrix, decision_boundary, residuals
+from twinnet.figures.curves import learning_curves
+from twinnet.figures.images import hardest_pairs, prediction_grid, sample_grid
+from twinnet.figures.style import save
+
+__all__ = ["draw_run", "sample_grid", "save"]
+
+STAND_IN = "synthetic stand-in data: drawn by a program, not measured"
+SPLIT_NAMES = {"valid": "validation", "test": "test"}
+AXIS_NAMES = {
+    "apg": "assists per game",
+    "rpg": "rebounds per game",
+    "ppg": "points per game",
+    "blk": "blocks per game",
+    "stl": "steals per game",
+    "min": "minutes per game",
+    "height_inches": "height in inches",
+}
+
+
+def draw_run(
+    directory: Path,
+    experiment: Experiment,
+    splits: Splits,
+    history: History,
+    y_true: np.ndarray,
+    y_prob: np.ndarray,
+    predict: Callable[[np.ndarray], np.ndarray],
+) -> list[Path]:
+    """Write the figures of one run to `directory` and return their paths.
+
+    `y_true` (samples,) and `y_prob` (samples, units) are of the evaluation split; `predict` turns features, scaled
+    as the splits are, into activations of the output layer.
+    """
+    figures = _figures(experiment, splits, history, y_true, y_prob, predict)
+    directory.mkdir(parents=True, exist_ok=True)
+    return [save(figure, directory / f"{name}.png") for name, figure in figures.items()]
+
+
+def notes(source: str, experiment: Experiment) -> list[str]:
+    """What every figure of a run has to say about its data and its loss; often nothing."""
+    reason = rules.degenerate(experiment)
+    return ([STAND_IN] if source == "synthetic" else []) + ([f"does not learn: {reason}"] if reason else [])
+
+
+def _figures(
+    experiment: Experiment,
+    splits: Splits,
+    history: History,
+    y_true: np.ndarray,
+    y_prob: np.ndarray,
+    predict: Callable[[np.ndarray], np.ndarray],
+) -> dict[str, Figure]:
+    data, name, said = experiment.data, experiment.name, notes(splits.source, experiment)
+    key, X_evaluated, _ = splits.evaluation
+    split = SPLIT_NAMES[key]
+    figures = {"learning_curves": learning_curves(history, f"{name}: learning curves", said)}
+    if data.task is Task.regression:
+        figures["residuals"] = residuals(y_true, y_prob[:, 0], f"{name}: residuals, {split} split", said)
+        return figures
+    classes, y_pred = data.classes or [], predicted_classes(y_prob)
+    title = f"{name}: {np.mean(y_pred == y_true):.2%} right, {split} split"
+    figures["confusion_matrix"] = confusion_matrix(y_true, y_pred, classes, title, said)
+    if isinstance(data, TableData) and len(data.features) == 2:
+        axis_names = [AXIS_NAMES.get(feature, feature) for feature in data.features]
+        title = f"{name}: decision boundary"
+        figures["decision_boundary"] = decision_boundary(splits, predict, classes, axis_names, title, said)
+    if isinstance(data, ImageData):
+        figures["samples"] = sample_grid(splits.X_train, splits.y_train, classes, f"{name}: training samples", said)
+        title = f"{name}: predicted (true), {split} split"
+        figures["predictions"] = prediction_grid(X_evaluated, y_true, y_pred, classes, title, said)
+        if not np.array_equal(y_pred, y_true):
+            title = f"{name}: the classes that it confuses most, {split} split"
+            figures["hardest_pairs"] = hardest_pairs(X_evaluated, y_true, y_prob, classes, title, said)
+    return figures

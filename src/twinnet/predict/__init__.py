@@ -1,0 +1,1 @@
+"""Classes of pictures, predicted by a trained model."""

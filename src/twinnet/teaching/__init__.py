@@ -1,0 +1,1 @@
+"""The chapter's class and its pictures."""

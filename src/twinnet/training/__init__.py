@@ -1,0 +1,1 @@
+"""From data/processed/ to a finished run in runs/."""

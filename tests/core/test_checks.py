@@ -1,0 +1,65 @@
+"""Problems that no engine may train: one line each, before any work."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from twinnet.core import engine
+from twinnet.core.errors import ConfigError, DataError
+from twinnet.core.network import Dense, Network
+from twinnet.core.problem import Monitor, Problem
+from twinnet.core.schema import Activation, GradientDescent, Initializer, Loss, ScratchEngine, Task
+
+
+@pytest.fixture
+def problem() -> Problem:
+    random = np.random.default_rng(0)
+    network = Network((2,), (Dense(3, Activation.relu), Dense(1, Activation.sigmoid)))
+    X = random.normal(0, 1, (12, 2)).astype("float32")
+    y = np.arange(12) % 2
+    weights = network.initial_weights(Initializer.glorot_uniform, 0, "float32")
+    return Problem(
+        network, weights, Loss.binary_crossentropy, Task.binary, GradientDescent(learning_rate=0.1), ScratchEngine(),
+        X[:8], y[:8], X[8:], y[8:], epochs=2, batch_size=4, seed=0, device="cpu",
+    )  # fmt: skip
+
+
+def holding(array: np.ndarray, value: float) -> np.ndarray:
+    changed = array.astype(float)
+    changed.flat[1] = value
+    return changed
+
+
+CASES = [
+    ("X_train", lambda X: holding(X, np.nan), DataError, "NaN or infinity in 1 of 8 samples"),
+    ("X_valid", lambda X: holding(X, np.inf), DataError, "X_valid: expected finite numbers"),
+    ("X_train", lambda X: X[:, :1], DataError, r"X_train: expected samples x 2; received an array of shape \(8, 1\)"),
+    ("X_valid", lambda X: X[:0], DataError, "X_valid: expected at least one sample"),
+    ("y_train", lambda y: y[:3], DataError, "one target for each of 8 samples"),
+    ("y_train", lambda y: y * 0, DataError, "at least two classes; received only class 0"),
+    ("y_train", lambda y: y * 3, DataError, "expected the classes 0 to 1; received 3"),
+    ("y_valid", lambda y: y - 1, DataError, "expected the classes 0 to 1; received -1"),
+    ("batch_size", lambda size: 9, ConfigError, "expected 1 to 8, the training samples; received 9"),
+    ("batch_size", lambda size: 0, ConfigError, "batch_size"),
+    ("epochs", lambda epochs: 0, ConfigError, "epochs: expected at least 1"),
+    ("weights", lambda weights: weights[:1], ConfigError, "weights: expected the shapes"),
+    ("task", lambda task: Task.multiclass, ConfigError, "output layer for a multiclass task"),
+]
+
+
+@pytest.mark.parametrize(("field", "change", "error", "message"), CASES)
+def test_bad_problem(problem: Problem, field: str, change, error: type, message: str) -> None:
+    bad = replace(problem, **{field: change(getattr(problem, field))})
+    monitor = Monitor("accuracy")
+    with pytest.raises(error, match=message):
+        engine.fit(bad, monitor)
+    assert monitor.history.epochs == 0
+
+
+def test_targets_of_a_regression_are_finite(problem: Problem) -> None:
+    network = Network((2,), (Dense(1, Activation.identity),))
+    weights = network.initial_weights(Initializer.glorot_uniform, 0, "float32")
+    regression = replace(problem, network=network, weights=weights, task=Task.regression, loss=Loss.mean_squared_error)
+    with pytest.raises(DataError, match="y_train: expected finite numbers"):
+        engine.fit(replace(regression, y_train=holding(problem.y_train, np.nan)), Monitor("mae"))

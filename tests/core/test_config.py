@@ -1,0 +1,76 @@
+"""conf/ composes, for the suite and for single runs, and params.yaml is what it composes to."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from twinnet.core import config
+from twinnet.core.network import describe
+from twinnet.core.schema import Experiment
+
+NAMES = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "experiment").glob("*.yaml"))
+
+
+def test_params_yaml_is_the_composition_of_conf(root: Path) -> None:
+    composed = yaml.safe_load(OmegaConf.to_yaml(config.compose(root)))
+    assert yaml.safe_load((root / "params.yaml").read_text()) == composed, "run `make params`"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_composes_under_its_own_name(name: str, compose: Callable[..., Experiment]) -> None:
+    experiment = compose(name)
+    assert experiment.name == name
+    assert experiment.description
+    assert describe(experiment).parameters() > 0
+
+
+def test_an_experiment_is_the_same_in_the_suite_and_alone(root: Path, compose: Callable[..., Experiment]) -> None:
+    suite = config.compose(root)
+    for name, node in suite.experiments.items():
+        assert config.experiment(node) == compose(str(name))
+
+
+def test_the_suite_survives_a_round_trip_through_params_yaml(root: Path) -> None:
+    suite = config.compose(root)
+    read_back = yaml.safe_load(OmegaConf.to_yaml(suite))
+    for name, node in suite.experiments.items():
+        assert config.experiment(read_back["experiments"][name]) == config.experiment(node)
+        assert config.plain(config.experiment(node)) == read_back["experiments"][name]
+    for name, node in suite.datasets.items():
+        assert config.dataset(read_back["datasets"][name]) == config.dataset(node)
+
+
+def test_every_experiment_reads_a_data_set_of_the_suite(root: Path) -> None:
+    suite = config.compose(root)
+    for experiment in suite.experiments.values():
+        assert experiment.data.name in suite.datasets
+
+
+def test_a_group_of_one_experiment_can_be_swapped_in_the_suite(root: Path) -> None:
+    suite = config.compose(root, "config", ["model@experiments.fashion_dense.model=cnn"])
+    assert suite.experiments.fashion_dense.model.kind == "cnn"
+    assert suite.experiments.fashion_dense_book.model.kind == "mlp"
+
+
+def test_the_smoke_profile_caps_every_experiment_and_says_so_once(root: Path) -> None:
+    suite = config.compose(root, "config", ["profile=smoke"])
+    for node in suite.experiments.values():
+        limits = config.experiment(node).limits
+        assert (limits.epochs, limits.samples) == (suite.profile.epochs, suite.profile.samples)
+        assert limits.epochs
+        assert limits.samples
+
+
+def test_mnist_is_trained_by_naming_it(compose: Callable[..., Experiment]) -> None:
+    assert compose("fashion_cnn", "data=mnist").data.file == "mnist.npz"
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("nba_scratch", 17), ("nba_keras", 17), ("fashion_dense_book", 335_114), ("fashion_dense_scratch", 335_114)],
+)
+def test_parameter_counts_of_the_chapter(name: str, parameters: int, compose: Callable[..., Experiment]) -> None:
+    assert describe(compose(name)).parameters() == parameters

@@ -1,0 +1,197 @@
+"""One file from one address: what is asked for, resumed, kept, and how long it may take."""
+
+import logging
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.data.faults import server as fault_server
+from tests.data.faults.server import FaultServer
+from tests.data.faults.worlds import IMPATIENT
+from twinnet.data.download.fetch import Client, SourceError
+from twinnet.data.download.sources import Remote
+
+BODY = bytes(range(256)) * 40
+MOST = 1_000_000
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Client:
+    return Client(IMPATIENT, tmp_path / "cache" / "x")
+
+
+def remote(server: FaultServer, pinned: bool = True, **facts: object) -> Remote:
+    server.files["/x.gz"] = BODY
+    return Remote("x.gz", f"{server.address}/x.gz", "recorded", pinned=pinned, **facts)  # type: ignore[arg-type]
+
+
+def asked(server: FaultServer, header: str) -> list[str | None]:
+    return [headers.get(header) for _, _, headers in server.requests]
+
+
+def test_a_broken_download_is_continued_where_it_broke_off(server: FaultServer, client: Client, tmp_path: Path) -> None:
+    server.behaviours["/x.gz"] = fault_server.at_first(1, fault_server.cut)
+    client.fetch(remote(server), tmp_path / "x", MOST)
+    assert (tmp_path / "x").read_bytes() == BODY
+    assert asked(server, "range") == [None, f"bytes={len(BODY) // 2}-"]
+    assert client.resumed == {"x.gz"}
+
+
+def test_a_download_is_continued_by_the_next_process(server: FaultServer, client: Client, tmp_path: Path) -> None:
+    server.behaviours["/x.gz"] = fault_server.cut
+    with pytest.raises(SourceError, match="broke off"):
+        client.fetch(remote(server), tmp_path / "x", MOST)
+    assert not (tmp_path / "x").exists()
+    server.behaviours.clear()
+    Client(IMPATIENT, client.cache).fetch(remote(server), tmp_path / "x", MOST)
+    assert (tmp_path / "x").read_bytes() == BODY
+    assert asked(server, "range")[-1] is not None
+
+
+def test_what_is_not_pinned_is_never_continued(server: FaultServer, client: Client, tmp_path: Path) -> None:
+    server.behaviours["/x.gz"] = fault_server.at_first(1, fault_server.cut)
+    client.fetch(remote(server, pinned=False), tmp_path / "x", MOST)
+    assert (tmp_path / "x").read_bytes() == BODY
+    assert asked(server, "range") == [None, None]
+
+
+def test_a_server_that_ignores_ranges_is_read_from_the_beginning(
+    server: FaultServer, client: Client, tmp_path: Path
+) -> None:
+    whole = fault_server.gives(lambda body: body)
+    server.behaviours["/x.gz"] = fault_server.at_first(1, fault_server.cut, whole)
+    client.fetch(remote(server), tmp_path / "x", MOST)
+    assert (tmp_path / "x").read_bytes() == BODY
+
+
+def test_an_accepted_file_is_not_sent_again_unless_it_changed(
+    server: FaultServer, client: Client, tmp_path: Path
+) -> None:
+    file = remote(server)
+    client.fetch(file, tmp_path / "x.gz", MOST)
+    client.keep([file], tmp_path)
+    again = Client(IMPATIENT, client.cache)
+    again.fetch(file, tmp_path / "again", MOST)
+    again.keep([file], tmp_path)
+    assert (tmp_path / "again").read_bytes() == BODY
+    assert asked(server, "if-none-match")[1] is not None
+    server.files["/x.gz"] = BODY[::-1]
+    Client(IMPATIENT, client.cache).fetch(file, tmp_path / "changed", MOST)
+    assert (tmp_path / "changed").read_bytes() == BODY[::-1]
+
+
+def test_a_damaged_copy_is_not_asked_about(server: FaultServer, client: Client, tmp_path: Path) -> None:
+    file = remote(server)
+    client.fetch(file, tmp_path / "x.gz", MOST)
+    client.keep([file], tmp_path)
+    (body,) = client.cache.glob("*.body")
+    body.write_bytes(b"damaged")
+    client.fetch(file, tmp_path / "again", MOST)
+    assert (tmp_path / "again").read_bytes() == BODY
+    assert asked(server, "if-none-match") == [None, None]
+
+
+def test_where_nobody_answers_the_accepted_copy_serves(
+    server: FaultServer, client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = remote(server)
+    client.fetch(file, tmp_path / "x.gz", MOST)
+    client.keep([file], tmp_path)
+    server.behaviours["/x.gz"] = fault_server.Exchange.reset
+    client.fetch(file, tmp_path / "again", MOST)
+    assert (tmp_path / "again").read_bytes() == BODY
+    assert "an earlier download serves" in caplog.text
+    server.behaviours["/x.gz"] = fault_server.refused("404 Not Found")
+    with pytest.raises(SourceError, match="404"):
+        client.fetch(file, tmp_path / "gone", MOST)
+
+
+def test_requests_to_one_host_keep_their_distance(server: FaultServer, client: Client, tmp_path: Path) -> None:
+    file = remote(server, interval=0.3)
+    server.behaviours["/x.gz"] = fault_server.at_first(1, fault_server.refused("503 Busy"))
+    client.fetch(file, tmp_path / "x", MOST)
+    other = Client(IMPATIENT, client.cache.parent / "another_data_set")
+    other.fetch(file, tmp_path / "y", MOST)
+    times = [at for at, _, _ in server.requests]
+    assert len(times) == 3
+    assert min(later - earlier for earlier, later in pairwise(times)) > 0.28
+
+
+def test_retry_after_is_honoured_up_to_the_patience(server: FaultServer, client: Client, tmp_path: Path) -> None:
+    client.settings = replace(IMPATIENT, patience=2.0)
+    wait = fault_server.refused("429 Slow down", Retry_After="1")
+    server.behaviours["/x.gz"] = fault_server.at_first(1, wait)
+    client.fetch(remote(server), tmp_path / "x", MOST)
+    first, second = (at for at, _, _ in server.requests)
+    assert second - first > 0.9
+    server.behaviours["/x.gz"] = fault_server.refused("429 Slow down", Retry_After="3600")
+    started = time.monotonic()
+    with pytest.raises(SourceError, match="429 Slow down, to be asked again: 3600"):
+        client.fetch(remote(server), tmp_path / "y", MOST)
+    assert time.monotonic() - started < 3
+    assert len(server.requests) == 3
+
+
+def test_headers_and_user_agent_are_those_of_the_configuration(
+    server: FaultServer, client: Client, tmp_path: Path
+) -> None:
+    client.settings = replace(IMPATIENT, user_agent="somebody/1")
+    client.fetch(remote(server), tmp_path / "x", MOST)
+    client.fetch(remote(server, headers={"User-Agent": "Mozilla/5.0", "Referer": "r"}), tmp_path / "x", MOST)
+    assert asked(server, "user-agent") == ["somebody/1", "Mozilla/5.0"]
+    assert asked(server, "referer") == [None, "r"]
+
+
+def test_the_proxy_of_the_environment_is_used_and_its_refusal_is_no_answer_of_the_host(
+    server: FaultServer, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", server.address)
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.delenv("no_proxy", raising=False)
+    file = Remote("x", "http://far.example/x", "recorded")
+    server.behaviours["http://far.example/x"] = fault_server.refused("403 Forbidden")
+    with pytest.raises(SourceError, match="through a proxy") as refused:
+        client.fetch(file, tmp_path / "x", MOST)
+    assert not refused.value.answered
+    assert server.requests[0][1].startswith("GET http://far.example/x ")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "answered"),
+    [
+        (fault_server.Exchange.reset, False),
+        (fault_server.Exchange.wait, False),
+        (fault_server.refused("404 Not Found"), True),
+        (fault_server.redirected("{path}"), True),
+        (fault_server.cut, True),
+    ],
+)
+def test_a_host_that_spoke_is_told_from_one_that_did_not(
+    server: FaultServer, client: Client, tmp_path: Path, behaviour: fault_server.Behaviour, answered: bool
+) -> None:
+    file = remote(server)
+    server.behaviours["/x.gz"] = behaviour
+    with pytest.raises(SourceError) as failed:
+        client.fetch(file, tmp_path / "x", MOST)
+    assert failed.value.answered is answered
+
+
+def test_no_bar_is_drawn_into_a_log(
+    server: FaultServer, client: Client, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client.fetch(remote(server), tmp_path / "x", MOST)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_is_logged_that_the_address_holds(
+    server: FaultServer, client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="twinnet")
+    secret = Remote("x", server.address.replace("http://", "http://me:secret@") + "/x?token=secret", "recorded")
+    with pytest.raises(SourceError) as failed:
+        client.fetch(secret, tmp_path / "x", MOST)
+    assert "secret" not in str(failed.value) + " ".join(r.getMessage() for r in caplog.records if "twinnet" in r.name)
+    assert not any("secret" in str(path) for path in tmp_path.rglob("*"))

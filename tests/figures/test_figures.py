@@ -1,0 +1,328 @@
+"""Figures: which ones a run leaves, what they say, that nothing is cut off or drawn over its title."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.contour import ContourSet
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.text import Text
+
+from twinnet.compare import figures
+from twinnet.compare.statistics import calibration
+from twinnet.core.problem import Chunk, History
+from twinnet.core.schema import Experiment
+from twinnet.core.splits import Splits
+from twinnet.figures.classes import confusion_matrix, decision_boundary, residuals
+from twinnet.figures.curves import learning_curves
+from twinnet.figures.images import hardest_pairs, prediction_grid
+from twinnet.figures.run import STAND_IN, draw_run, notes, sample_grid
+from twinnet.figures.style import RIGHT, WRONG
+
+Compose = Callable[..., Experiment]
+GARMENTS = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+
+
+def history(epochs: int = 5, metric: str = "accuracy") -> History:
+    made = History(metric)
+    length = -(-epochs // 1000)
+    for start in range(0, epochs, length):
+        count = min(length, epochs - start)
+        made.append(Chunk(np.linspace(1, 0.5, count), np.linspace(0.5, 0.9, count), 0.6, 0.8))
+    return made
+
+
+def table_splits(source: str = "mirror", mean: float = 0.0, scale: float = 1.0) -> Splits:
+    """Players of whom those with more rebounds than assists are forwards."""
+    random = np.random.default_rng(0)
+    X = random.gamma(2.0, 2.0, size=(60, 2))
+    y = (X[:, 1] > X[:, 0]).astype(np.int64)
+    centre, spread = np.full(2, mean), np.full(2, scale)
+    scaled = (X - centre) / spread
+    return Splits(scaled[:40], y[:40], scaled[40:], y[40:], None, None, source, "0" * 64, centre, spread)
+
+
+def image_splits(source: str = "mirror") -> Splits:
+    random = np.random.default_rng(1)
+    X, y = random.random((80, 28, 28, 1), dtype=np.float32), np.arange(80) % 10
+    zero, full = np.zeros(1), np.full(1, 255.0)
+    return Splits(X[:40], y[:40], X[40:60], y[40:60], X[60:], y[60:], source, "0" * 64, zero, full)
+
+
+def texts(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
+
+
+def assert_well_laid_out(figure: Figure) -> None:
+    """All axes with their words, and the notes, lie inside the picture and clear of the title and of each other."""
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()
+    title, below = figure._suptitle, figure._supxlabel
+    boxes = [axes.get_tightbbox(renderer) for axes in figure.axes] + (
+        [below.get_window_extent(renderer)] if below else []
+    )
+    boxes = [legend.get_window_extent(renderer) for legend in figure.legends] + boxes
+    boxes = [box for box in boxes if box is not None and box.width > 0]
+    for box in [title.get_window_extent(renderer), *boxes]:
+        assert box.x0 >= -1
+        assert box.y0 >= -1
+        assert box.x1 <= figure.bbox.width + 1
+        assert box.y1 <= figure.bbox.height + 1
+    for box in boxes:
+        assert not title.get_window_extent(renderer).overlaps(box.padded(-1))
+    for box in boxes[:-1] if below else []:
+        assert not boxes[-1].overlaps(box.padded(-1))
+
+
+def test_a_run_on_two_features_leaves_curves_confusions_and_its_boundary(tmp_path: Path, compose: Compose) -> None:
+    splits, experiment = table_splits(), compose("nba_scratch")
+    written = draw_run(
+        tmp_path / "figures",
+        experiment,
+        splits,
+        history(),
+        splits.y_valid,
+        rebounds_first(splits.X_valid),
+        rebounds_first,
+    )
+    assert {path.name for path in written} == {"learning_curves.png", "confusion_matrix.png", "decision_boundary.png"}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {path.name for path in written}
+    for path in written:
+        assert imread(path).std() > 0.05, path
+
+
+def rebounds_first(X: np.ndarray) -> np.ndarray:
+    """Forward where there are more rebounds than assists; (samples, 1)."""
+    return 1 / (1 + np.exp(-(X[:, 1:] - X[:, :1])))
+
+
+def test_a_run_on_images_leaves_samples_and_predictions(tmp_path: Path, compose: Compose) -> None:
+    splits = image_splits()
+    names = {"learning_curves.png", "confusion_matrix.png", "samples.png", "predictions.png"}
+    for predicted, drawn in (splits.y_test, names), (splits.y_test[::-1], names | {"hardest_pairs.png"}):
+        y_prob = np.eye(10, dtype=np.float32)[predicted]
+        written = draw_run(tmp_path, compose("fashion_dense"), splits, history(), splits.y_test, y_prob, lambda X: X)
+        assert {path.name for path in written} == drawn
+
+
+def test_a_run_of_regression_leaves_residuals(tmp_path: Path, compose: Compose) -> None:
+    experiment = compose("nba_scratch", "data.task=regression", "data.classes=null", "data.target=rpg")
+    splits, made = table_splits(), history(metric="mae")
+    written = draw_run(tmp_path, experiment, splits, made, splits.y_valid.astype(float), splits.X_valid[:, :1], len)
+    assert {path.name for path in written} == {"learning_curves.png", "residuals.png"}
+
+
+def test_three_features_have_no_boundary(tmp_path: Path, compose: Compose) -> None:
+    experiment = compose("nba_scratch", "data.features=[apg,rpg,ppg]")
+    splits = table_splits()
+    written = draw_run(tmp_path, experiment, splits, history(), splits.y_valid, rebounds_first(splits.X_valid), len)
+    assert "decision_boundary.png" not in {path.name for path in written}
+
+
+def test_the_same_run_is_the_same_bytes_whatever_the_reader_has_styled(tmp_path: Path, compose: Compose) -> None:
+    splits, experiment = table_splits(), compose("nba_scratch")
+
+    def draw(folder: str) -> list[bytes]:
+        paths = draw_run(
+            tmp_path / folder,
+            experiment,
+            splits,
+            history(),
+            splits.y_valid,
+            rebounds_first(splits.X_valid),
+            rebounds_first,
+        )
+        return [path.read_bytes() for path in paths]
+
+    plain = draw("plain")
+    with mpl.rc_context({"font.size": 20, "axes.facecolor": "black", "savefig.dpi": 30, "savefig.bbox": "tight"}):
+        before = dict(mpl.rcParams)
+        assert draw("styled") == plain
+        assert dict(mpl.rcParams) == before
+
+
+def test_the_boundary_lies_where_the_network_changes_its_mind_in_the_units_of_the_axes() -> None:
+    splits = table_splits(mean=3.0, scale=2.0)
+    met: list[np.ndarray] = []
+
+    def predict(X: np.ndarray) -> np.ndarray:
+        met.append(X)
+        return rebounds_first(X)
+
+    figure = decision_boundary(splits, predict, ["guard", "forward"], ["assists per game", "rebounds per game"], "t")
+    axes = figure.axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("assists per game", "rebounds per game")
+    line = next(item for item in axes.collections if isinstance(item, ContourSet)).get_paths()[0].vertices
+    np.testing.assert_allclose(line[:, 0], line[:, 1], atol=0.05)  # more rebounds than assists, unscaled
+    assert met[0].min() < 0, "the network is asked about scaled features"
+    drawn = np.vstack([item.get_offsets() for item in axes.collections if isinstance(item, PathCollection)])
+    X = np.vstack([splits.X_train, splits.X_valid]) * 2.0 + 3.0
+    np.testing.assert_allclose(np.sort(drawn, axis=0), np.sort(X, axis=0))
+    legend = {text.get_text() for text in axes.get_legend().get_texts()}
+    sides = {f"{name} ({side})" for name in ("guard", "forward") for side in ("training", "validation")}
+    assert legend == sides | {"probability 0.5"}
+    assert_well_laid_out(figure)
+
+
+def test_a_network_that_never_changes_its_mind_has_no_boundary() -> None:
+    figure = decision_boundary(
+        table_splits(), lambda X: np.full((len(X), 1), 0.9), ["guard", "forward"], ["a", "b"], "constant"
+    )
+    assert "probability 0.5" not in texts(figure)
+    assert_well_laid_out(figure)
+
+
+def test_three_classes_share_the_plane() -> None:
+    splits = table_splits()
+    splits = Splits(**{**splits.__dict__, "y_train": np.arange(40) % 3, "y_valid": np.arange(20) % 3})
+
+    def predict(X: np.ndarray) -> np.ndarray:
+        raw = np.exp(np.column_stack([X, np.full(len(X), 3.0)]))
+        return raw / raw.sum(axis=1, keepdims=True)
+
+    figure = decision_boundary(splits, predict, ["guard", "forward", "centre"], ["a", "b"], "three")
+    assert {"centre (training)", "the boundary"} <= set(texts(figure).splitlines())
+    assert_well_laid_out(figure)
+
+
+def test_a_stand_in_says_so_on_every_figure_and_the_degenerate_run_that_it_does_not_learn(compose: Compose) -> None:
+    assert notes("mirror", compose("nba_scratch")) == []
+    said = notes("synthetic", compose("nba_keras_book"))
+    assert said[0] == STAND_IN
+    assert "does not learn" in said[1]
+    splits, images = table_splits("synthetic"), image_splits("synthetic")
+    y_pred = np.zeros(20, dtype=int)
+    drawn = [
+        learning_curves(history(), "curves", said),
+        confusion_matrix(splits.y_valid, y_pred, ["guard", "forward"], "confusion", said),
+        decision_boundary(splits, rebounds_first, ["guard", "forward"], ["a", "b"], "boundary", said),
+        sample_grid(images.X_train, images.y_train, GARMENTS, "samples", said),
+        prediction_grid(images.X_test, images.y_test, y_pred, GARMENTS, "predictions", said),
+        residuals(splits.X_valid[:, 0], splits.X_valid[:, 1], "residuals", said),
+    ]
+    for figure in drawn:
+        flat = " ".join(texts(figure).split())
+        assert "synthetic stand-in data" in flat
+        assert "does not learn" in flat
+        assert_well_laid_out(figure)
+
+
+def test_confusions_are_counted_by_true_class() -> None:
+    figure = confusion_matrix(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), ["guard", "forward"], "c")
+    cells = [text.get_text() for text in figure.axes[0].texts]
+    assert cells == ["2\n67%", "1\n33%", "0\n0%", "1\n100%"]
+    assert_well_laid_out(figure)
+    ten = confusion_matrix(np.arange(10), np.arange(10), GARMENTS, "fashion_dense_scratch: 100.00% right, test split")
+    assert_well_laid_out(ten)
+
+
+def test_predictions_are_titled_predicted_and_true_in_green_or_red() -> None:
+    splits = image_splits()
+    y_pred = splits.y_test.copy()
+    y_pred[3] = 9
+    figure = prediction_grid(splits.X_test, splits.y_test, y_pred, GARMENTS, "predictions")
+    titles = [axes.title for axes in figure.axes]
+    assert len(titles) == 15
+    assert titles[3].get_text() == f"Ankle boot\n({GARMENTS[splits.y_test[3]]})"
+    assert [title.get_color() for title in titles] == [WRONG if i == 3 else RIGHT for i in range(15)]
+    np.testing.assert_array_equal(figure.axes[3].images[0].get_array(), splits.X_test[3, ..., 0])
+    assert_well_laid_out(figure)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_grid_of_fewer_than_fifteen_images(channels: int) -> None:
+    figure = sample_grid(np.random.default_rng(0).integers(0, 255, (4, 8, 8, channels)), np.arange(4), GARMENTS)
+    assert [axes.title.get_text() for axes in figure.axes][:5] == [*GARMENTS[:4], ""]
+    assert_well_laid_out(figure)
+
+
+@pytest.mark.parametrize(("epochs", "scale"), [(1, "linear"), (5, "linear"), (100_000, "log")])
+def test_long_runs_have_a_logarithmic_axis(epochs: int, scale: str) -> None:
+    figure = learning_curves(history(epochs), "curves")
+    for axes in figure.axes:
+        assert axes.get_xscale() == scale
+        assert scale == "log" or all(tick == round(tick) for tick in axes.get_xticks())
+        train, valid = axes.lines
+        assert len(train.get_xdata()) == epochs
+        assert train.get_xdata()[0] == 1
+        assert valid.get_xdata()[-1] == epochs
+    assert_well_laid_out(figure)
+
+
+def test_figures_of_a_comparison_are_well_laid_out() -> None:
+    random = np.random.default_rng(0)
+    runs = ["nba_scratch", "nba_keras", "nba_keras_book", "a_run_with_a_rather_long_name", "e", "f"]
+    y_true, y_prob = random.integers(10, size=200), random.dirichlet(np.ones(10), 200)
+    board = pd.DataFrame({"experiment": runs, "accuracy": 0.8, "mae": 1.5, "low": 0.7, "high": 0.9, "confidence": 0.95})
+    curve = pd.DataFrame({"epoch": [1, 2], "valid/loss": [1, 0.5], "valid/accuracy": [0.5, 0.6]})
+    scores = pd.DataFrame(
+        [{"experiment": r, "class": c, "precision": 0.5, "recall": 1.0, "f1": 2 / 3} for r in runs for c in GARMENTS]
+    )
+    images = random.random((200, 28, 28, 1))
+    drawn = [
+        figures.intervals(board, "accuracy", "leaderboard", [STAND_IN]),
+        figures.intervals(board[:1], "mae", "leaderboard"),
+        figures.curves(dict.fromkeys(runs, curve), "accuracy", "curves", [STAND_IN]),
+        figures.reliability(dict.fromkeys(runs, calibration(y_true, y_prob, 10)), "calibration", [STAND_IN]),
+        figures.reliability(dict.fromkeys(runs[:4], calibration(y_true, y_prob, 10)), "calibration"),
+        figures.class_scores(scores, "ten classes", [STAND_IN]),
+        figures.class_scores(scores[scores["class"].isin(GARMENTS[:2])], "two classes", [STAND_IN]),
+        figures.mistakes(images, y_true, y_prob, GARMENTS, "mistakes", [STAND_IN]),
+    ]
+    for figure in drawn:
+        assert_well_laid_out(figure)
+
+
+def test_the_surest_mistakes_come_first() -> None:
+    y_true = np.array([0, 0, 1, 1])
+    y_prob = np.array([[0.3], [0.8], [0.9999], [0.1]])  # wrong: the second at 80%, the fourth at 90%
+    images = np.arange(4.0).reshape(4, 1, 1, 1) * np.ones((4, 2, 2, 1))
+    figure = figures.mistakes(images, y_true, y_prob, ["cat", "dog"], "mistakes")
+    assert [axes.title.get_text() for axes in figure.axes][:3] == ["cat, 90.0%\n(dog)", "dog, 80.0%\n(cat)", ""]
+    assert figure.axes[0].images[0].get_array().mean() == 3
+
+
+def test_the_hardest_pairs_are_those_confused_most_in_both_directions_together() -> None:
+    classes = ["cat", "dog", "fox"]
+    y_true = np.array([0, 0, 1, 1, 1, 2, 2, 0])
+    y_pred = np.array([2, 2, 0, 0, 1, 0, 2, 0])  # cat and fox: 2 + 1; cat and dog: 0 + 2; dog and fox: none
+    sure = np.array([0.6, 0.9, 0.8, 0.7, 1, 0.95, 1, 1])
+    y_prob = np.where(np.eye(3)[y_pred] == 1, sure[:, None], (1 - sure[:, None]) / 2)
+    images = np.arange(8.0).reshape(8, 1, 1, 1) * np.ones((8, 2, 2, 1))
+    figure = hardest_pairs(images, y_true, y_prob, classes, "hardest pairs", [STAND_IN])
+    grid = np.array(figure.axes).reshape(2, 6)
+    told = [[text.get_text() for text in axes.texts] for axes in grid[:, 0]]
+    assert told[0] == ["cat\nfox", "3 mistakes:\n2 cat as fox\n1 fox as cat"]
+    assert told[1] == ["cat\ndog", "2 mistakes:\n0 cat as dog\n2 dog as cat"]
+    captions = [axes.title.get_text() for axes in grid[0, 1:]]
+    assert captions == ["cat, 95.0%\n(fox)", "fox, 90.0%\n(cat)", "fox, 60.0%\n(cat)", "", ""]
+    assert [axes.images[0].get_array().mean() for axes in grid[0, 1:4]] == [5, 1, 0]
+    assert_well_laid_out(figure)
+
+
+def test_names_of_runs_cover_no_point_and_no_other_name() -> None:
+    board = pd.DataFrame(
+        {
+            "experiment": ["one", "another", "a_run_with_a_rather_long_name", "first_twin", "second_twin", "largest"],
+            "parameters": [20_000, 20_500, 21_000, 300_000, 300_000, 1_000_000],
+            "accuracy": [0.900, 0.901, 0.902, 0.75, 0.75, 0.94],
+            "low": [0.894, 0.895, 0.896, 0.74, 0.74, 0.935],
+            "high": [0.906, 0.907, 0.908, 0.76, 0.76, 0.945],
+            "confidence": 0.95,
+        }
+    )
+    figure = figures.parameters(board, "accuracy and size", [STAND_IN])
+    assert_well_laid_out(figure)
+    axes = figure.axes[0]
+    names = {label.get_text(): Text.get_window_extent(label) for label in axes.texts}
+    assert set(names) == {"one", "another", "a_run_with_a_rather_long_name", "first_twin\nsecond_twin", "largest"}
+    points = axes.transData.transform(board[["parameters", "accuracy"]])
+    for name, box in names.items():
+        assert box.count_overlaps(names.values()) == 1, f"{name} covers another name"
+        assert box.count_contains(points) == 0, f"{name} covers a point"
+        assert axes.bbox.count_contains(box.corners()) == 4, f"{name} leaves the axes"

@@ -1,0 +1,230 @@
+"""load(): what an experiment gets, and the one line where it gets nothing."""
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.data.faults.worlds import World, idx_world, json_world, npz_world
+from twinnet.core import provenance
+from twinnet.core.errors import DataError
+from twinnet.core.provenance import Provenance
+from twinnet.core.schema import Data, ImageData, Scaling, SourcePolicy, TableData, Task
+from twinnet.data.download.download import download
+from twinnet.data.preprocess import preprocess, tabulate
+from twinnet.training.dataset import load
+
+
+def described(root: Path, name: str, source: str = "mirror") -> None:
+    folder = root / "data" / "raw" / name
+    folder.mkdir(parents=True)
+    provenance.write(folder, Provenance(name, source, "MIT", "", ()))
+    (root / "data" / "processed").mkdir(exist_ok=True)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> TableData:
+    """A table of 100 rows, its column y the sign of x, and how to read it."""
+    described(tmp_path, "t")
+    x = np.random.default_rng(0).normal(5, 3, 100).round(2)
+    frame = pd.DataFrame({"x": x, "constant": 2.0, "y": (x > 5).astype(int), "height": 2 * x})
+    frame.to_csv(tmp_path / "data" / "processed" / "t.csv", index=False)
+    return TableData(
+        name="t", file="t.csv", task=Task.binary, classes=["a", "b"], features=["x", "constant"], target="y"
+    )
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> ImageData:
+    """60 images of 4 x 4 pixels in three classes, 20 of them for validation, and how to read them."""
+    described(tmp_path, "i", "synthetic")
+    X = np.random.default_rng(0).integers(256, size=(80, 4, 4), dtype=np.uint8)
+    y = np.arange(80) % 3
+    arrays = {"X_valid": X[:20], "y_valid": y[:20], "X_train": X[20:60], "y_train": y[20:60]}
+    np.savez(tmp_path / "data" / "processed" / "i.npz", **arrays, X_test=X[60:], y_test=y[60:])
+    return ImageData(
+        name="i",
+        file="i.npz",
+        task=Task.multiclass,
+        classes=["a", "b", "c"],
+        image_shape=[4, 4, 1],
+        valid_samples=20,
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_table_is_read_in_the_engine_s_type(table: TableData, tmp_path: Path, dtype: str) -> None:
+    splits = load(table, root=tmp_path, dtype=dtype)
+    assert (splits.X_train.shape, splits.X_valid.shape, splits.X_test) == ((67, 2), (33, 2), None)
+    assert (splits.X_train.dtype, splits.y_train.dtype) == (np.dtype(dtype), np.int64)
+    assert splits.source == "mirror"
+    assert splits.digest == provenance.sha256(tmp_path / "data" / "processed" / "t.csv")
+    np.testing.assert_array_equal(splits.y_train, splits.X_train[:, 0] > 5)
+    np.testing.assert_array_equal((splits.mean, splits.scale), ([0, 0], [1, 1]))
+
+
+def test_standard_scaling_is_that_of_the_training_split_alone(table: TableData, tmp_path: Path) -> None:
+    raw = load(table, root=tmp_path, dtype="float64")
+    scaled = load(replace(table, scaling=Scaling.standard), root=tmp_path, dtype="float64")
+    np.testing.assert_allclose(scaled.X_train[:, 0].mean(), 0, atol=1e-12)
+    np.testing.assert_allclose(scaled.X_train[:, 0].std(), 1)
+    assert abs(scaled.X_valid[:, 0].mean()) > 1e-3
+    np.testing.assert_allclose(scaled.X_valid * scaled.scale + scaled.mean, raw.X_valid)
+    assert scaled.scale[1] == 1  # the column that does not vary
+    capped = load(replace(table, scaling=Scaling.standard), root=tmp_path, dtype="float64", samples=10)
+    np.testing.assert_array_equal(capped.X_train, scaled.X_train[:10])
+
+
+def test_a_number_may_be_the_target(table: TableData, tmp_path: Path) -> None:
+    regression = replace(table, task=Task.regression, target="height", classes=None)
+    splits = load(regression, root=tmp_path)
+    assert splits.y_train.dtype == np.float32
+    np.testing.assert_allclose(splits.y_train, 2 * splits.X_train[:, 0], rtol=1e-6)
+
+
+def test_images_get_their_channels_and_keep_their_pixels(images: ImageData, tmp_path: Path) -> None:
+    splits = load(images, root=tmp_path)
+    assert (splits.X_train.shape, splits.X_valid.shape) == ((40, 4, 4, 1), (20, 4, 4, 1))
+    assert splits.X_test is not None
+    assert splits.source == "synthetic"
+    with np.load(tmp_path / "data" / "processed" / "i.npz") as stored:
+        np.testing.assert_array_equal(splits.X_test[..., 0], stored["X_test"])
+        unit = load(replace(images, scaling=Scaling.unit), root=tmp_path)
+        np.testing.assert_array_equal(unit.X_train[..., 0], stored["X_train"].astype(np.float32) / np.float32(255))
+    standard = load(replace(images, scaling=Scaling.standard), root=tmp_path, dtype="float64")
+    np.testing.assert_allclose((standard.X_train.mean(), standard.X_train.std()), (0, 1), atol=1e-12)
+
+
+def test_every_split_is_capped(images: ImageData, tmp_path: Path) -> None:
+    splits = load(images, root=tmp_path, samples=7)
+    assert splits.X_test is not None
+    assert [len(X) for X in (splits.X_train, splits.X_valid, splits.X_test)] == [7, 7, 7]
+
+
+@pytest.mark.parametrize("kind", ["table", "images"])
+def test_missing_files_name_the_command(kind: str, table: TableData, images: ImageData, tmp_path: Path) -> None:
+    read: Data = table if kind == "table" else images
+    command = "dvc repro tabulate" if kind == "table" else "dvc repro preprocess@i"
+    (tmp_path / "data" / "processed" / read.file).unlink()
+    with pytest.raises(DataError, match=f"expected data/processed/{read.file}; found none; run `{command}`"):
+        load(read, root=tmp_path)
+    (tmp_path / "data" / "raw" / read.name / "provenance.json").unlink()
+    with pytest.raises(DataError, match=f"run `dvc repro download@{read.name}`"):
+        load(read, root=tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 broken"])
+def test_a_damaged_archive_is_one_line(content: bytes, images: ImageData, tmp_path: Path) -> None:
+    (tmp_path / "data" / "processed" / "i.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"expected an \.npz archive of arrays"):
+        load(images, root=tmp_path)
+
+
+def test_an_archive_without_an_array_is_one_line(images: ImageData, tmp_path: Path) -> None:
+    np.savez(tmp_path / "data" / "processed" / "i.npz", X_train=np.zeros((3, 4, 4), np.uint8))
+    with pytest.raises(DataError, match="expected the arrays"):
+        load(images, root=tmp_path)
+
+
+def test_a_pickled_array_is_refused(images: ImageData, tmp_path: Path) -> None:
+    np.savez(tmp_path / "data" / "processed" / "i.npz", X_train=np.array([{}], object))
+    with pytest.raises(DataError, match=r"expected an \.npz archive of arrays"):
+        load(images, root=tmp_path)
+
+
+@pytest.mark.parametrize("world", [idx_world(), npz_world(), json_world()], ids=["idx", "npz", "json"])
+def test_from_a_mirror_to_splits(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The three stages one after the other, twice: the same bytes each time."""
+    from twinnet.core.schema import Source
+
+    folder = tmp_path / "m" / ("nba/2019-20" if world.kind == "json" else "pictures")
+    folder.mkdir(parents=True)
+    for name, content in world.files.items():
+        (folder / (f"{name}.json" if world.kind == "json" else name)).write_bytes(content)
+    monkeypatch.setenv("TWINNET_MIRROR", str(tmp_path / "m"))
+    dataset = replace(world.dataset(), source=SourcePolicy.real, sources={"mirror": Source(kind="mirror")})
+    digests = []
+    for root in (tmp_path / "a", tmp_path / "b"):
+        download(dataset, root)
+        paths = [preprocess(dataset, root)]
+        if world.kind == "json":
+            paths.append(tabulate(dataset, root))
+        digests.append([provenance.sha256(path) for path in paths])
+        splits = load(dataset.reading, root=root, dtype="float64")
+        with np.load(paths[0]) as processed:
+            np.testing.assert_array_equal(splits.X_train.ravel(), processed["X_train"].ravel())
+            np.testing.assert_array_equal(splits.y_valid, processed["y_valid"])
+            assert processed["y_train"].dtype == np.int64
+    assert digests[0] == digests[1]
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".") and path.is_file()]
+
+
+def test_preprocess_and_tabulate_name_the_command_that_is_missing(tmp_path: Path) -> None:
+    for dataset in (json_world().dataset(), idx_world().dataset()):
+        with pytest.raises(DataError, match=f"run `dvc repro download@{dataset.name}`"):
+            preprocess(dataset, tmp_path)
+        described(tmp_path, dataset.name)
+        with pytest.raises(DataError, match=rf"expected .*; found none; run `dvc repro -f download@{dataset.name}`"):
+            preprocess(dataset, tmp_path)
+    with pytest.raises(DataError, match="expected a table to write; received images"):
+        tabulate(idx_world().dataset(), tmp_path)
+
+
+def test_70000_images_are_read_in_under_half_a_second(tmp_path: Path) -> None:
+    """Reading and splitting, without the conversion to the engine's type; the disk cache is warm."""
+    described(tmp_path, "big")
+    X, y = np.zeros((70_000, 28, 28), np.uint8), np.arange(70_000) % 10
+    cut = {"valid": slice(0, 5000), "train": slice(5000, 60_000), "test": slice(60_000, None)}
+    arrays = {f"{name}_{split}": array[rows] for split, rows in cut.items() for name, array in (("X", X), ("y", y))}
+    np.savez(tmp_path / "data" / "processed" / "big.npz", **arrays)
+    big = ImageData(name="big", file="big.npz", task=Task.multiclass, classes=[str(c) for c in range(10)])
+    times = []
+    for _ in range(3):
+        started = time.process_time()
+        load(big, root=tmp_path, samples=1)
+        times.append(time.process_time() - started)
+    assert min(times) < 0.5
+
+
+def test_loading_holds_no_more_than_two_copies(tmp_path: Path) -> None:
+    """Of the arrays as the engine wants them: measured by the process's own peak of memory."""
+    described(tmp_path, "big")
+    X, y = np.zeros((40_000, 28, 28), np.uint8), np.arange(40_000) % 10
+    np.savez(
+        tmp_path / "data" / "processed" / "big.npz",
+        X_train=X[:35_000],
+        y_train=y[:35_000],
+        X_valid=X[:5000],
+        y_valid=y[:5000],
+    )
+    script = (
+        "import resource, sys; from pathlib import Path; from twinnet import data;"
+        "from twinnet.core.schema import ImageData, Scaling, Task;"
+        "big = ImageData(name='big', file='big.npz', task=Task.multiclass, classes=list('0123456789'));"
+        "big.scaling = Scaling.standard;"
+        "small = load(big, root=Path(sys.argv[1]), samples=1);"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "splits = load(big, root=Path(sys.argv[1]));"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) * 1024 < 2 * 40_000 * 784 * 4
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("twinnet.training.dataset", {"requests", "pandera", "tensorflow", "jax", "keras", "mlflow", "matplotlib"}),
+        ("twinnet.data.download.download", {"sklearn", "tensorflow", "jax", "keras", "mlflow", "matplotlib"}),
+        ("twinnet.data.preprocess", {"requests", "tensorflow", "jax", "keras", "mlflow", "matplotlib"}),
+    ],
+)
+def test_a_stage_loads_only_what_it_needs(module: str, absent: set[str]) -> None:
+    script = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not absent & set(done.stdout.split())

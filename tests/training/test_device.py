@@ -1,0 +1,77 @@
+"""Devices: what `auto`, `cpu` and `gpu` come to, with a list of devices that is made up."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from twinnet.core.errors import DeviceError
+from twinnet.core.schema import ArrayLibrary, Backend, Device, Engine, KerasEngine, ScratchEngine
+from twinnet.engines.keras import backend
+from twinnet.training import device as devices
+from twinnet.training.device import Resolved, resolve
+
+NUMPY = ScratchEngine(array=ArrayLibrary.numpy)
+JAX = ScratchEngine(array=ArrayLibrary.jax)
+TENSORFLOW = KerasEngine(backend=Backend.tensorflow)
+KERAS_JAX = KerasEngine(backend=Backend.jax)
+
+
+@pytest.fixture
+def an_h100(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both libraries see a GPU, whichever is asked."""
+    described = SimpleNamespace(name="/physical_device:GPU:0")
+    tensorflow = SimpleNamespace(
+        config=SimpleNamespace(
+            list_physical_devices=lambda kind: [described] if kind == "GPU" else [],
+            experimental=SimpleNamespace(get_device_details=lambda gpu: {"device_name": "NVIDIA H100"}),
+        )
+    )
+    seen = [
+        SimpleNamespace(platform="gpu", device_kind="NVIDIA H100"),
+        SimpleNamespace(platform="cpu", device_kind="cpu"),
+    ]
+    libraries = {"tensorflow": tensorflow, "jax": SimpleNamespace(devices=lambda: seen)}
+    for module in (devices, backend):
+        monkeypatch.setattr(module, "import_module", libraries.__getitem__)
+    monkeypatch.setattr(backend, "load", lambda engine: None)
+
+
+@pytest.mark.usefixtures("an_h100")
+@pytest.mark.parametrize("engine", [JAX, TENSORFLOW, KERAS_JAX])
+@pytest.mark.parametrize("device", [Device.auto, Device.gpu])
+def test_a_gpu_is_used_and_named(device: Device, engine: Engine) -> None:
+    assert resolve(device, engine) == Resolved("gpu", "gpu: NVIDIA H100")
+
+
+@pytest.mark.usefixtures("an_h100")
+@pytest.mark.parametrize("engine", [NUMPY, JAX, TENSORFLOW, KERAS_JAX])
+def test_the_cpu_is_used_where_it_is_asked_for(engine: Engine) -> None:
+    assert resolve(Device.cpu, engine) == Resolved("cpu", "cpu")
+
+
+@pytest.mark.usefixtures("an_h100")
+def test_numpy_has_the_cpu_alone() -> None:
+    assert resolve(Device.auto, NUMPY).kind == "cpu"
+    with pytest.raises(DeviceError, match="device=gpu: expected a GPU; numpy finds none"):
+        resolve(Device.gpu, NUMPY)
+
+
+@pytest.mark.parametrize("engine", [JAX, TENSORFLOW])
+def test_a_gpu_that_is_not_there_is_an_error_that_says_so(engine: Engine) -> None:
+    if devices.gpus(engine):
+        pytest.skip("there is a GPU here")
+    assert resolve(Device.auto, engine) == Resolved("cpu", "cpu")
+    with pytest.raises(DeviceError, match=rf"device=gpu: expected a GPU; {devices.library(engine)} finds none"):
+        resolve(Device.gpu, engine)
+
+
+def test_no_library_is_loaded_that_is_not_asked() -> None:
+    program = (
+        "import sys; from twinnet.training.device import resolve; from twinnet.core.schema import *;"
+        "resolve(Device.auto, ScratchEngine(array=ArrayLibrary.numpy)); resolve(Device.cpu, KerasEngine());"
+        "print({'tensorflow', 'jax', 'keras'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
