@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from benchmarks.interleaved import Peer, Row
 from benchmarks.problems import players
-from twinnet.core.problem import Monitor, Problem
+from twinnet.core.monitor import Monitor
+from twinnet.core.problem import Problem
 
 CONFIGURATIONS, EPOCHS = 256, 100_000
 SLICE = 4  # of the configurations, where they are trained one after the other
@@ -34,7 +35,7 @@ def together() -> Callable[[], int]:
     problems = [_configuration("jax", EPOCHS, seed) for seed in range(CONFIGURATIONS)]
 
     def train() -> int:
-        scratch.fit_many(problems, [Monitor(problem.metric) for problem in problems])
+        scratch.fit_batched(problems, [Monitor(problem.metric) for problem in problems])
         return CONFIGURATIONS * EPOCHS
 
     return train

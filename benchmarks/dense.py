@@ -35,7 +35,7 @@ ROWS = [
 def compiled() -> Callable[[], int]:
     from benchmarks.problems import pictures
     from twinnet.core import engine
-    from twinnet.core.problem import Monitor
+    from twinnet.core.monitor import Monitor
 
     problem = pictures(STEPS, EPOCHS)
 

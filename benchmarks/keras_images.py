@@ -12,10 +12,12 @@ import numpy as np
 
 from benchmarks.interleaved import ROOT, Peer, Row
 from twinnet.core import config
-from twinnet.core.problem import Chunk, Monitor, Problem
+from twinnet.core.history import Chunk
+from twinnet.core.monitor import Monitor
+from twinnet.core.problem import Problem
 from twinnet.core.schema import Augmentation
 from twinnet.core.splits import Splits
-from twinnet.training.experiment import pose
+from twinnet.training.experiment import build_problem
 
 PEER = "plain model.fit"
 SAMPLES, VALID = 32 * 500, 1000
@@ -56,7 +58,7 @@ def problem(experiment: str, samples: int) -> Problem:
     y = random.integers(0, 10, len(X))
     zero, one = np.zeros(1), np.ones(1)
     splits = Splits(X[:samples], y[:samples], X[samples:], y[samples:], None, None, "synthetic", "", zero, one)
-    return pose(described, splits, "cpu")
+    return build_problem(described, splits, "cpu")
 
 
 class Epochwise(Monitor):

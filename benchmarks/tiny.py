@@ -51,7 +51,7 @@ def textbook() -> Callable[[], int]:
 
 def _training(array: str, epochs: int) -> Callable[[], int]:
     from twinnet.core import engine
-    from twinnet.core.problem import Monitor
+    from twinnet.core.monitor import Monitor
 
     problem = players(array, epochs)
 

@@ -63,8 +63,8 @@ ROWS = [
 def project(experiment: str) -> Path:
     """A checkout with stand-in data for the experiment, which goes when this process ends."""
     from twinnet.core import config
-    from twinnet.data.download.download import download
-    from twinnet.data.preprocess import preprocess, tabulate
+    from twinnet.data.download.download import download_dataset
+    from twinnet.data.preprocess import preprocess_dataset, tabulate
 
     folder = Path(tempfile.mkdtemp(prefix="twinnet-bench-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -75,8 +75,8 @@ def project(experiment: str) -> Path:
     name = "nba" if experiment.startswith("nba") else "fashion_mnist"
     suite = config.compose(folder, "config", [f"datasets.{name}.source=synthetic"])
     dataset = config.dataset(suite["datasets"][name])
-    download(dataset, folder)
-    (tabulate if name == "nba" else preprocess)(dataset, folder)
+    download_dataset(dataset, folder)
+    (tabulate if name == "nba" else preprocess_dataset)(dataset, folder)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     return folder
 

@@ -33,12 +33,12 @@ from IPython.display import HTML
 from twinnet import DeepLearning, walkthrough
 from twinnet.compare.figures import curves
 from twinnet.core import config, paths
-from twinnet.core.network import describe
+from twinnet.core.network import build_network
 from twinnet.figures import run
 from twinnet.figures.curves import learning_curves
 from twinnet.teaching.frames import boundary_animation, boundary_frames, sample_plane
 from twinnet.teaching.snapshots import snapshots
-from twinnet.training.dataset import load
+from twinnet.training.dataset import load_splits
 from twinnet.training.experiment import train
 
 logging.basicConfig(level=logging.ERROR)
@@ -63,7 +63,7 @@ players[["apg", "rpg", "is_forward"]].describe().round(2)
 # %%
 overrides = ["experiment=nba_scratch", "engine=scratch_numpy", f"epochs={EPOCHS}"]
 scratch = config.experiment(config.compose(root, "train", overrides))
-splits = load(scratch.data, root=root, dtype=scratch.engine.dtype.value)
+splits = load_splits(scratch.data, root=root, dtype=scratch.engine.dtype.value)
 notes = run.notes(splits.source, scratch)
 axis_names = [run.AXIS_NAMES[feature] for feature in scratch.data.features]
 print("training", splits.X_train.shape, "validation", splits.X_valid.shape, "data from:", splits.source)
@@ -80,7 +80,7 @@ sample_plane(splits, scratch.data.classes, axis_names, "guards and forwards of t
 # the output layer 4 weights and 1 bias: 17 parameters.
 
 # %%
-network = describe(scratch)
+network = build_network(scratch)
 print(f"{network.parameters()} parameters")
 shapes = zip(network.layers, network.shapes(), strict=False)
 pd.DataFrame([{"layer": type(layer).__name__, "input": shape} | layer.weight_shapes(shape) for layer, shape in shapes])

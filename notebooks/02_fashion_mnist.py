@@ -31,12 +31,12 @@ from twinnet.compare.figures import curves, mistakes
 from twinnet.compare.images import PredictedImages
 from twinnet.compare.results import read
 from twinnet.core import config, paths
-from twinnet.core.network import describe
+from twinnet.core.network import build_network
 from twinnet.figures import run as figures
 from twinnet.figures.classes import confusion_matrix
 from twinnet.figures.curves import learning_curves
 from twinnet.figures.images import hardest_pairs
-from twinnet.training.dataset import load
+from twinnet.training.dataset import load_splits
 from twinnet.training.experiment import train
 
 logging.basicConfig(level=logging.ERROR)
@@ -53,7 +53,7 @@ runs = {name: read(root / "runs" / name) for name in names}
 # %%
 experiment = runs["fashion_cnn"].experiment
 classes = experiment.data.classes
-splits = load(experiment.data, root=root)
+splits = load_splits(experiment.data, root=root)
 notes = figures.notes(splits.source, experiment)
 print("training", splits.X_train.shape, "validation", splits.X_valid.shape, "test", splits.X_test.shape)
 figures.sample_grid(splits.X_train, splits.y_train, classes, "the first training samples", notes)
@@ -79,7 +79,7 @@ curves(dense, "accuracy", "the chapter's network, by Keras and by hand", notes)
 # everywhere in the picture.
 
 # %%
-network = describe(experiment)
+network = build_network(experiment)
 print(f"{network.parameters():,} parameters")
 pd.set_option("display.max_colwidth", None)
 pd.DataFrame(

@@ -5,10 +5,10 @@ import sys
 
 from twinnet.core import config, paths
 from twinnet.core.stage import params, stage
-from twinnet.data.download.download import download
+from twinnet.data.download.download import download_dataset
 
 logging.getLogger("urllib3").setLevel(logging.ERROR)  # the log of twinnet says what it retries
 
 with stage():
     name = sys.argv[1]
-    download(config.dataset(params()["datasets"][name]), paths.root())
+    download_dataset(config.dataset(params()["datasets"][name]), paths.root())

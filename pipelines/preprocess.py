@@ -4,8 +4,8 @@ import sys
 
 from twinnet.core import config, paths
 from twinnet.core.stage import params, stage
-from twinnet.data.preprocess import preprocess
+from twinnet.data.preprocess import preprocess_dataset
 
 with stage():
     name = sys.argv[1]
-    preprocess(config.dataset(params()["datasets"][name]), paths.root())
+    preprocess_dataset(config.dataset(params()["datasets"][name]), paths.root())

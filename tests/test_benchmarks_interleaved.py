@@ -9,7 +9,7 @@ from benchmarks import interleaved
 from benchmarks.problems import players
 from benchmarks.textbook import Textbook
 from twinnet.core import engine
-from twinnet.core.problem import Monitor
+from twinnet.core.monitor import Monitor
 
 PEERS = """
 import time

@@ -19,7 +19,7 @@ import yaml
 from dvc_render.html import HTML
 
 from twinnet import walkthrough
-from twinnet.core.network import describe
+from twinnet.core.network import build_network
 from twinnet.core.schema import Experiment
 from twinnet.engines.scratch import step
 from twinnet.engines.scratch.arrays import inward
@@ -106,7 +106,7 @@ def test_the_walk_is_the_step_that_training_takes(compose: Callable[..., Experim
     experiment = compose("nba_scratch", f"optimizer={optimizer}", "model.hidden_units=[4,3]", "model.activation=tanh")
     walked = walkthrough.walk(experiment, np.array([3.4, 3.6]), 0)
 
-    network = describe(experiment)
+    network = build_network(experiment)
     weights = step.spread(
         network.layers, inward(network.initial_weights(experiment.model.init, experiment.seed, "float64"))
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from twinnet.core import provenance
-from twinnet.core.network import describe
+from twinnet.core.network import build_network
 from twinnet.core.provenance import Provenance
 from twinnet.core.schema import Backend, Experiment, KerasEngine
 from twinnet.sweeps import expand
@@ -69,4 +69,4 @@ def test_accuracy_over_the_amount_of_data_is_a_sweep(root: Path, garments: Path)
 )
 def test_sizes_of_published_networks(name: str, parameters: int, compose: Callable[..., Experiment]) -> None:
     """About 0.27 million (He et al. 2016, table 6) and 36.5 million (Zagoruyko and Komodakis 2016, table 5)."""
-    assert describe(compose(name)).parameters() == parameters
+    assert build_network(compose(name)).parameters() == parameters

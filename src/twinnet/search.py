@@ -12,7 +12,7 @@ from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
 
 from twinnet.core import config, paths, search_schema
-from twinnet.core.errors import ConfigError, one_line
+from twinnet.core.errors import ConfigError, exit_on_error
 from twinnet.core.search_schema import Pruner, Search
 from twinnet.sweeps import launchers
 
@@ -23,7 +23,7 @@ def main() -> None:
         print(__doc__)
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with one_line():
+    with exit_on_error():
         root = paths.root()
         composed = config.compose(root, "search", words)
         search = settings(composed)

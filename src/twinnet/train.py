@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from twinnet import sweeps
 from twinnet.core import config, paths
-from twinnet.core.errors import one_line
+from twinnet.core.errors import exit_on_error
 from twinnet.core.schema import Tracking
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def job(composed: DictConfig) -> float:
 
     hydra_config = HydraConfig.get()
     directory = Path(hydra_config.runtime.output_dir)
-    with one_line():
+    with exit_on_error():
         experiment = config.experiment(composed)
         settings = OmegaConf.to_object(composed.tracking)
         assert isinstance(settings, Tracking)
@@ -43,7 +43,7 @@ def main() -> None:
     """Check the whole command line in one line's worth of words, then hand it to Hydra."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sweeps.quiet()
-    with one_line():
+    with exit_on_error():
         root = paths.root()
         arguments = get_args_parser().parse_args()
         if not (arguments.help or arguments.hydra_help or arguments.cfg or arguments.info):

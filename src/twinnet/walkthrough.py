@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from twinnet.core import config, paths, rules
-from twinnet.core.errors import ConfigError, one_line
-from twinnet.core.network import Dense, describe
+from twinnet.core.errors import ConfigError, exit_on_error
+from twinnet.core.network import Dense, build_network
 from twinnet.core.schema import Experiment, TableData, Task
 from twinnet.engines.scratch import losses, optimizers
 from twinnet.engines.scratch.activations import activate, propagate_back
 from twinnet.engines.scratch.arrays import inward
 from twinnet.engines.scratch.layers import Mode, dense_backward, dense_forward
-from twinnet.training.dataset import load
+from twinnet.training.dataset import load_splits
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def walk(experiment: Experiment, x: np.ndarray, y: float) -> Walk:
     names = _names(experiment)
     if len(x) != len(names):
         raise ConfigError(f"features: expected {len(names)} ({', '.join(names)}); received {len(x)}")
-    network, dtype = describe(experiment), experiment.engine.dtype.value
+    network, dtype = build_network(experiment), experiment.engine.dtype.value
     dense = [layer for layer in network.layers if isinstance(layer, Dense)]
     weights = inward(network.initial_weights(experiment.model.init, experiment.seed, dtype))
     A0 = np.asarray(x, dtype)[:, None]
@@ -142,7 +142,7 @@ def _backward(
 
 def _names(experiment: Experiment) -> tuple[str, ...]:
     """The features of an experiment that can be walked through."""
-    data, network = experiment.data, describe(experiment)
+    data, network = experiment.data, build_network(experiment)
     if not isinstance(data, TableData) or network.l2 or not all(isinstance(layer, Dense) for layer in network.layers):
         raise ConfigError(
             "walkthrough: expected a table and dense layers without dropout, normalisation or l2; received "
@@ -224,7 +224,7 @@ def _sample(experiment: Experiment, features: list[float] | None, label: str | N
     """The sample asked for, else the first one that the experiment trains on."""
     _names(experiment)  # refuses what cannot be walked through before any data is read
     if features is None or label is None:
-        splits = load(experiment.data, root=paths.root(), dtype=experiment.engine.dtype.value, samples=1)
+        splits = load_splits(experiment.data, root=paths.root(), dtype=experiment.engine.dtype.value, samples=1)
         return splits.X_train[0], float(splits.y_train[0])
     classes = experiment.data.classes
     if experiment.data.task is Task.regression or classes is None:
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--label", help="its class, or its value; without both: the first training sample")
     parser.add_argument("overrides", nargs="*", help="as for python -m twinnet.train, e.g. optimizer=adam seed=1")
     arguments = parser.parse_intermixed_args()
-    with one_line():
+    with exit_on_error():
         if (arguments.features is None) != (arguments.label is None):
             raise ConfigError("expected --features together with --label, or neither")
         experiment = config.experiment(config.compose(paths.root(), "train", arguments.overrides))

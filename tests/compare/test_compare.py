@@ -20,7 +20,7 @@ from twinnet.compare.__main__ import main
 from twinnet.compare.tables import NO_DIFFERENCE
 from twinnet.core import config, rules
 from twinnet.core.errors import ConfigError, DataError
-from twinnet.core.metrics import scores
+from twinnet.core.metrics import compute_metrics
 from twinnet.core.schema import Compare, Experiment, ImageData, Task
 
 QUICK = Compare(resamples=500)
@@ -53,7 +53,7 @@ class Project:
         directory = self.runs / name
         directory.mkdir(parents=True)
         task = experiment.data.task
-        scored = scores(task, rules.loss(experiment), y_true, y_prob)
+        scored = compute_metrics(task, rules.loss(experiment), y_true, y_prob)
         split = "test" if isinstance(experiment.data, ImageData) else "valid"
         metrics = {f"{part}/{key}": value for part in {"train", "valid", split} for key, value in scored.items()}
         metrics |= {"epochs": 2, "seconds": 1.5, "parameters": 17, "data_source": source, "device": device}

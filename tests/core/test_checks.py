@@ -7,8 +7,9 @@ import pytest
 
 from twinnet.core import engine
 from twinnet.core.errors import ConfigError, DataError
+from twinnet.core.monitor import Monitor
 from twinnet.core.network import Dense, Network
-from twinnet.core.problem import Monitor, Problem
+from twinnet.core.problem import Problem
 from twinnet.core.schema import Activation, GradientDescent, Initializer, Loss, ScratchEngine, Task
 
 

@@ -8,7 +8,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from twinnet.core import config
-from twinnet.core.network import describe
+from twinnet.core.network import build_network
 from twinnet.core.schema import Experiment
 
 NAMES = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "experiment").glob("*.yaml"))
@@ -24,7 +24,7 @@ def test_every_experiment_composes_under_its_own_name(name: str, compose: Callab
     experiment = compose(name)
     assert experiment.name == name
     assert experiment.description
-    assert describe(experiment).parameters() > 0
+    assert build_network(experiment).parameters() > 0
 
 
 def test_an_experiment_is_the_same_in_the_suite_and_alone(root: Path, compose: Callable[..., Experiment]) -> None:
@@ -73,4 +73,4 @@ def test_mnist_is_trained_by_naming_it(compose: Callable[..., Experiment]) -> No
     [("nba_scratch", 17), ("nba_keras", 17), ("fashion_dense_book", 335_114), ("fashion_dense_scratch", 335_114)],
 )
 def test_parameter_counts_of_the_chapter(name: str, parameters: int, compose: Callable[..., Experiment]) -> None:
-    assert describe(compose(name)).parameters() == parameters
+    assert build_network(compose(name)).parameters() == parameters

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinnet.core.errors import DivergedError
+from twinnet.core.history import MAX_RECORDS, Chunk
+from twinnet.core.monitor import Monitor
 from twinnet.core.network import Dense, Network
-from twinnet.core.problem import MAX_RECORDS, Chunk, Monitor, Problem
+from twinnet.core.problem import Problem
 from twinnet.core.schema import Activation, EarlyStopping, GradientDescent, Loss, ScratchEngine, Task
 
 

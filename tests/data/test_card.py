@@ -16,8 +16,8 @@ from twinnet.core.errors import DataError
 from twinnet.core.schema import Dataset, SourcePolicy
 from twinnet.data import card as cards
 from twinnet.data.download import drift
-from twinnet.data.download.download import download
-from twinnet.data.preprocess import preprocess
+from twinnet.data.download.download import download_dataset
+from twinnet.data.preprocess import preprocess_dataset
 
 
 @settings(deadline=None, max_examples=30)
@@ -58,17 +58,17 @@ def test_a_changed_answer_is_reported_and_stands_on_the_card(
 ) -> None:
     caplog.set_level(logging.INFO)
     dataset = served(server)
-    download(dataset, tmp_path)
-    preprocess(dataset, tmp_path)
+    download_dataset(dataset, tmp_path)
+    preprocess_dataset(dataset, tmp_path)
     first = cards.write(dataset, tmp_path).read_text()
     assert "None known" in first
-    download(dataset, tmp_path)
+    download_dataset(dataset, tmp_path)
     assert "has changed" not in caplog.text
     server.files["/playerindex"] = changed_answer(server.files["/playerindex"])
-    download(dataset, tmp_path)
+    download_dataset(dataset, tmp_path)
     assert "season 2019: the data has changed: 0 rows added, 0 removed, 1 changed (upstream -> upstream)" in caplog.text
     assert "weight of Stand-in 001" in caplog.text
-    preprocess(dataset, tmp_path)
+    preprocess_dataset(dataset, tmp_path)
     card = cards.write(dataset, tmp_path).read_text()
     assert "Season 2019-20, upstream to upstream: 0 rows added, 0 removed, 1 changed." in card
     assert "| `weight` | 1 |" in card
@@ -76,8 +76,8 @@ def test_a_changed_answer_is_reported_and_stands_on_the_card(
 
 def test_the_card_of_a_table(server: FaultServer, tmp_path: Path) -> None:
     dataset = served(server)
-    download(dataset, tmp_path)
-    preprocess(dataset, tmp_path)
+    download_dataset(dataset, tmp_path)
+    preprocess_dataset(dataset, tmp_path)
     path = cards.write(dataset, tmp_path)
     card = path.read_text()
     assert path == tmp_path / "reports" / "data" / "nba.md"
@@ -94,16 +94,16 @@ def test_the_card_of_images_and_of_a_stand_in(server: FaultServer, tmp_path: Pat
     world = idx_world()
     server.files = {f"/{name}": content for name, content in world.files.items()}
     dataset = replace(world.dataset(), title="Noise | in ten classes", sources={"u": world.source(server.address)})
-    download(dataset, tmp_path)
-    preprocess(dataset, tmp_path)
+    download_dataset(dataset, tmp_path)
+    preprocess_dataset(dataset, tmp_path)
     card = cards.write(dataset, tmp_path).read_text()
     assert "| 0 | 15 (10.0%) | 5 (10.0%) | 5 (10.0%) |" in card
     assert "pinned by its SHA-256" in card
     assert "| shape | 8 x 8, uint8 |" in card
     expected = {"regular_season": [350, 750]}
     players = replace(json_world().dataset(), source=SourcePolicy.synthetic, players=expected)  # type: ignore[call-arg]  # it is an NBADataset
-    download(players, tmp_path)
-    preprocess(players, tmp_path)
+    download_dataset(players, tmp_path)
+    preprocess_dataset(players, tmp_path)
     assert "**This is stand-in data" in cards.write(players, tmp_path).read_text()
 
 
@@ -111,6 +111,6 @@ def test_a_card_without_its_data_names_the_command(server: FaultServer, tmp_path
     dataset = served(server)
     with pytest.raises(DataError, match="dvc repro download@nba"):
         cards.write(dataset, tmp_path)
-    download(dataset, tmp_path)
+    download_dataset(dataset, tmp_path)
     with pytest.raises(DataError, match="dvc repro preprocess@nba"):
         cards.write(dataset, tmp_path)

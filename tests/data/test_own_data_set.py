@@ -13,9 +13,9 @@ from twinnet import data
 from twinnet.core import config
 from twinnet.core.errors import ConfigError, DataError
 from twinnet.core.schema import ImageDataset
-from twinnet.data.download.download import download
+from twinnet.data.download.download import download_dataset
 from twinnet.data.formats import idx
-from twinnet.data.preprocess import preprocess
+from twinnet.data.preprocess import preprocess_dataset
 
 ROOT = Path(__file__).parents[2]
 READING = """
@@ -86,8 +86,8 @@ def test_two_yaml_files_are_enough(npz: bool, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("TWINNET_MIRROR", str(tmp_path / "mirror"))
     composed = config.compose(root, "config", ["+dataset@datasets.own=own", "data@experiments.fashion_dense.data=own"])
     dataset = config.dataset(composed.datasets.own)
-    download(dataset, root)
-    preprocess(dataset, root)
+    download_dataset(dataset, root)
+    preprocess_dataset(dataset, root)
     experiment = config.experiment(composed.experiments.fashion_dense)
     splits = data.load(experiment.data, root=root)
     assert splits.source == "mirror"
@@ -117,4 +117,4 @@ def test_what_conf_says_and_the_files_are_not(
     dataset = config.dataset(composed.datasets.own)
     assert isinstance(dataset, ImageDataset)
     with pytest.raises((DataError, ConfigError), match=said):
-        download(dataset, root)
+        download_dataset(dataset, root)

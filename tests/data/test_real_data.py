@@ -9,9 +9,9 @@ import pytest
 
 from twinnet.core import config
 from twinnet.core.schema import NBADataset
-from twinnet.data.download.download import download
-from twinnet.data.preprocess import preprocess, tabulate
-from twinnet.training.dataset import load
+from twinnet.data.download.download import download_dataset
+from twinnet.data.preprocess import preprocess_dataset, tabulate
+from twinnet.training.dataset import load_splits
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [
@@ -30,10 +30,10 @@ def composed(*overrides: str) -> config.DictConfig:
 def test_the_season_2019_is_split_as_the_chapter_splits_it(tmp_path: Path) -> None:
     suite = composed()
     dataset = config.dataset(suite.datasets.nba)
-    download(dataset, tmp_path)
-    preprocess(dataset, tmp_path)
+    download_dataset(dataset, tmp_path)
+    preprocess_dataset(dataset, tmp_path)
     tabulate(dataset, tmp_path)
-    splits = load(config.experiment(suite.experiments.nba_scratch).data, root=tmp_path, dtype="float64")
+    splits = load_splits(config.experiment(suite.experiments.nba_scratch).data, root=tmp_path, dtype="float64")
     assert splits.source == "mirror"
     assert (splits.X_train.shape, splits.X_valid.shape) == ((354, 2), (175, 2))
     assert splits.X_train[:3].tolist() == [[0.0, 0.7], [3.4, 3.6], [0.8, 0.9]]
@@ -48,16 +48,16 @@ def test_two_seasons_are_split_by_season(tmp_path: Path) -> None:
     suite = composed("datasets.nba.seasons=[2018,2019]")
     dataset = config.dataset(suite.datasets.nba)
     assert isinstance(dataset, NBADataset)
-    download(dataset, tmp_path)
+    download_dataset(dataset, tmp_path)
     tabulate(dataset, tmp_path)
-    splits = load(config.experiment(suite.experiments.nba_scratch).data, root=tmp_path)
+    splits = load_splits(config.experiment(suite.experiments.nba_scratch).data, root=tmp_path)
     assert sorted([len(splits.y_train), len(splits.y_valid)]) == [529, 530]
 
 
 def test_another_season_by_one_key(tmp_path: Path) -> None:
     dataset = config.dataset(composed("datasets.nba.season=2018").datasets.nba)
-    download(dataset, tmp_path)
-    preprocess(dataset, tmp_path)
+    download_dataset(dataset, tmp_path)
+    preprocess_dataset(dataset, tmp_path)
     with np.load(tmp_path / "data/processed/nba.npz") as processed:
         assert len(processed["y_train"]) + len(processed["y_valid"]) == 530
 
@@ -68,9 +68,9 @@ def test_another_season_by_one_key(tmp_path: Path) -> None:
 def test_images_are_the_published_ones(name: str, mean: float, first: list[int], tmp_path: Path) -> None:
     """The mean pixel of the 60,000 training images, and the first labels, are known."""
     dataset = config.dataset(composed(f"datasets.{name}.source=real").datasets[name])
-    download(dataset, tmp_path)
-    preprocess(dataset, tmp_path)
-    splits = load(dataset.reading, root=tmp_path)
+    download_dataset(dataset, tmp_path)
+    preprocess_dataset(dataset, tmp_path)
+    splits = load_splits(dataset.reading, root=tmp_path)
     assert splits.X_test is not None
     assert [X.shape for X in (splits.X_train, splits.X_valid, splits.X_test)] == [
         (55_000, 28, 28, 1),

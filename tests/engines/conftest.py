@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from twinnet.core.engine import fit
+from twinnet.core.monitor import Monitor
 from twinnet.core.network import Dense, Layer, Network
-from twinnet.core.problem import FittedNetwork, Monitor, Problem
+from twinnet.core.problem import Problem, TrainedNetwork
 from twinnet.core.schema import (
     Activation,
     Adam,
@@ -71,7 +72,7 @@ def pose_problem(
     return replace(problem, **changes)
 
 
-def solve(problem: Problem, monitor: Monitor | None = None) -> tuple[FittedNetwork, dict[str, np.ndarray]]:
+def solve(problem: Problem, monitor: Monitor | None = None) -> tuple[TrainedNetwork, dict[str, np.ndarray]]:
     monitor = monitor or Monitor(problem.metric)
     fitted = fit(problem, monitor)
     return fitted, monitor.history.arrays()
@@ -83,7 +84,7 @@ def pose() -> Callable[..., Problem]:
 
 
 @pytest.fixture(scope="session")
-def solved() -> Callable[..., tuple[FittedNetwork, dict[str, np.ndarray]]]:
+def solved() -> Callable[..., tuple[TrainedNetwork, dict[str, np.ndarray]]]:
     """`solved(problem)`: the fitted network and the arrays of its history."""
     return solve
 

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 
 from twinnet.compare import figures
 from twinnet.compare.statistics import calibration
-from twinnet.core.problem import Chunk, History
+from twinnet.core.history import Chunk, History
 from twinnet.core.schema import Experiment
 from twinnet.core.splits import Splits
 from twinnet.figures.classes import confusion_matrix, decision_boundary, residuals

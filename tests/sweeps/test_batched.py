@@ -65,7 +65,7 @@ def test_what_cannot_be_trained_together_is_trained_as_usual(
     ended = sweep("engine=scratch", "engine.batch_configs=true", "tracking=none", "epochs=5,6")
     assert "together" not in ended.out
     assert ended.counted() == {"finished": 2}
-    monkeypatch.setattr("twinnet.engines.scratch.fit_many", lambda *_: 1 / 0)  # as where memory does not suffice
+    monkeypatch.setattr("twinnet.engines.scratch.fit_batched", lambda *_: 1 / 0)  # as where memory does not suffice
     ended = sweep("engine=scratch", "engine.batch_configs=true", "tracking=none", "epochs=5", "seed=1,2")
     assert "not together: ZeroDivisionError" in ended.out
     assert ended.counted() == {"finished": 2}

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from twinnet import tracking
-from twinnet.core.problem import History
+from twinnet.core.history import History
 from twinnet.core.schema import Experiment, Tracking
 from twinnet.training import experiment as training
 from twinnet.training.experiment import Run, Tracker

@@ -13,7 +13,7 @@ import pytest
 from twinnet import tracking
 from twinnet.core import config
 from twinnet.core.schema import Experiment, Tracking
-from twinnet.data.download.download import download
+from twinnet.data.download.download import download_dataset
 from twinnet.data.preprocess import tabulate
 from twinnet.figures.style import BLUE, GREEN, ORANGE
 from twinnet.tracking.store import connect
@@ -124,7 +124,7 @@ def test_the_picture_in_the_readme(
     """build/screenshots/mlflow_ui.png, which docs/images/ has a copy of: the twins, and a larger learning rate."""
     shutil.rmtree(project / "data")
     dataset = config.dataset(config.compose(root, "config", ["datasets.nba.source=real"]).datasets.nba)
-    download(dataset, project)
+    download_dataset(dataset, project)
     tabulate(dataset, project)
     for name, colour, experiment, *overrides in (
         ("learning_rate=0.01", GREEN, "nba_scratch", "optimizer.learning_rate=0.01"),

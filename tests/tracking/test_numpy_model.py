@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from twinnet.core import network as networks
-from twinnet.core.network import Network, describe
+from twinnet.core.network import Network, build_network
 from twinnet.core.schema import Experiment
-from twinnet.engines.scratch.model import KINDS, Fitted
+from twinnet.engines.scratch.model import KINDS, ScratchNetwork
 
 NETWORKS = {
     "dense": ["model=mlp", "model.hidden_units=[8]", "model.dropout=0.1", "model.activation=tanh"],
@@ -24,7 +24,7 @@ NETWORKS = {
 
 @pytest.fixture(scope="module")
 def described(compose: Callable[..., Experiment]) -> dict[str, Network]:
-    return {name: describe(compose("fashion_dense_scratch", *model)) for name, model in NETWORKS.items()}
+    return {name: build_network(compose("fashion_dense_scratch", *model)) for name, model in NETWORKS.items()}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -40,7 +40,7 @@ def test_the_logged_file_predicts_what_the_engine_predicts(
             layer.weight_shapes(shape) for layer, shape in zip(network.layers, network.shapes(), strict=False)
         )
     ]
-    fitted = Fitted(network, weights)
+    fitted = ScratchNetwork(network, weights)
     logged = NumpyNetwork()
     logged.load_context(SimpleNamespace(artifacts={"model": fitted.save(tmp_path)}))
     X = random.random((5, *network.input_shape))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from twinnet.core.errors import DivergedError
-from twinnet.core.problem import History
+from twinnet.core.history import History
 from twinnet.core.schema import Experiment
 from twinnet.training import checkpoint
 from twinnet.training.experiment import Run, train
@@ -112,9 +112,9 @@ def test_a_training_that_diverges_leaves_no_checkpoint(tiny_project: Path, compo
 
 
 def test_two_of_the_same_at_once_do_not_share_a_checkpoint(tmp_path: Path) -> None:
-    with checkpoint.opened(tmp_path, "key", 0) as first:
+    with checkpoint.checkpoint_for(tmp_path, "key", 0) as first:
         first.save({"history/valid_epoch": np.array([3])})
-        with checkpoint.opened(tmp_path, "key", 0) as second:
+        with checkpoint.checkpoint_for(tmp_path, "key", 0) as second:
             assert second.load() is None
             assert not second.due()
         assert first.load() is not None

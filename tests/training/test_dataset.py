@@ -15,9 +15,9 @@ from twinnet.core import provenance
 from twinnet.core.errors import DataError
 from twinnet.core.provenance import Provenance
 from twinnet.core.schema import Data, ImageData, Scaling, SourcePolicy, TableData, Task
-from twinnet.data.download.download import download
-from twinnet.data.preprocess import preprocess, tabulate
-from twinnet.training.dataset import load
+from twinnet.data.download.download import download_dataset
+from twinnet.data.preprocess import preprocess_dataset, tabulate
+from twinnet.training.dataset import load_splits
 
 
 def described(root: Path, name: str, source: str = "mirror") -> None:
@@ -59,7 +59,7 @@ def images(tmp_path: Path) -> ImageData:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_table_is_read_in_the_engine_s_type(table: TableData, tmp_path: Path, dtype: str) -> None:
-    splits = load(table, root=tmp_path, dtype=dtype)
+    splits = load_splits(table, root=tmp_path, dtype=dtype)
     assert (splits.X_train.shape, splits.X_valid.shape, splits.X_test) == ((67, 2), (33, 2), None)
     assert (splits.X_train.dtype, splits.y_train.dtype) == (np.dtype(dtype), np.int64)
     assert splits.source == "mirror"
@@ -69,39 +69,39 @@ def test_a_table_is_read_in_the_engine_s_type(table: TableData, tmp_path: Path, 
 
 
 def test_standard_scaling_is_that_of_the_training_split_alone(table: TableData, tmp_path: Path) -> None:
-    raw = load(table, root=tmp_path, dtype="float64")
-    scaled = load(replace(table, scaling=Scaling.standard), root=tmp_path, dtype="float64")
+    raw = load_splits(table, root=tmp_path, dtype="float64")
+    scaled = load_splits(replace(table, scaling=Scaling.standard), root=tmp_path, dtype="float64")
     np.testing.assert_allclose(scaled.X_train[:, 0].mean(), 0, atol=1e-12)
     np.testing.assert_allclose(scaled.X_train[:, 0].std(), 1)
     assert abs(scaled.X_valid[:, 0].mean()) > 1e-3
     np.testing.assert_allclose(scaled.X_valid * scaled.scale + scaled.mean, raw.X_valid)
     assert scaled.scale[1] == 1  # the column that does not vary
-    capped = load(replace(table, scaling=Scaling.standard), root=tmp_path, dtype="float64", samples=10)
+    capped = load_splits(replace(table, scaling=Scaling.standard), root=tmp_path, dtype="float64", samples=10)
     np.testing.assert_array_equal(capped.X_train, scaled.X_train[:10])
 
 
 def test_a_number_may_be_the_target(table: TableData, tmp_path: Path) -> None:
     regression = replace(table, task=Task.regression, target="height", classes=None)
-    splits = load(regression, root=tmp_path)
+    splits = load_splits(regression, root=tmp_path)
     assert splits.y_train.dtype == np.float32
     np.testing.assert_allclose(splits.y_train, 2 * splits.X_train[:, 0], rtol=1e-6)
 
 
 def test_images_get_their_channels_and_keep_their_pixels(images: ImageData, tmp_path: Path) -> None:
-    splits = load(images, root=tmp_path)
+    splits = load_splits(images, root=tmp_path)
     assert (splits.X_train.shape, splits.X_valid.shape) == ((40, 4, 4, 1), (20, 4, 4, 1))
     assert splits.X_test is not None
     assert splits.source == "synthetic"
     with np.load(tmp_path / "data" / "processed" / "i.npz") as stored:
         np.testing.assert_array_equal(splits.X_test[..., 0], stored["X_test"])
-        unit = load(replace(images, scaling=Scaling.unit), root=tmp_path)
+        unit = load_splits(replace(images, scaling=Scaling.unit), root=tmp_path)
         np.testing.assert_array_equal(unit.X_train[..., 0], stored["X_train"].astype(np.float32) / np.float32(255))
-    standard = load(replace(images, scaling=Scaling.standard), root=tmp_path, dtype="float64")
+    standard = load_splits(replace(images, scaling=Scaling.standard), root=tmp_path, dtype="float64")
     np.testing.assert_allclose((standard.X_train.mean(), standard.X_train.std()), (0, 1), atol=1e-12)
 
 
 def test_every_split_is_capped(images: ImageData, tmp_path: Path) -> None:
-    splits = load(images, root=tmp_path, samples=7)
+    splits = load_splits(images, root=tmp_path, samples=7)
     assert splits.X_test is not None
     assert [len(X) for X in (splits.X_train, splits.X_valid, splits.X_test)] == [7, 7, 7]
 
@@ -112,29 +112,29 @@ def test_missing_files_name_the_command(kind: str, table: TableData, images: Ima
     command = "dvc repro tabulate" if kind == "table" else "dvc repro preprocess@i"
     (tmp_path / "data" / "processed" / read.file).unlink()
     with pytest.raises(DataError, match=f"expected data/processed/{read.file}; found none; run `{command}`"):
-        load(read, root=tmp_path)
+        load_splits(read, root=tmp_path)
     (tmp_path / "data" / "raw" / read.name / "provenance.json").unlink()
     with pytest.raises(DataError, match=f"run `dvc repro download@{read.name}`"):
-        load(read, root=tmp_path)
+        load_splits(read, root=tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 broken"])
 def test_a_damaged_archive_is_one_line(content: bytes, images: ImageData, tmp_path: Path) -> None:
     (tmp_path / "data" / "processed" / "i.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"expected an \.npz archive of arrays"):
-        load(images, root=tmp_path)
+        load_splits(images, root=tmp_path)
 
 
 def test_an_archive_without_an_array_is_one_line(images: ImageData, tmp_path: Path) -> None:
     np.savez(tmp_path / "data" / "processed" / "i.npz", X_train=np.zeros((3, 4, 4), np.uint8))
     with pytest.raises(DataError, match="expected the arrays"):
-        load(images, root=tmp_path)
+        load_splits(images, root=tmp_path)
 
 
 def test_a_pickled_array_is_refused(images: ImageData, tmp_path: Path) -> None:
     np.savez(tmp_path / "data" / "processed" / "i.npz", X_train=np.array([{}], object))
     with pytest.raises(DataError, match=r"expected an \.npz archive of arrays"):
-        load(images, root=tmp_path)
+        load_splits(images, root=tmp_path)
 
 
 @pytest.mark.parametrize("world", [idx_world(), npz_world(), json_world()], ids=["idx", "npz", "json"])
@@ -150,12 +150,12 @@ def test_from_a_mirror_to_splits(world: World, tmp_path: Path, monkeypatch: pyte
     dataset = replace(world.dataset(), source=SourcePolicy.real, sources={"mirror": Source(kind="mirror")})
     digests = []
     for root in (tmp_path / "a", tmp_path / "b"):
-        download(dataset, root)
-        paths = [preprocess(dataset, root)]
+        download_dataset(dataset, root)
+        paths = [preprocess_dataset(dataset, root)]
         if world.kind == "json":
             paths.append(tabulate(dataset, root))
         digests.append([provenance.sha256(path) for path in paths])
-        splits = load(dataset.reading, root=root, dtype="float64")
+        splits = load_splits(dataset.reading, root=root, dtype="float64")
         with np.load(paths[0]) as processed:
             np.testing.assert_array_equal(splits.X_train.ravel(), processed["X_train"].ravel())
             np.testing.assert_array_equal(splits.y_valid, processed["y_valid"])
@@ -167,10 +167,10 @@ def test_from_a_mirror_to_splits(world: World, tmp_path: Path, monkeypatch: pyte
 def test_preprocess_and_tabulate_name_the_command_that_is_missing(tmp_path: Path) -> None:
     for dataset in (json_world().dataset(), idx_world().dataset()):
         with pytest.raises(DataError, match=f"run `dvc repro download@{dataset.name}`"):
-            preprocess(dataset, tmp_path)
+            preprocess_dataset(dataset, tmp_path)
         described(tmp_path, dataset.name)
         with pytest.raises(DataError, match=rf"expected .*; found none; run `dvc repro -f download@{dataset.name}`"):
-            preprocess(dataset, tmp_path)
+            preprocess_dataset(dataset, tmp_path)
     with pytest.raises(DataError, match="expected a table to write; received images"):
         tabulate(idx_world().dataset(), tmp_path)
 
@@ -186,7 +186,7 @@ def test_70000_images_are_read_in_under_half_a_second(tmp_path: Path) -> None:
     times = []
     for _ in range(3):
         started = time.process_time()
-        load(big, root=tmp_path, samples=1)
+        load_splits(big, root=tmp_path, samples=1)
         times.append(time.process_time() - started)
     assert min(times) < 0.5
 

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from twinnet.core.errors import DeviceError
-from twinnet.core.schema import ArrayLibrary, Backend, Device, Engine, KerasEngine, ScratchEngine
+from twinnet.core.schema import ArrayLibrary, Backend, DeviceChoice, Engine, KerasEngine, ScratchEngine
 from twinnet.engines.keras import backend
 from twinnet.training import device as devices
-from twinnet.training.device import Resolved, resolve
+from twinnet.training.device import Device, choose_device
 
 NUMPY = ScratchEngine(array=ArrayLibrary.numpy)
 JAX = ScratchEngine(array=ArrayLibrary.jax)
@@ -40,37 +40,37 @@ def an_h100(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("an_h100")
 @pytest.mark.parametrize("engine", [JAX, TENSORFLOW, KERAS_JAX])
-@pytest.mark.parametrize("device", [Device.auto, Device.gpu])
-def test_a_gpu_is_used_and_named(device: Device, engine: Engine) -> None:
-    assert resolve(device, engine) == Resolved("gpu", "gpu: NVIDIA H100")
+@pytest.mark.parametrize("device", [DeviceChoice.auto, DeviceChoice.gpu])
+def test_a_gpu_is_used_and_named(device: DeviceChoice, engine: Engine) -> None:
+    assert choose_device(device, engine) == Device("gpu", "gpu: NVIDIA H100")
 
 
 @pytest.mark.usefixtures("an_h100")
 @pytest.mark.parametrize("engine", [NUMPY, JAX, TENSORFLOW, KERAS_JAX])
 def test_the_cpu_is_used_where_it_is_asked_for(engine: Engine) -> None:
-    assert resolve(Device.cpu, engine) == Resolved("cpu", "cpu")
+    assert choose_device(DeviceChoice.cpu, engine) == Device("cpu", "cpu")
 
 
 @pytest.mark.usefixtures("an_h100")
 def test_numpy_has_the_cpu_alone() -> None:
-    assert resolve(Device.auto, NUMPY).kind == "cpu"
+    assert choose_device(DeviceChoice.auto, NUMPY).kind == "cpu"
     with pytest.raises(DeviceError, match="device=gpu: expected a GPU; numpy finds none"):
-        resolve(Device.gpu, NUMPY)
+        choose_device(DeviceChoice.gpu, NUMPY)
 
 
 @pytest.mark.parametrize("engine", [JAX, TENSORFLOW])
 def test_a_gpu_that_is_not_there_is_an_error_that_says_so(engine: Engine) -> None:
     if devices.gpus(engine):
         pytest.skip("there is a GPU here")
-    assert resolve(Device.auto, engine) == Resolved("cpu", "cpu")
+    assert choose_device(DeviceChoice.auto, engine) == Device("cpu", "cpu")
     with pytest.raises(DeviceError, match=rf"device=gpu: expected a GPU; {devices.library(engine)} finds none"):
-        resolve(Device.gpu, engine)
+        choose_device(DeviceChoice.gpu, engine)
 
 
 def test_no_library_is_loaded_that_is_not_asked() -> None:
     program = (
-        "import sys; from twinnet.training.device import resolve; from twinnet.core.schema import *;"
-        "resolve(Device.auto, ScratchEngine(array=ArrayLibrary.numpy)); resolve(Device.cpu, KerasEngine());"
+        "import sys; from twinnet.training.device import choose_device; from twinnet.core.schema import *;"
+        "choose_device(DeviceChoice.auto, ScratchEngine(array=ArrayLibrary.numpy)); choose_device(DeviceChoice.cpu, KerasEngine());"
         "print({'tensorflow', 'jax', 'keras'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from twinnet.core.errors import DataError, DivergedError
+from twinnet.core.history import History
 from twinnet.core.network import Network
-from twinnet.core.problem import History
 from twinnet.core.schema import Experiment
 from twinnet.core.splits import Splits
 from twinnet.training import experiment as training

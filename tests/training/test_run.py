@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from twinnet.core import config
 from twinnet.core.errors import DataError
-from twinnet.core.problem import Chunk, History
+from twinnet.core.history import Chunk, History
 from twinnet.core.schema import Experiment
 from twinnet.training import experiment as training
 from twinnet.training import run as records
@@ -133,4 +133,4 @@ def test_settings_are_flattened_as_they_are_written_in_yaml() -> None:
 
 def test_facts_survive_json(run: Run) -> None:
     facts = records.read(run.directory).facts
-    assert records.Facts(**json.loads(json.dumps(facts.__dict__))) == facts
+    assert records.RunInfo(**json.loads(json.dumps(facts.__dict__))) == facts

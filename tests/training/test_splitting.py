@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from twinnet.core.errors import DataError
 from twinnet.core.schema import ImageData, TableData, Task
-from twinnet.training.splitting import check_labels, split_images, split_rows, split_table, standardisation
+from twinnet.training.splitting import check_labels, mean_and_std, split_images, split_rows, split_table
 
 FRACTIONS = st.floats(0.1, 0.9)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -112,7 +112,7 @@ def test_labels_that_cannot_be_trained_on(y: list[float], said: str) -> None:
 @settings(deadline=None, max_examples=40)
 @given(arrays.arrays(np.float64, (12, 3), elements=st.floats(-1e3, 1e3).map(lambda value: round(value, 3))))
 def test_standardisation_is_scikit_learn_s(X: np.ndarray) -> None:
-    mean, scale = standardisation(X)
+    mean, scale = mean_and_std(X)
     expected = StandardScaler().fit(X)
     np.testing.assert_allclose(mean, expected.mean_, atol=1e-9)
     varies = X.max(axis=0) > X.min(axis=0)
@@ -123,8 +123,8 @@ def test_standardisation_is_scikit_learn_s(X: np.ndarray) -> None:
 @settings(deadline=None, max_examples=20)
 @given(arrays.arrays(np.uint8, (5, 4, 3, 2)))
 def test_images_are_standardised_by_channel(X: np.ndarray) -> None:
-    mean, scale = standardisation(X)
-    expected = standardisation(X.astype(np.float64))
+    mean, scale = mean_and_std(X)
+    expected = mean_and_std(X.astype(np.float64))
     np.testing.assert_allclose(mean, expected[0], rtol=1e-9)
     np.testing.assert_allclose(scale, expected[1], rtol=1e-9)
 

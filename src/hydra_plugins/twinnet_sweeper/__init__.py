@@ -26,12 +26,12 @@ class TwinnetSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         from twinnet.core import paths
-        from twinnet.core.errors import one_line
+        from twinnet.core.errors import exit_on_error
         from twinnet.sweeps import grid_search
 
         assert self.config is not None
         hydra = self.config.hydra
-        with one_line():
+        with exit_on_error():
             return grid_search.lead(
                 paths.root(),
                 arguments,

@@ -9,7 +9,7 @@ import sys
 from twinnet import tracking
 from twinnet.compare import compare, leaderboard_text, seeds
 from twinnet.core import config, paths
-from twinnet.core.errors import TwinnetError, one_line
+from twinnet.core.errors import TwinnetError, exit_on_error
 from twinnet.core.schema import Tracking
 
 log = logging.getLogger("twinnet.compare")
@@ -39,5 +39,5 @@ def main(overrides: list[str]) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    with one_line():
+    with exit_on_error():
         main(sys.argv[1:])

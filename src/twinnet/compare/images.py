@@ -9,7 +9,7 @@ import numpy as np
 from twinnet.compare.results import Result
 from twinnet.core.errors import DataError
 from twinnet.core.schema import ImageData, Scaling
-from twinnet.training.dataset import load
+from twinnet.training.dataset import load_splits
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,6 @@ class PredictedImages:
 
     def _read(self, data: ImageData, samples: int | None) -> None:
         if self._last != (data, samples):
-            splits = load(data, root=self.root, dtype="uint8", samples=samples)
+            splits = load_splits(data, root=self.root, dtype="uint8", samples=samples)
             _, self._images, self._labels = splits.evaluation
             self._last = (data, samples)

@@ -38,7 +38,7 @@ class PrunedError(TwinnetError):
 
 
 @contextmanager
-def one_line() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """Turn a TwinnetError into one line on stderr and exit status 1; TWINNET_TRACEBACK=1 shows the traceback."""
     try:
         yield

@@ -14,7 +14,7 @@ from twinnet.core.schema import Loss, Task
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
-def mirrored(predict: Predict) -> Predict:
+def flip_tta(predict: Predict) -> Predict:
     """The mean of the prediction for an image and for its mirror image, left and right exchanged."""
     return lambda X: (predict(X) + predict(X[:, :, ::-1])) / 2
 
@@ -30,7 +30,7 @@ def predicted_classes(y_prob: np.ndarray) -> np.ndarray:
     return class_probabilities(y_prob).argmax(axis=1)
 
 
-def scores(task: Task, loss: Loss, y_true: np.ndarray, y_prob: np.ndarray) -> dict[str, float]:
+def compute_metrics(task: Task, loss: Loss, y_true: np.ndarray, y_prob: np.ndarray) -> dict[str, float]:
     """`loss`, the mean of the trained loss over the samples, and `accuracy` (`mae` for regression).
 
     Probabilities are kept away from 0 and 1 by the resolution of their own dtype, so that a loss is always finite.

@@ -182,12 +182,12 @@ class Network:
         random = check_random_state(seed)
         weights: Weights = []
         for layer, inputs in zip(self.layers, self.shapes(), strict=False):
-            drawn = _initial(layer.weight_shapes(inputs), init, random)
+            drawn = _init_weights(layer.weight_shapes(inputs), init, random)
             weights.append({name: np.ascontiguousarray(value, dtype=dtype) for name, value in drawn.items()})
         return weights
 
 
-def _initial(shapes: dict[str, Shape], init: Initializer, random: np.random.RandomState) -> dict[str, np.ndarray]:
+def _init_weights(shapes: dict[str, Shape], init: Initializer, random: np.random.RandomState) -> dict[str, np.ndarray]:
     if "gamma" in shapes:
         return {name: (np.ones if name in ("gamma", "var") else np.zeros)(shape) for name, shape in shapes.items()}
     if "W" not in shapes:
@@ -205,7 +205,7 @@ def _initial(shapes: dict[str, Shape], init: Initializer, random: np.random.Rand
     return {"W": random.normal(0, np.sqrt(2 / fan_in), shape), "b": np.zeros(shapes["b"])}
 
 
-def describe(experiment: Experiment) -> Network:
+def build_network(experiment: Experiment) -> Network:
     """The network of an experiment: the model's layers, then the output layer that the task settles."""
     data, model = experiment.data, experiment.model
     inputs = tuple(data.image_shape) if isinstance(data, ImageData) else (len(data.features),)  # type: ignore[attr-defined]  # the only other kind is TableData

@@ -42,7 +42,7 @@ class Scaling(Enum):
     standard = "standard"  # mean 0 and standard deviation 1 on the training split
 
 
-class Device(Enum):
+class DeviceChoice(Enum):
     auto = "auto"
     cpu = "cpu"
     gpu = "gpu"
@@ -284,7 +284,7 @@ class Experiment:
     epochs: int = MISSING
     batch_size: int | None = None  # None: all samples in one batch
     seed: int = 0  # of the initial weights, the batch order, dropout and augmentation
-    device: Device = Device.auto
+    device: DeviceChoice = DeviceChoice.auto
     allow_degenerate: bool = False  # train even where the loss cannot teach the network anything
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     label_smoothing: float = 0.0  # of the training targets, for categorical_crossentropy (keras engine only)

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from twinnet.core.errors import ConfigError, one_line
+from twinnet.core.errors import ConfigError, exit_on_error
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def stage() -> Iterator[None]:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
     logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of each device that it does not find
     try:
-        with one_line():
+        with exit_on_error():
             yield
     except KeyboardInterrupt:
         sys.exit("interrupted")

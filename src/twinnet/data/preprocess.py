@@ -18,7 +18,7 @@ from twinnet.training.splitting import split_table
 log = logging.getLogger(__name__)
 
 
-def preprocess(dataset: Dataset, root: Path = Path(".")) -> Path:
+def preprocess_dataset(dataset: Dataset, root: Path = Path(".")) -> Path:
     """Write data/processed/<name>.npz: X_train y_train X_valid y_valid [X_test y_test], as `reading` splits.
 
     Images are uint8 (samples, height, width), the validation images first in the order of the original file; table

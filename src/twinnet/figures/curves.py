@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator, PercentFormatter
 
-from twinnet.core.problem import History
+from twinnet.core.history import History
 from twinnet.figures.style import TRAIN, VALID, new_figure, styled
 
 LOG_FROM = 1000  # epochs: longer runs fall fast and then slowly, which only a logarithmic axis shows

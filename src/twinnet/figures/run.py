@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from twinnet.core import rules
+from twinnet.core.history import History
 from twinnet.core.metrics import predicted_classes
-from twinnet.core.problem import History
 from twinnet.core.schema import Experiment, ImageData, TableData, Task
 from twinnet.core.splits import Splits
 from twinnet.figures.classes import confusion_matrix, decision_boundary, residuals

@@ -16,13 +16,13 @@ import numpy as np
 import yaml
 
 from twinnet.core import config, rules
-from twinnet.core.errors import ConfigError, DataError, TwinnetError, one_line
-from twinnet.core.metrics import Predict, class_probabilities, mirrored
-from twinnet.core.problem import FittedNetwork
+from twinnet.core.errors import ConfigError, DataError, TwinnetError, exit_on_error
+from twinnet.core.metrics import Predict, class_probabilities, flip_tta
+from twinnet.core.problem import TrainedNetwork
 from twinnet.core.schema import Experiment, ImageData, KerasEngine, Task
 from twinnet.predict import pictures
 from twinnet.predict.pictures import Picture
-from twinnet.training.dataset import scaled
+from twinnet.training.dataset import scale
 
 ENGINES = {"model.keras": "keras", "model.npz": "scratch"}  # a saved model, and the engine that reads it
 BATCH = 256  # pictures that are read and predicted at once
@@ -54,7 +54,7 @@ class Trained:
 
     def inputs(self, images: Sequence[Picture]) -> np.ndarray:
         """What the network takes: (samples, height, width, channels) in the engine's dtype."""
-        return scaled(np.stack([image.pixels for image in images]), self.mean, self.scale, self._dtype)
+        return scale(np.stack([image.pixels for image in images]), self.mean, self.scale, self._dtype)
 
     def network(self) -> Callable[[np.ndarray], np.ndarray]:
         """From `inputs` to probabilities, (samples, classes), float64. Raises DataError where the model is broken."""
@@ -72,14 +72,14 @@ class Trained:
                 f"{self.file}: expected {units} outputs, for the classes in config.yaml; received {output.shape[-1]}"
             )
         if self.experiment.augmentation.flip_at_test:  # as training evaluates it
-            predict = mirrored(predict)
+            predict = flip_tta(predict)
         return lambda X: class_probabilities(predict(X))
 
     @property
     def _dtype(self) -> str:
         return self.experiment.engine.dtype.value
 
-    def _load(self) -> FittedNetwork:
+    def _load(self) -> TrainedNetwork:
         engine = import_module(f"twinnet.engines.{ENGINES[self.file.name]}")
         if isinstance(self.experiment.engine, KerasEngine) and engine.backend.loaded() is None:
             engine.backend.load(self.experiment.engine)
@@ -195,7 +195,7 @@ def _frame(arguments: argparse.Namespace, model: Trained) -> Callable[[Path], Pi
 
 def main() -> None:
     arguments = _arguments()
-    with one_line():
+    with exit_on_error():
         if arguments.top < 1:
             raise ConfigError(f"--top: expected at least 1; received {arguments.top}")
         model = trained(arguments.model)

@@ -16,14 +16,16 @@ from filelock import Timeout
 
 from twinnet.core import config
 from twinnet.core.errors import DivergedError
-from twinnet.core.problem import Chunk, FittedNetwork, Monitor, Problem
+from twinnet.core.history import Chunk
+from twinnet.core.monitor import Monitor
+from twinnet.core.problem import Problem, TrainedNetwork
 from twinnet.engines import scratch
 from twinnet.sweeps import cache
 from twinnet.sweeps.expand import Job
 from twinnet.sweeps.jobs import Assignment, told
 from twinnet.training import device as devices
 from twinnet.training import experiment
-from twinnet.training.dataset import load
+from twinnet.training.dataset import load_splits
 
 MOST = 512  # jobs in one call: each holds a lock, which is an open file
 FREE = {"": ("name", "description", "seed"), "model": ("init",), "optimizer": ("learning_rate",)}  # may differ
@@ -87,29 +89,29 @@ def _claimed(jobs: Sequence[Job], assignment: Assignment, locks: ExitStack) -> l
 def _train(jobs: Sequence[Job], assignment: Assignment) -> float:
     """The seconds that the call took; each job's record has its share of them."""
     first = jobs[0].experiment
-    device = devices.resolve(first.device, first.engine)
+    device = devices.choose_device(first.device, first.engine)
     dtype, samples = first.engine.dtype.value, first.limits.samples
-    splits = load(first.data, root=assignment.root, dtype=dtype, samples=samples)
-    problems = [experiment.pose(job.experiment, splits, device.kind) for job in jobs]
+    splits = load_splits(first.data, root=assignment.root, dtype=dtype, samples=samples)
+    problems = [experiment.build_problem(job.experiment, splits, device.kind) for job in jobs]
     monitors = [Monitor(problem.metric, first.early_stopping) for problem in problems]
     start = time.perf_counter()
-    fitted = scratch.fit_many(problems, monitors)
+    fitted = scratch.fit_batched(problems, monitors)
     seconds = time.perf_counter() - start
     for job, network, monitor in zip(jobs, fitted, monitors, strict=True):
         _leave(_folder(job.key, assignment), network, monitor, seconds / len(jobs))
     return seconds
 
 
-def _leave(folder: Path, network: scratch.Fitted | DivergedError, monitor: Monitor, seconds: float) -> None:
+def _leave(folder: Path, network: scratch.ScratchNetwork | DivergedError, monitor: Monitor, seconds: float) -> None:
     folder.mkdir(parents=True)
     experiment.write_history(monitor.history, folder)
-    if isinstance(network, scratch.Fitted):
+    if isinstance(network, scratch.ScratchNetwork):
         network.save(folder)
     diverged = str(network) if isinstance(network, DivergedError) else None
     (folder / ACCOUNT).write_text(json.dumps({"seconds": seconds, "diverged": diverged}))
 
 
-def _replay(folder: Path, problem: Problem, monitor: Monitor) -> tuple[FittedNetwork, float]:
+def _replay(folder: Path, problem: Problem, monitor: Monitor) -> tuple[TrainedNetwork, float]:
     """Report to the monitor what was recorded, as an engine does: `training.Fit`. Raises DivergedError."""
     account = json.loads((folder / ACCOUNT).read_text())
     for chunk in _chunks(folder / "history.npz", problem.metric):

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from optuna.trial import Trial
 
 from twinnet.core.errors import PrunedError
+from twinnet.core.history import History
 from twinnet.core.network import Network
-from twinnet.core.problem import History
 from twinnet.core.schema import Experiment
 from twinnet.core.splits import Splits
 

@@ -12,8 +12,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from twinnet.core import engine
 from twinnet.core.errors import DivergedError
+from twinnet.core.monitor import Monitor
 from twinnet.core.network import Dense, Network
-from twinnet.core.problem import Monitor, Problem
+from twinnet.core.problem import Problem
 from twinnet.core.schema import Activation, ArrayLibrary, Dtype, GradientDescent, Initializer, Loss, ScratchEngine, Task
 
 HIDDEN_UNITS = 4  # of the chapter's network, where no layers are given

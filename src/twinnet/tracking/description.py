@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from twinnet.training.run import Facts, Record
+from twinnet.training.run import Record, RunInfo
 
 
 def experiment(dataset: str) -> str:
@@ -14,11 +14,11 @@ def experiment(dataset: str) -> str:
     )
 
 
-def running(facts: Facts) -> str:
+def running(facts: RunInfo) -> str:
     return _account(facts, ["**Result.** Still training; the curves grow as it goes."])
 
 
-def failed(facts: Facts, status: str, reason: str) -> str:
+def failed(facts: RunInfo, status: str, reason: str) -> str:
     return _account(facts, [f"**{'Interrupted' if status == 'KILLED' else 'Failed'}.** {reason}"])
 
 
@@ -35,13 +35,13 @@ def finished(record: Record, model_id: str | None) -> str:
     return _account(facts, result, [use] if model_id else [])
 
 
-def _account(facts: Facts, result: list[str], use: Sequence[str] = ()) -> str:
+def _account(facts: RunInfo, result: list[str], use: Sequence[str] = ()) -> str:
     """The result before all else that is said: the page shows the first lines only, until it is asked for more."""
     title = str(facts.config.get("description") or facts.name)
     return "\n\n".join([title, *result, *_what(facts), *use, _again(facts)])
 
 
-def _what(facts: Facts) -> list[str]:
+def _what(facts: RunInfo) -> list[str]:
     """What was trained, and on what."""
     config, data = facts.config, facts.data
     optimizer = config["optimizer"]
@@ -59,7 +59,7 @@ def _what(facts: Facts) -> list[str]:
     return lines
 
 
-def _network(facts: Facts) -> str:
+def _network(facts: RunInfo) -> str:
     model = facts.config["model"]
     if model["kind"] == "mlp":
         inputs = "×".join(map(str, facts.input_shape))
@@ -86,11 +86,11 @@ def _seconds(metrics: Mapping[str, Any]) -> str:
     return f"{float(metrics['seconds']):.3g} s"
 
 
-def _shape(facts: Facts) -> str:
+def _shape(facts: RunInfo) -> str:
     return f"({', '.join(['samples', *map(str, facts.input_shape)])})"
 
 
-def _again(facts: Facts) -> str:
+def _again(facts: RunInfo) -> str:
     commit, dirty = facts.code.get("commit", ""), facts.code.get("dirty")
     at = f"At commit `{commit[:12]}`{' with changes that were not committed' if dirty else ''}: " if commit else ""
     if facts.dvc.get("stage"):

@@ -21,7 +21,7 @@ from twinnet.tracking import description, models
 from twinnet.tracking.secrets import mask
 from twinnet.tracking.store import PROCESS, Store, this_process
 from twinnet.training import run
-from twinnet.training.run import Facts, Record
+from twinnet.training.run import Record, RunInfo
 
 RESULT = "twinnet.result"  # tags that identify: what was computed,
 CONFIGURATION = "twinnet.configuration"  # its configuration without the seed
@@ -30,14 +30,14 @@ MAX_METRICS, MAX_PARAMS = 1000, 100  # of one log_batch
 DIGEST = 12  # characters of the data set's digest, of which MLflow takes 36; the tag dvc.data has all of it
 
 
-def start(store: Store, facts: Facts, tags: Mapping[str, str]) -> str:
+def start(store: Store, facts: RunInfo, tags: Mapping[str, str]) -> str:
     """Make the run with all that is known before training; its id."""
     run_id = create(store, facts, tags)
     describe(store, run_id, facts)
     return run_id
 
 
-def create(store: Store, facts: Facts, tags: Mapping[str, str]) -> str:
+def create(store: Store, facts: RunInfo, tags: Mapping[str, str]) -> str:
     """The id of a new run, whose tags say what it is; one of them names the process that writes it."""
     experiment = store.experiment(facts.dataset, description.experiment(facts.dataset))
     told = _tags(facts) | {PROCESS: this_process(), "mlflow.note.content": description.running(facts)} | dict(tags)
@@ -46,7 +46,7 @@ def create(store: Store, facts: Facts, tags: Mapping[str, str]) -> str:
     return str(store.client.create_run(experiment, start_time=facts.started, tags=told, run_name=name).info.run_id)
 
 
-def describe(store: Store, run_id: str, facts: Facts) -> None:
+def describe(store: Store, run_id: str, facts: RunInfo) -> None:
     """Its parameters and its data set; doing it again after it failed half-way is no error."""
     params = [Param(key, value) for key, value in parameters(facts).items()]
     for begin in range(0, len(params), MAX_PARAMS):
@@ -90,7 +90,7 @@ def finish(store: Store, run_id: str, record: Record, last_epoch: int = 0) -> No
     client.set_terminated(run_id, "FINISHED", end_time=ended)
 
 
-def fail(store: Store, run_id: str, facts: Facts, status: str, reason: str, traceback: str) -> None:
+def fail(store: Store, run_id: str, facts: RunInfo, status: str, reason: str, traceback: str) -> None:
     """Mark the run FAILED or KILLED with the reason, and keep the traceback."""
     reason, traceback = mask(reason, store.address), mask(traceback, store.address)
     store.client.log_batch(
@@ -103,13 +103,13 @@ def fail(store: Store, run_id: str, facts: Facts, status: str, reason: str, trac
     store.client.set_terminated(run_id, status)
 
 
-def parameters(facts: Facts) -> dict[str, str]:
+def parameters(facts: RunInfo) -> dict[str, str]:
     """The flattened configuration, without what names and describes the run."""
     settings = {key: value for key, value in facts.config.items() if key not in ("name", "description")}
     return run.flatten(settings)
 
 
-def _tags(facts: Facts) -> dict[str, str]:
+def _tags(facts: RunInfo) -> dict[str, str]:
     commit, dirty = facts.code.get("commit", ""), facts.code.get("dirty")
     told = {
         "experiment": facts.name,
@@ -130,7 +130,7 @@ def _tags(facts: Facts) -> dict[str, str]:
     return {key: value for key, value in told.items() if value}
 
 
-def _dataset(facts: Facts, store: Store) -> DatasetInput:
+def _dataset(facts: RunInfo, store: Store) -> DatasetInput:
     data = facts.data
     addresses = [str(address) for address in data.get("addresses") or []]
     if addresses and all(address.startswith("http") for address in addresses):

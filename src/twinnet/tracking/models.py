@@ -16,7 +16,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from twinnet.core.errors import DataError
-from twinnet.training.run import Facts, Record
+from twinnet.training.run import Record, RunInfo
 
 
 def write(record: Record, target: Path, run_id: str, model_id: str) -> None:
@@ -33,7 +33,7 @@ def write(record: Record, target: Path, run_id: str, model_id: str) -> None:
         raise DataError(f"expected model.keras or model.npz; received {path}")
 
 
-def signature(facts: Facts) -> ModelSignature:
+def signature(facts: RunInfo) -> ModelSignature:
     """(samples, *input shape) to (samples, units), in the engine's dtype."""
     dtype = np.dtype(facts.dtype)
     return ModelSignature(
@@ -42,14 +42,14 @@ def signature(facts: Facts) -> ModelSignature:
     )
 
 
-def example(facts: Facts) -> np.ndarray:
+def example(facts: RunInfo) -> np.ndarray:
     """One sample of the validation split; zeros where none was recorded."""
     if facts.example is None:
         return np.zeros((1, *facts.input_shape), facts.dtype)
     return np.asarray(facts.example, facts.dtype)
 
 
-def _write_keras(path: Path, target: Path, facts: Facts, form: Model, common: dict[str, Any]) -> None:
+def _write_keras(path: Path, target: Path, facts: RunInfo, form: Model, common: dict[str, Any]) -> None:
     with zipfile.ZipFile(path) as archive:
         version = json.loads(archive.read("metadata.json"))["keras_version"]
     backend = str(facts.config["engine"]["backend"])
@@ -61,7 +61,7 @@ def _write_keras(path: Path, target: Path, facts: Facts, form: Model, common: di
     shutil.copyfile(path, target / "data" / "model.keras")
 
 
-def _write_numpy(path: Path, target: Path, facts: Facts, common: dict[str, Any]) -> None:
+def _write_numpy(path: Path, target: Path, facts: RunInfo, common: dict[str, Any]) -> None:
     with as_file(files("twinnet.tracking") / "numpy_model.py") as source:
         pyfunc.save_model(
             target,
@@ -72,6 +72,6 @@ def _write_numpy(path: Path, target: Path, facts: Facts, common: dict[str, Any])
         )
 
 
-def _pinned(name: str, facts: Facts) -> str:
+def _pinned(name: str, facts: RunInfo) -> str:
     version = facts.versions.get(name)
     return f"{name}=={version}" if version else name

@@ -16,11 +16,11 @@ from twinnet.tracking.process import Pool
 from twinnet.tracking.secrets import mask, masked
 from twinnet.tracking.store import address, is_server
 from twinnet.training import run as records
-from twinnet.training.run import Facts
+from twinnet.training.run import RunInfo
 
 if TYPE_CHECKING:
+    from twinnet.core.history import History
     from twinnet.core.network import Network
-    from twinnet.core.problem import History
     from twinnet.core.splits import Splits
     from twinnet.training.experiment import Run
 
@@ -35,7 +35,7 @@ class Recorder:
 
     def __init__(self, overrides: Sequence[str], root: Path | None = None) -> None:
         self.overrides, self.root, self.where = overrides, root, address(root)
-        self.facts: Facts | None = None
+        self.facts: RunInfo | None = None
 
     def started(self, experiment: Experiment, splits: "Splits", network: "Network", device: str) -> None:
         with _harmless():
@@ -52,14 +52,14 @@ class Recorder:
     def failed(self, error: BaseException) -> None:
         pass
 
-    def _gather(self, experiment: Experiment, splits: "Splits", network: "Network", device: str) -> Facts:
+    def _gather(self, experiment: Experiment, splits: "Splits", network: "Network", device: str) -> RunInfo:
         from twinnet.training import run_info as facts_of  # here, so that the worker does not load what it needs
 
         root = self.root or paths.root()
-        facts = facts_of.gather(experiment, splits, network, device, root=root, overrides=self.overrides)
-        return Facts(**masked(asdict(facts), self.where))
+        facts = facts_of.collect(experiment, splits, network, device, root=root, overrides=self.overrides)
+        return RunInfo(**masked(asdict(facts), self.where))
 
-    def _record(self, run: "Run", facts: Facts) -> None:
+    def _record(self, run: "Run", facts: RunInfo) -> None:
         warnings = [mask(warning, self.where) for warning in run.warnings]
         records.write(run.directory, replace(facts, warnings=warnings, ended=records.now()))
 

@@ -21,7 +21,7 @@ from twinnet.tracking import log_run
 from twinnet.tracking.secrets import mask
 from twinnet.tracking.store import Store, StoreError, connect, guarded
 from twinnet.training import run
-from twinnet.training.run import Facts
+from twinnet.training.run import RunInfo
 
 DIED = "the training process ended without a word (killed, or out of memory)"
 RETRY_SECONDS = 30.0  # between two tries to reach a store that did not answer while a training goes on
@@ -32,7 +32,7 @@ class Live:
     """A run that trains now, and what of it the store has not got yet."""
 
     where: str
-    facts: Facts
+    facts: RunInfo
     tags: dict[str, str]
     store: Store | None = None
     run_id: str | None = None
@@ -87,7 +87,7 @@ def serve(inbox: "queue.SimpleQueue[str | None]", say: Callable[..., None]) -> N
         message: dict[str, Any] = json.loads(line)
         asked = message.pop("do")
         if asked == "start":
-            live = Live(message["where"], Facts(**message["facts"]), message["tags"])
+            live = Live(message["where"], RunInfo(**message["facts"]), message["tags"])
             retry_at = 0.0
             attempt(live.where, live.send)
         elif live is None:

@@ -17,14 +17,14 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from twinnet.core.errors import TwinnetError
-from twinnet.core.problem import Arrays
+from twinnet.core.history import Arrays
 
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = Path("build/checkpoints")
 
 
-class Kept:
+class Checkpoint:
     """`engines.contract.Checkpoint` in one file. `every` seconds lie between two; None: there are none."""
 
     def __init__(self, directory: Path, every: float | None) -> None:
@@ -64,7 +64,7 @@ class Kept:
 
 
 @contextmanager
-def opened(root: Path, key: str, every: float | None) -> Iterator[Kept]:
+def checkpoint_for(root: Path, key: str, every: float | None) -> Iterator[Checkpoint]:
     """The checkpoint of one training, removed when that ends; what is killed or breaks leaves it.
 
     Where another process trains the same at this moment, this one keeps none.
@@ -78,7 +78,7 @@ def opened(root: Path, key: str, every: float | None) -> Iterator[Kept]:
             lock.acquire()
     except Timeout:
         every = None
-    kept = Kept(folder / key, every)
+    kept = Checkpoint(folder / key, every)
     try:
         yield kept
     except TwinnetError:  # it would end so again

@@ -10,10 +10,10 @@ from twinnet.core import paths, provenance
 from twinnet.core.errors import DataError
 from twinnet.core.schema import Data, ImageData, Scaling, TableData, Task
 from twinnet.core.splits import Splits
-from twinnet.training.splitting import SPLITS, Arrays, check_labels, split_images, split_table, standardisation
+from twinnet.training.splitting import SPLITS, Arrays, check_labels, mean_and_std, split_images, split_table
 
 
-def load(data: Data, *, root: Path = Path("."), dtype: str = "float32", samples: int | None = None) -> Splits:
+def load_splits(data: Data, *, root: Path = Path("."), dtype: str = "float32", samples: int | None = None) -> Splits:
     """The splits of data/processed/<data.file> under `root`, features in `dtype`, at most `samples` rows in each.
 
     Raises DataError where the file is missing (naming the command that makes it) or its values cannot be trained on.
@@ -32,31 +32,31 @@ def load(data: Data, *, root: Path = Path("."), dtype: str = "float32", samples:
         raise DataError(f"expected {paths.PROCESSED / data.file}; found none; run `{_command(data)}`") from error
     check_labels(arrays, data)
     # The scaling is that of the training split whatever the cap, so that a smoke run scales as the suite does.
-    mean, scale = _scaling(arrays["X_train"], data)
+    mean, std = _scaling(arrays["X_train"], data)
     splits: dict[str, np.ndarray | None] = {}
     for split in SPLITS:
         X, y = arrays.pop(f"X_{split}", None), arrays.pop(f"y_{split}", None)
-        splits[f"X_{split}"] = None if X is None else scaled(X[:samples], mean, scale, dtype)
+        splits[f"X_{split}"] = None if X is None else scale(X[:samples], mean, std, dtype)
         label_type = dtype if data.task is Task.regression else "int64"
         splits[f"y_{split}"] = None if y is None else y[:samples].astype(label_type)
         del X, y
-    return Splits(**splits, source=source, digest=digest, mean=mean, scale=scale)  # type: ignore[arg-type]  # train and valid are there
+    return Splits(**splits, source=source, digest=digest, mean=mean, scale=std)  # type: ignore[arg-type]  # train and valid are there
 
 
 def _scaling(X_train: np.ndarray, data: Data) -> tuple[np.ndarray, np.ndarray]:
     if data.scaling is Scaling.standard:
-        return standardisation(X_train)
+        return mean_and_std(X_train)
     features = X_train.shape[-1]
     return np.zeros(features), np.full(features, 255.0 if data.scaling is Scaling.unit else 1.0)
 
 
-def scaled(X: np.ndarray, mean: np.ndarray, scale: np.ndarray, dtype: str) -> np.ndarray:
-    """(X - mean) / scale in `dtype`, computed in place on the one copy that has the new type."""
+def scale(X: np.ndarray, mean: np.ndarray, std: np.ndarray, dtype: str) -> np.ndarray:
+    """Return (X - mean) / std in `dtype`, computed in place on the one copy that has the new type."""
     X = X.astype(dtype)
     if mean.any():
         X -= mean.astype(dtype)
-    if (scale != 1).any():
-        X /= scale.astype(dtype)
+    if (std != 1).any():
+        X /= std.astype(dtype)
     return X
 
 

@@ -5,31 +5,31 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from twinnet.core.errors import DeviceError
-from twinnet.core.schema import ArrayLibrary, Device, Engine, KerasEngine, ScratchEngine
+from twinnet.core.schema import ArrayLibrary, DeviceChoice, Engine, KerasEngine, ScratchEngine
 
 
 @dataclass(frozen=True)
-class Resolved:
+class Device:
     """`kind` is "cpu" or "gpu"; `name` is for people: "cpu", or "gpu: " and what the GPU is called."""
 
     kind: str
     name: str
 
 
-CPU = Resolved("cpu", "cpu")
+CPU = Device("cpu", "cpu")
 
 
-def resolve(device: Device, engine: Engine) -> Resolved:
+def choose_device(device: DeviceChoice, engine: Engine) -> Device:
     """The device that `engine` is to use: the GPU that its library sees first, where `auto` finds or `gpu` wants one.
 
     Raises DeviceError for `gpu` where there is none.
     """
-    if device is Device.cpu:
+    if device is DeviceChoice.cpu:
         return CPU
     found = gpus(engine)
     if found:
-        return Resolved("gpu", f"gpu: {found[0]}")
-    if device is Device.gpu:
+        return Device("gpu", f"gpu: {found[0]}")
+    if device is DeviceChoice.gpu:
         raise DeviceError(
             f"device=gpu: expected a GPU; {library(engine)} finds none here; use device=auto or device=cpu"
         )

@@ -18,20 +18,22 @@ from tqdm import tqdm
 from twinnet.core import config, engine, paths, rules
 from twinnet.core import metrics as evaluation
 from twinnet.core.errors import DivergedError
-from twinnet.core.network import Network, describe
-from twinnet.core.problem import FittedNetwork, History, Monitor, Problem
+from twinnet.core.history import History
+from twinnet.core.monitor import Monitor
+from twinnet.core.network import Network, build_network
+from twinnet.core.problem import Problem, TrainedNetwork
 from twinnet.core.schema import Experiment
 from twinnet.core.splits import Splits
 from twinnet.figures import run as figures
 from twinnet.training import checkpoint as checkpoints
 from twinnet.training import device as devices
 from twinnet.training import fingerprint
-from twinnet.training.dataset import load
+from twinnet.training.dataset import load_splits
 
 log = logging.getLogger(__name__)
 
 Metrics = dict[str, float | int | str]
-Fit = Callable[[Problem, Monitor], tuple[FittedNetwork, float]]
+Fit = Callable[[Problem, Monitor], tuple[TrainedNetwork, float]]
 LOG_SECONDS = 10.0  # between two lines about a running training where no terminal shows a bar
 
 
@@ -74,7 +76,7 @@ class Untracked:
         pass
 
 
-def fit(problem: Problem, monitor: Monitor) -> tuple[FittedNetwork, float]:
+def fit(problem: Problem, monitor: Monitor) -> tuple[TrainedNetwork, float]:
     """Train with the problem's engine: the network, and how many seconds that took."""
     start = time.perf_counter()
     return engine.fit(problem, monitor), time.perf_counter() - start
@@ -114,21 +116,21 @@ def train(
 
 def _train(experiment: Experiment, directory: Path, root: Path, tracker: Tracker, fit: Fit) -> Run:
     rules.check(experiment)
-    device = devices.resolve(experiment.device, experiment.engine)
+    device = devices.choose_device(experiment.device, experiment.engine)
     dtype = experiment.engine.dtype.value
-    splits = load(experiment.data, root=root, dtype=dtype, samples=experiment.limits.samples)
-    problem = pose(experiment, splits, device.kind)
+    splits = load_splits(experiment.data, root=root, dtype=dtype, samples=experiment.limits.samples)
+    problem = build_problem(experiment, splits, device.kind)
     warnings = _warnings(experiment, splits)
     for warning in warnings:
         log.warning("%s: %s", experiment.name, warning)
     tracker.started(experiment, splits, problem.network, device.name)
 
     key = fingerprint.key(experiment, splits.digest)
-    with checkpoints.opened(root, key, experiment.checkpoint_seconds) as checkpoint:
+    with checkpoints.checkpoint_for(root, key, experiment.checkpoint_seconds) as checkpoint:
         with _Progress(experiment.name, problem.epochs) as progress:
             monitor = Monitor(problem.metric, experiment.early_stopping, (progress, tracker.progressed), checkpoint)
             fitted, seconds = fit(problem, monitor)
-        predict = evaluation.mirrored(fitted.predict) if experiment.augmentation.flip_at_test else fitted.predict
+        predict = evaluation.flip_tta(fitted.predict) if experiment.augmentation.flip_at_test else fitted.predict
         metrics, (y_true, y_prob) = _evaluate(experiment, splits, predict, monitor)
         metrics |= {
             "epochs": monitor.history.epochs,
@@ -143,9 +145,9 @@ def _train(experiment: Experiment, directory: Path, root: Path, tracker: Tracker
     return run
 
 
-def pose(experiment: Experiment, splits: Splits, device: str) -> Problem:
+def build_problem(experiment: Experiment, splits: Splits, device: str) -> Problem:
     """The problem that an engine solves: the network, its initial weights, the data and the settings."""
-    network, dtype = describe(experiment), experiment.engine.dtype.value
+    network, dtype = build_network(experiment), experiment.engine.dtype.value
     epochs = min(experiment.epochs, experiment.limits.epochs or experiment.epochs)
     samples = len(splits.X_train)
     return Problem(
@@ -193,12 +195,12 @@ def _evaluate(
         evaluated["test"] = (splits.X_test, splits.y_test)
     for name, (X, y) in evaluated.items():
         y_prob = predict(X)
-        for key, value in evaluation.scores(task, loss, y, y_prob).items():
+        for key, value in evaluation.compute_metrics(task, loss, y, y_prob).items():
             metrics[f"{name}/{key}"] = float(value)
     return metrics, (y, y_prob)
 
 
-def _write(run: Run, splits: Splits, fitted: FittedNetwork, y_true: np.ndarray, y_prob: np.ndarray) -> None:
+def _write(run: Run, splits: Splits, fitted: TrainedNetwork, y_true: np.ndarray, y_prob: np.ndarray) -> None:
     directory = run.directory
     (directory / "config.yaml").write_text(yaml.safe_dump(config.plain(run.experiment), sort_keys=False))
     (directory / "metrics.json").write_text(json.dumps(run.metrics, indent=2) + "\n")

@@ -20,7 +20,7 @@ import yaml
 from twinnet.core.errors import DataError
 
 if TYPE_CHECKING:
-    from twinnet.core.problem import History
+    from twinnet.core.history import History
 
 RECORD = "record.json"
 RESULT_FILES = ("config.yaml", "metrics.json", "predictions.npz")  # what makes two results the same
@@ -29,7 +29,7 @@ SAMPLING = ("seed", "name", "description", "checkpoint_seconds")  # what two run
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunInfo:
     """What is known about a run when it starts; plain values, so that JSON keeps them as they are."""
 
     config: dict[str, Any]  # the resolved experiment
@@ -82,7 +82,7 @@ class Record:
     """A run's directory, read back."""
 
     directory: Path
-    facts: Facts
+    facts: RunInfo
     metrics: dict[str, float | int | str]
     curves: pd.DataFrame  # history.csv
     result: str  # SHA-256 of what was computed: the same wherever the directory lies
@@ -96,7 +96,7 @@ class Record:
         return next(iter(sorted(self.directory.glob("model.*"))), None)
 
 
-def write(directory: Path, facts: Facts) -> None:
+def write(directory: Path, facts: RunInfo) -> None:
     """Leave record.json in the run's directory, whole or not at all."""
     partial = directory / f".{RECORD}.part"
     partial.write_text(json.dumps(asdict(facts), indent=1) + "\n")
@@ -123,10 +123,10 @@ def _broken(directory: Path, error: Exception) -> DataError:
     return DataError(f"expected a finished run in {directory}; received {told}; train it again, or delete the folder")
 
 
-def _facts(directory: Path, metrics: Mapping[str, Any]) -> Facts:
+def _facts(directory: Path, metrics: Mapping[str, Any]) -> RunInfo:
     """Those of record.json; where the run was trained without tracking, what the other files tell."""
     try:
-        return Facts(**json.loads((directory / RECORD).read_text()))
+        return RunInfo(**json.loads((directory / RECORD).read_text()))
     except FileNotFoundError:
         from twinnet.training import run_info as facts  # here, because it loads all that describes a network
 

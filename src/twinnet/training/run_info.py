@@ -14,13 +14,13 @@ import yaml
 from twinnet.core import config, paths
 from twinnet.core import provenance as raw_data
 from twinnet.core.errors import DataError
-from twinnet.core.network import Network, describe
+from twinnet.core.network import Network, build_network
 from twinnet.core.schema import Experiment
 from twinnet.core.splits import Splits
-from twinnet.training.run import Facts, now
+from twinnet.training.run import RunInfo, now
 
 
-def gather(
+def collect(
     experiment: Experiment,
     splits: Splits,
     network: Network,
@@ -28,7 +28,7 @@ def gather(
     *,
     root: Path | None = None,
     overrides: Sequence[str] = (),
-) -> Facts:
+) -> RunInfo:
     """The facts of a run that starts now in the checkout `root`."""
     samples = {
         "train": len(splits.X_train),
@@ -36,7 +36,7 @@ def gather(
         "test": 0 if splits.X_test is None else len(splits.X_test),
     }
     source = {"source": splits.source, "digest": splits.digest, "samples": samples}
-    return Facts(
+    return RunInfo(
         config=config.plain(experiment),
         started=now(),
         parameters=network.parameters(),
@@ -134,12 +134,12 @@ def command() -> str:
     return " ".join(["python", started, *sys.argv[1:]])
 
 
-def reconstruct(directory: Path, metrics: Mapping[str, Any]) -> Facts:
+def reconstruct(directory: Path, metrics: Mapping[str, Any]) -> RunInfo:
     """The facts of a run that left no record.json, as far as its other files tell them."""
     experiment = config.experiment(yaml.safe_load((directory / "config.yaml").read_text()))
-    network = describe(experiment)
+    network = build_network(experiment)
     ended = int((directory / "metrics.json").stat().st_mtime * 1000)
-    return Facts(
+    return RunInfo(
         config=config.plain(experiment),
         started=ended - int(float(metrics.get("seconds", 0)) * 1000),
         ended=ended,

@@ -82,7 +82,7 @@ def split_rows(
         raise DataError(f"valid_fraction={fraction} cannot split {rows} rows: {error}") from error
 
 
-def standardisation(X_train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_std(X_train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of the training split, by feature (tables) or by channel (images), float64.
 
     A feature that does not vary has the scale 1.

@@ -17,7 +17,7 @@ from tests.data.faults.worlds import Players, World, csv_world, idx_world, json_
 from twinnet.core import config, provenance
 from twinnet.core.errors import ConfigError, DataError
 from twinnet.core.schema import Dataset, NBADataset, SeasonType, Source, SourcePolicy, StandIn
-from twinnet.data.download.download import download
+from twinnet.data.download.download import download_dataset
 
 ROOT = Path(__file__).parents[3]
 GONE = Source(kind="files", address="http://127.0.0.1:9/")
@@ -49,7 +49,7 @@ def test_a_mirror_folder_comes_first_and_its_path_is_not_recorded(
 ) -> None:
     world = json_world()
     monkeypatch.setenv("TWINNET_MIRROR", str(mirror_folder(world, tmp_path / "m")))
-    target = download(with_sources(world.dataset(), mirror=MIRROR, upstream=GONE), tmp_path)
+    target = download_dataset(with_sources(world.dataset(), mirror=MIRROR, upstream=GONE), tmp_path)
     assert world.is_true(target)
     record = provenance.read("nba", tmp_path)
     assert record.source == "mirror"
@@ -70,7 +70,7 @@ def test_a_mirror_may_be_an_address_with_a_password(
     world = idx_world()
     server.files = {f"/m/pictures/{name}": content for name, content in world.files.items()}
     monkeypatch.setenv("TWINNET_MIRROR", server.address.replace("http://", "http://me:secret@") + "/m")
-    target = download(with_sources(world.dataset(), mirror=MIRROR), tmp_path)
+    target = download_dataset(with_sources(world.dataset(), mirror=MIRROR), tmp_path)
     assert world.is_true(target)
     assert "secret" not in (target / "provenance.json").read_text()
     assert server.requests[0][2]["authorization"].startswith("Basic ")
@@ -80,8 +80,8 @@ def test_the_same_data_is_the_same_folder(tmp_path: Path, monkeypatch: pytest.Mo
     world = json_world()
     monkeypatch.setenv("TWINNET_MIRROR", str(mirror_folder(world, tmp_path / "m")))
     dataset = with_sources(world.dataset(), mirror=MIRROR)
-    first = (download(dataset, tmp_path / "a") / "provenance.json").read_bytes()
-    assert (download(dataset, tmp_path / "b") / "provenance.json").read_bytes() == first
+    first = (download_dataset(dataset, tmp_path / "a") / "provenance.json").read_bytes()
+    assert (download_dataset(dataset, tmp_path / "b") / "provenance.json").read_bytes() == first
 
 
 def test_a_mirror_without_the_file_gives_way_to_the_next_source(
@@ -90,7 +90,7 @@ def test_a_mirror_without_the_file_gives_way_to_the_next_source(
     world = json_world()
     (tmp_path / "m").mkdir()
     monkeypatch.setenv("TWINNET_MIRROR", str(tmp_path / "m"))
-    download(with_sources(world.dataset(), mirror=MIRROR, upstream=good(server, world)), tmp_path)
+    download_dataset(with_sources(world.dataset(), mirror=MIRROR, upstream=good(server, world)), tmp_path)
     assert provenance.read("nba", tmp_path).source == "upstream"
     assert "mirror: no file TWINNET_MIRROR/nba/2019-20/playerindex.json" in caplog.text
 
@@ -103,7 +103,7 @@ def test_a_mirror_without_the_file_is_an_error_where_nobody_else_answers(
         (tmp_path / "m").mkdir()
     monkeypatch.setenv("TWINNET_MIRROR", str(tmp_path / "m"))
     with pytest.raises(DataError, match=r"mirror: no file .*; upstream: connection refused; set TWINNET_MIRROR"):
-        download(with_sources(json_world().dataset(), mirror=MIRROR, upstream=GONE_STATS), tmp_path)
+        download_dataset(with_sources(json_world().dataset(), mirror=MIRROR, upstream=GONE_STATS), tmp_path)
     assert not any((tmp_path / "data" / "raw").iterdir())
 
 
@@ -112,7 +112,7 @@ def test_the_stand_in_takes_the_place_of_data_that_nobody_serves_and_says_so(
 ) -> None:
     caplog.set_level(logging.INFO)
     dataset = replace(json_world().dataset(), players=PLAYERS)  # type: ignore[call-arg]  # it is an NBADataset
-    download(with_sources(dataset, mirror=MIRROR, upstream=GONE_STATS), tmp_path)
+    download_dataset(with_sources(dataset, mirror=MIRROR, upstream=GONE_STATS), tmp_path)
     record = provenance.read("nba", tmp_path)
     assert (record.source, record.licence) == ("synthetic", "MIT")
     assert "stand-in" in record.note
@@ -123,25 +123,25 @@ def test_the_stand_in_takes_the_place_of_data_that_nobody_serves_and_says_so(
 def test_a_mirror_that_does_not_answer_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWINNET_MIRROR", "http://127.0.0.1:9")
     dataset = replace(json_world().dataset(), players=PLAYERS)  # type: ignore[call-arg]  # it is an NBADataset
-    download(with_sources(dataset, mirror=MIRROR, upstream=GONE_STATS), tmp_path)
+    download_dataset(with_sources(dataset, mirror=MIRROR, upstream=GONE_STATS), tmp_path)
     assert provenance.read("nba", tmp_path).source == "synthetic"
 
 
 def test_the_stand_in_is_refused_where_real_data_is_wanted(tmp_path: Path) -> None:
     dataset = with_sources(json_world().dataset(), SourcePolicy.real, upstream=GONE_STATS)
     with pytest.raises(DataError, match=r"upstream: connection refused.*source=synthetic"):
-        download(dataset, tmp_path)
+        download_dataset(dataset, tmp_path)
 
 
 def test_the_stand_in_is_refused_where_a_host_answered(server: FaultServer, tmp_path: Path) -> None:
     dataset = with_sources(json_world().dataset(), upstream=GONE_STATS, other=json_world().source(server.address))
     with pytest.raises(DataError, match="upstream: connection refused; other: 404 Not Found"):
-        download(dataset, tmp_path)
+        download_dataset(dataset, tmp_path)
 
 
 def test_synthetic_asks_nobody(server: FaultServer, tmp_path: Path) -> None:
     dataset = with_sources(json_world().dataset(), SourcePolicy.synthetic, upstream=good(server, json_world()))
-    download(replace(dataset, players=PLAYERS), tmp_path)  # type: ignore[call-arg]  # it is an NBADataset
+    download_dataset(replace(dataset, players=PLAYERS), tmp_path)  # type: ignore[call-arg]  # it is an NBADataset
     assert provenance.read("nba", tmp_path).source == "synthetic"
     assert server.requests == []
 
@@ -149,7 +149,7 @@ def test_synthetic_asks_nobody(server: FaultServer, tmp_path: Path) -> None:
 def test_a_data_set_without_a_stand_in_says_so(tmp_path: Path) -> None:
     dataset = replace(idx_world().dataset(), stand_in=StandIn.none)  # type: ignore[call-arg]  # it is an ImageDataset
     with pytest.raises(DataError, match="it has no stand-in"):
-        download(with_sources(dataset, upstream=GONE), tmp_path)
+        download_dataset(with_sources(dataset, upstream=GONE), tmp_path)
 
 
 def test_what_failed_is_kept_aside_with_its_reason(server: FaultServer, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_what_failed_is_kept_aside_with_its_reason(server: FaultServer, tmp_path
     source = good(server, world)
     server.behaviours[f"/json/{world.victim}"] = fault_server.gives(lambda body: b"<html>")
     with pytest.raises(DataError):
-        download(with_sources(world.dataset(), upstream=source), tmp_path)
+        download_dataset(with_sources(world.dataset(), upstream=source), tmp_path)
     rejected = tmp_path / "data" / "rejected" / "nba"
     assert (rejected / "upstream-2019-20-leaguedashplayerstats.json").read_bytes() == b"<html>"
     assert "expected an answer" in (rejected / "upstream-reason.txt").read_text()
@@ -166,10 +166,10 @@ def test_what_failed_is_kept_aside_with_its_reason(server: FaultServer, tmp_path
 def test_the_old_data_stays_until_new_data_is_complete(server: FaultServer, tmp_path: Path) -> None:
     world = json_world()
     dataset = with_sources(world.dataset(), upstream=good(server, world))
-    target = download(dataset, tmp_path)
+    target = download_dataset(dataset, tmp_path)
     server.behaviours["/json/playerindex"] = fault_server.refused("500 Oops")
     with pytest.raises(DataError):
-        download(dataset, tmp_path)
+        download_dataset(dataset, tmp_path)
     assert world.is_true(target)
     assert [path.name for path in target.parent.iterdir()] == ["nba"]
 
@@ -178,7 +178,7 @@ def test_a_pin_of_a_source_is_insisted_on(server: FaultServer, tmp_path: Path) -
     world = csv_world()
     pinned = replace(good(server, world), sha256={"player_index.csv": "0" * 64})
     with pytest.raises(DataError, match=r"player_index\.csv: expected the SHA-256 0000"):
-        download(with_sources(world.dataset(), snapshot=pinned), tmp_path)
+        download_dataset(with_sources(world.dataset(), snapshot=pinned), tmp_path)
 
 
 def test_downloads_at_once_do_not_harm_each_other(server: FaultServer, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_downloads_at_once_do_not_harm_each_other(server: FaultServer, tmp_path:
 
     def work() -> None:
         try:
-            assert world.is_true(download(dataset, tmp_path))
+            assert world.is_true(download_dataset(dataset, tmp_path))
         except BaseException as error:
             failed.append(error)
 
@@ -207,25 +207,25 @@ def test_several_seasons_and_the_playoffs(server: FaultServer, tmp_path: Path) -
     """Each season is asked for and laid out by itself."""
     dataset = replace(json_world().dataset(), seasons=[2019, 2017], season_type=SeasonType.playoffs)  # type: ignore[call-arg]  # it is an NBADataset
     with pytest.raises(DataError):
-        download(with_sources(dataset, upstream=json_world().source(server.address)), tmp_path)
+        download_dataset(with_sources(dataset, upstream=json_world().source(server.address)), tmp_path)
     assert "Season=2017-18" in server.requests[0][1]
     dataset = replace(dataset, seasons=[2019, 1999], season_type=SeasonType.regular_season, source=SourcePolicy.auto)  # type: ignore[call-arg]  # it is an NBADataset
     dataset = replace(dataset, players=PLAYERS)  # type: ignore[call-arg]  # it is an NBADataset
-    target = download(with_sources(dataset, upstream=GONE_STATS), tmp_path)
+    target = download_dataset(with_sources(dataset, upstream=GONE_STATS), tmp_path)
     assert sorted(path.name for path in target.iterdir()) == ["1999-00", "2019-20", "provenance.json"]
 
 
 def test_seasons_before_the_service_are_refused(tmp_path: Path) -> None:
     dataset = replace(json_world().dataset(), season=1995)  # type: ignore[call-arg]  # it is an NBADataset
     with pytest.raises(DataError, match="from 1996 on; received"):
-        download(with_sources(dataset, upstream=GONE_STATS), tmp_path)
+        download_dataset(with_sources(dataset, upstream=GONE_STATS), tmp_path)
 
 
 def test_a_source_that_does_not_fit_is_a_mistake_of_the_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a kind of mirror, files"):
-        download(with_sources(json_world().dataset(), odd=Source(kind="ftp")), tmp_path)
+        download_dataset(with_sources(json_world().dataset(), odd=Source(kind="ftp")), tmp_path)
     with pytest.raises(ConfigError, match="NBA seasons only"):
-        download(with_sources(idx_world().dataset(), odd=GONE_STATS), tmp_path)
+        download_dataset(with_sources(idx_world().dataset(), odd=GONE_STATS), tmp_path)
 
 
 def test_the_service_is_asked_with_every_parameter_and_the_headers_of_a_browser() -> None:
@@ -296,7 +296,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(server: FaultServer, tmp_pa
     dataset = with_sources(world.dataset(), upstream=good(server, world))
     (tmp_path / "data").write_text("a file")
     with pytest.raises(DataError, match=r"nba: expected to write .*; "):
-        download(dataset, tmp_path)
+        download_dataset(dataset, tmp_path)
 
 
 def test_what_a_killed_process_left_is_cleared_away(server: FaultServer, tmp_path: Path) -> None:
@@ -304,5 +304,5 @@ def test_what_a_killed_process_left_is_cleared_away(server: FaultServer, tmp_pat
     left = tmp_path / "data" / "raw" / ".nba.making-abandoned" / "nba"
     left.mkdir(parents=True)
     (left / "half.json").write_text("{")
-    download(with_sources(world.dataset(), upstream=good(server, world)), tmp_path)
+    download_dataset(with_sources(world.dataset(), upstream=good(server, world)), tmp_path)
     assert [path.name for path in (tmp_path / "data" / "raw").iterdir()] == ["nba"]

@@ -18,7 +18,7 @@ from tests.data.faults.server import FaultServer, serving
 from tests.data.faults.worlds import WORLDS, World
 from twinnet.core.errors import TwinnetError
 from twinnet.core.schema import Dataset, Source, SourcePolicy
-from twinnet.data.download.download import download
+from twinnet.data.download.download import download_dataset
 
 LIMIT = 12.0  # seconds for one source, with its retries, on a machine that is busy
 WIDTH = 90  # of what is quoted in the table
@@ -89,7 +89,7 @@ def serve(case: Case, world: World, server: FaultServer) -> tuple[Source, Source
 
 
 def _download(dataset: Dataset, sources: dict[str, Source], root: Path) -> Path:
-    return download(replace(dataset, source=SourcePolicy.real, sources=sources), root)
+    return download_dataset(replace(dataset, source=SourcePolicy.real, sources=sources), root)
 
 
 def _found(folder: Path) -> set[str]:

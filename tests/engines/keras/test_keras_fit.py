@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from twinnet.core.errors import ConfigError, DataError, DivergedError
+from twinnet.core.history import History
+from twinnet.core.monitor import Monitor
 from twinnet.core.network import BatchNorm, Conv2D, Dense, Dropout, Flatten
-from twinnet.core.problem import History, Monitor, Problem
+from twinnet.core.problem import Problem
 from twinnet.core.schema import (
     Activation,
     Augmentation,

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from twinnet.core.monitor import Monitor
 from twinnet.core.network import Dense, Dropout, Layer, Network
-from twinnet.core.problem import Monitor, Problem
+from twinnet.core.problem import Problem
 from twinnet.core.schema import Activation, ArrayLibrary, Dtype, GradientDescent, Initializer, Loss, ScratchEngine, Task
 from twinnet.engines import scratch
 

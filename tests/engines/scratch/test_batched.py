@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from twinnet.core.errors import ConfigError, DataError, DivergedError
+from twinnet.core.monitor import Monitor
 from twinnet.core.network import Dense, Dropout
-from twinnet.core.problem import Monitor, Problem
+from twinnet.core.problem import Problem
 from twinnet.core.schema import Activation, Adam, EarlyStopping, Initializer, Task
 from twinnet.engines import scratch
 from twinnet.engines.scratch import batched
@@ -39,7 +40,7 @@ def test_each_is_the_training_that_it_would_have_been_alone(make_problem, monkey
         problem = replace(problem, epochs=3, optimizer=Adam(learning_rate=0.1))
     problems = configurations(problem, [0.1, 0.01, 0.05, 0.2, 0.1])
     told = monitors(problems)
-    fitted = scratch.fit_many(problems, told)
+    fitted = scratch.fit_batched(problems, told)
     for one, own, monitor in zip(problems, fitted, told, strict=True):
         alone = scratch.fit(one, expected := Monitor("accuracy"))
         for mine, other in zip(own.weights(), alone.weights(), strict=True):
@@ -54,7 +55,7 @@ def test_each_is_the_training_that_it_would_have_been_alone(make_problem, monkey
 def test_one_that_diverges_stops_no_other(make_problem) -> None:
     problem = make_problem((Dense(4, Activation.relu),), task=Task.regression, array="jax", epochs=50)
     problems = configurations(problem, [0.01, 1e5, 0.02])
-    first, second, third = scratch.fit_many(problems, told := monitors(problems))
+    first, second, third = scratch.fit_batched(problems, told := monitors(problems))
     assert isinstance(second, DivergedError)
     assert "no longer a finite number" in str(second)
     assert told[1].history.epochs < 50 == told[0].history.epochs == told[2].history.epochs
@@ -66,7 +67,7 @@ def test_each_stops_early_for_itself(make_problem) -> None:
     problem = make_problem((Dense(30, Activation.tanh),), array="jax", epochs=200, optimizer=Adam(learning_rate=0.1))
     problem = replace(problem, y_train=np.random.default_rng(0).permutation(problem.y_train))
     problems = configurations(problem, [0.1, 1e-5])
-    quick, slow = scratch.fit_many(problems, told := monitors(problems, patience=5))
+    quick, slow = scratch.fit_batched(problems, told := monitors(problems, patience=5))
     assert told[0].history.epochs < 200
     for one, own, monitor in zip(problems, (quick, slow), told, strict=True):
         alone = scratch.fit(one, expected := Monitor("accuracy", EarlyStopping(5)))
@@ -79,7 +80,7 @@ def test_only_what_can_be_trained_together(make_problem) -> None:
     for change in ({"epochs": 30}, {"X_train": problem.X_train + 1}, {"optimizer": Adam(learning_rate=0.1)}):
         problems = [problem, replace(problem, **change)]
         with pytest.raises(ConfigError, match="configuration 1 has another"):
-            scratch.fit_many(problems, monitors(problems))
+            scratch.fit_batched(problems, monitors(problems))
     bad = [problem, replace(problem, X_train=problem.X_train * np.nan)]
     with pytest.raises(DataError, match="finite"):
-        scratch.fit_many(bad, monitors(bad))
+        scratch.fit_batched(bad, monitors(bad))

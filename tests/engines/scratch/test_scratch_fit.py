@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from twinnet.core.errors import DataError, DivergedError
+from twinnet.core.monitor import Monitor
 from twinnet.core.network import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D
-from twinnet.core.problem import Monitor, Problem
+from twinnet.core.problem import Problem
 from twinnet.core.schema import (
     Activation,
     Adam,
@@ -31,7 +32,7 @@ from twinnet.engines import scratch
 CNN = (Conv2D(3, 3, 1, Activation.identity), BatchNorm(), Conv2D(4, 3, 2, Activation.relu), MaxPool2D(), Flatten())
 
 
-def trained(problem: Problem, early_stopping: EarlyStopping | None = None) -> tuple[scratch.Fitted, dict]:
+def trained(problem: Problem, early_stopping: EarlyStopping | None = None) -> tuple[scratch.ScratchNetwork, dict]:
     monitor = Monitor(problem.metric, early_stopping or EarlyStopping())
     fitted = scratch.fit(problem, monitor)
     return fitted, monitor.history.arrays()

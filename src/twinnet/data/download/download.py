@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 SYNTHETIC = "synthetic"
 
 
-def download(dataset: Dataset, root: Path = Path(".")) -> Path:
+def download_dataset(dataset: Dataset, root: Path = Path(".")) -> Path:
     """Fill data/raw/<name>/ from the first of `dataset.sources` whose files pass; returns the folder.
 
     The folder appears under its name only when it is complete and verified; what lay there before stays otherwise.

@@ -5,12 +5,13 @@ Keras, and with it a backend, is imported when a training or a saved model asks 
 
 from pathlib import Path
 
-from twinnet.core.problem import FittedNetwork, Monitor, Problem
+from twinnet.core.monitor import Monitor
+from twinnet.core.problem import Problem, TrainedNetwork
 from twinnet.core.schema import Backend, KerasEngine
 from twinnet.engines.keras import backend
 
 
-def fit(problem: Problem, monitor: Monitor) -> FittedNetwork:
+def fit(problem: Problem, monitor: Monitor) -> TrainedNetwork:
     """Train `problem` as engines/contract.py says.
 
     Raises DivergedError, through the monitor, and ConfigError where this process already uses another backend.
@@ -22,7 +23,7 @@ def fit(problem: Problem, monitor: Monitor) -> FittedNetwork:
     return training.fit(problem, monitor)
 
 
-def load(path: Path) -> FittedNetwork:
+def load(path: Path) -> TrainedNetwork:
     """A network that `FittedNetwork.save` wrote, on the backend that this process uses (TensorFlow where none yet)."""
     backend.load(KerasEngine(backend=backend.loaded() or Backend.tensorflow))
     from twinnet.engines.keras.model import KerasNetwork

@@ -16,8 +16,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from twinnet.core.history import Arrays, Chunk
+from twinnet.core.monitor import Monitor
 from twinnet.core.network import Conv2D, Dense, Dropout
-from twinnet.core.problem import Arrays, Chunk, Monitor, Problem
+from twinnet.core.problem import Problem
 from twinnet.core.schema import Activation, Backend, KerasEngine, Loss, Task
 from twinnet.engines.keras import backend, build, optimizers
 from twinnet.engines.keras.batches import batches, soft, targets

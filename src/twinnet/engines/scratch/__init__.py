@@ -8,34 +8,35 @@ from collections.abc import Sequence
 
 from twinnet.core.checks import check
 from twinnet.core.errors import DivergedError
-from twinnet.core.problem import Monitor, Problem
+from twinnet.core.monitor import Monitor
+from twinnet.core.problem import Problem
 from twinnet.core.schema import ArrayLibrary, ScratchEngine
 from twinnet.engines.scratch.arrays import outward
-from twinnet.engines.scratch.model import Fitted, load
+from twinnet.engines.scratch.model import ScratchNetwork, load
 from twinnet.engines.scratch.step import gather
 from twinnet.engines.scratch.trainer import Trainer, train
 
-__all__ = ["Fitted", "fit", "fit_many", "load"]
+__all__ = ["ScratchNetwork", "fit", "fit_batched", "load"]
 
 
-def fit(problem: Problem, monitor: Monitor) -> Fitted:
+def fit(problem: Problem, monitor: Monitor) -> ScratchNetwork:
     """Train with `problem.engine.array`. Raises DivergedError where the loss is no longer finite."""
-    return Fitted(problem.network, _weights(problem, train(problem, _trainer(problem), monitor)))
+    return ScratchNetwork(problem.network, _weights(problem, train(problem, _trainer(problem), monitor)))
 
 
-def fit_many(problems: Sequence[Problem], monitors: Sequence[Monitor]) -> list[Fitted | DivergedError]:
+def fit_batched(problems: Sequence[Problem], monitors: Sequence[Monitor]) -> list[ScratchNetwork | DivergedError]:
     """Train problems that differ in weights, seed and learning rate alone, all at once; always compiled.
 
     Each gives what `fit` would give it, with a thinned history, or the DivergedError that it ended with, which stops
     none of the others. Raises ConfigError where the problems differ in anything else.
     """
-    from twinnet.engines.scratch.batched import train_many
+    from twinnet.engines.scratch.batched import train_batched
 
     for problem in problems:
         check(problem)
     return [
-        outcome if isinstance(outcome, DivergedError) else Fitted(problem.network, _weights(problem, outcome))
-        for problem, outcome in zip(problems, train_many(problems, monitors), strict=True)
+        outcome if isinstance(outcome, DivergedError) else ScratchNetwork(problem.network, _weights(problem, outcome))
+        for problem, outcome in zip(problems, train_batched(problems, monitors), strict=True)
     ]
 
 

@@ -12,7 +12,9 @@ import numpy as np
 from joblib import cpu_count
 
 from twinnet.core.errors import ConfigError, DivergedError
-from twinnet.core.problem import Chunk, Monitor, Problem
+from twinnet.core.history import Chunk
+from twinnet.core.monitor import Monitor
+from twinnet.core.problem import Problem
 from twinnet.engines.scratch.arrays import Parameters
 from twinnet.engines.scratch.jax_trainer import Compiled
 from twinnet.engines.scratch.jit import compile_chunks
@@ -76,7 +78,7 @@ class Outcome:
             self.best = parameters()
 
 
-def train_many(problems: Sequence[Problem], monitors: Sequence[Monitor]) -> list[Parameters | DivergedError]:
+def train_batched(problems: Sequence[Problem], monitors: Sequence[Monitor]) -> list[Parameters | DivergedError]:
     """The weights of each training, as `loop.train` would give them, or the error that it ended with.
 
     Raises ConfigError where the problems are not of one shape and on the same data.

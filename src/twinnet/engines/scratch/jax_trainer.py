@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from twinnet.core.errors import DeviceError
-from twinnet.core.problem import Chunk, Problem
+from twinnet.core.history import Chunk
+from twinnet.core.problem import Problem
 from twinnet.engines.scratch import optimizers
 from twinnet.engines.scratch.arrays import Parameters, inward
 from twinnet.engines.scratch.jit import Carry, Masked, Size, compile_chunks

@@ -21,7 +21,7 @@ KINDS: dict[str, type] = {kind.__name__: kind for kind in networks.Layer.__args_
 
 
 @dataclass(frozen=True)
-class Fitted:
+class ScratchNetwork:
     """A network with its weights; see `contract.FittedNetwork`."""
 
     network: Network
@@ -65,7 +65,7 @@ class Fitted:
         return path
 
 
-def load(path: Path) -> Fitted:
+def load(path: Path) -> ScratchNetwork:
     """The network that `Fitted.save` wrote. Nothing is unpickled. Raises DataError where the file is not one."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -77,7 +77,7 @@ def load(path: Path) -> Fitted:
             ]
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path}: expected a model.npz of the scratch engine; received {error}") from error
-    return Fitted(network, weights)
+    return ScratchNetwork(network, weights)
 
 
 def _describe(network: Network) -> str:

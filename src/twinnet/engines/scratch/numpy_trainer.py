@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from twinnet.core.problem import Chunk, Problem
+from twinnet.core.history import Chunk
+from twinnet.core.problem import Problem
 from twinnet.engines.scratch import optimizers
 from twinnet.engines.scratch.arrays import Parameters, inward
 from twinnet.engines.scratch.step import evaluate, inputs, spread, step

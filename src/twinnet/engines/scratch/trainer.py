@@ -8,8 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from twinnet.core.history import Arrays, Chunk
+from twinnet.core.monitor import Monitor
 from twinnet.core.network import Dropout, Flatten, Network
-from twinnet.core.problem import Arrays, Chunk, Monitor, Problem
+from twinnet.core.problem import Problem
 from twinnet.engines.scratch.arrays import Parameters, filled, named
 from twinnet.engines.scratch.step import Recipe, recipe
 
