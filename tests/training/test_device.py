@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from twinnet.core.engine import gpus
 from twinnet.core.errors import DeviceError
 from twinnet.core.schema import ArrayLibrary, Backend, DeviceChoice, Engine, KerasEngine, ScratchEngine
 from twinnet.engines.keras import backend
-from twinnet.training import device as devices
+from twinnet.engines.scratch import jax_trainer
 from twinnet.training.device import Device, choose_device
 
 NUMPY = ScratchEngine(array=ArrayLibrary.numpy)
@@ -33,8 +34,8 @@ def an_h100(monkeypatch: pytest.MonkeyPatch) -> None:
         SimpleNamespace(platform="cpu", device_kind="cpu"),
     ]
     libraries = {"tensorflow": tensorflow, "jax": SimpleNamespace(devices=lambda: seen)}
-    for module in (devices, backend):
-        monkeypatch.setattr(module, "import_module", libraries.__getitem__)
+    monkeypatch.setattr(backend, "import_module", libraries.__getitem__)
+    monkeypatch.setattr(jax_trainer, "jax", libraries["jax"])
     monkeypatch.setattr(backend, "load", lambda engine: None)
 
 
@@ -60,17 +61,18 @@ def test_numpy_has_the_cpu_alone() -> None:
 
 @pytest.mark.parametrize("engine", [JAX, TENSORFLOW])
 def test_a_gpu_that_is_not_there_is_an_error_that_says_so(engine: Engine) -> None:
-    if devices.gpus(engine):
+    if gpus(engine):
         pytest.skip("there is a GPU here")
     assert choose_device(DeviceChoice.auto, engine) == Device("cpu", "cpu")
-    with pytest.raises(DeviceError, match=rf"device=gpu: expected a GPU; {devices.library(engine)} finds none"):
+    with pytest.raises(DeviceError, match=rf"device=gpu: expected a GPU; {engine.library} finds none"):
         choose_device(DeviceChoice.gpu, engine)
 
 
 def test_no_library_is_loaded_that_is_not_asked() -> None:
     program = (
         "import sys; from twinnet.training.device import choose_device; from twinnet.core.schema import *;"
-        "choose_device(DeviceChoice.auto, ScratchEngine(array=ArrayLibrary.numpy)); choose_device(DeviceChoice.cpu, KerasEngine());"
+        "choose_device(DeviceChoice.auto, ScratchEngine(array=ArrayLibrary.numpy));"
+        "choose_device(DeviceChoice.cpu, KerasEngine());"
         "print({'tensorflow', 'jax', 'keras'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

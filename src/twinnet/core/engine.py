@@ -1,13 +1,30 @@
-"""Two engines for one description: `scratch`, written by hand, and `keras`."""
+"""The way to an engine by its name; its libraries are imported by the call, and no other engine's."""
 
 from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 
 from twinnet.core.checks import check
 from twinnet.core.monitor import Monitor
 from twinnet.core.problem import Problem, TrainedNetwork
+from twinnet.core.schema import Engine
 
 
 def fit(problem: Problem, monitor: Monitor) -> TrainedNetwork:
-    """Train with the engine that the problem names. Only that engine's libraries are imported."""
+    """Train with the engine that the problem names. Raises ConfigError, DataError or DivergedError."""
     check(problem)
-    return import_module(f"twinnet.engines.{problem.engine.kind}").fit(problem, monitor)
+    return _module(problem.engine).fit(problem, monitor)
+
+
+def gpus(engine: Engine) -> list[str]:
+    """Return the names of the GPUs that the engine's library finds."""
+    return _module(engine).gpus(engine)
+
+
+def load(engine: Engine, file: Path) -> TrainedNetwork:
+    """Read the model that `TrainedNetwork.save` wrote, on the engine's library if the process uses none yet."""
+    return _module(engine).load(file, engine)
+
+
+def _module(engine: Engine) -> ModuleType:
+    return import_module(f"twinnet.engines.{engine.kind}")

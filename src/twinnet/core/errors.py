@@ -1,4 +1,4 @@
-"""What a user can do wrong, told in one line: what was expected, what was received, what to do."""
+"""Errors for the user, printed as one line: expected, received, remedy."""
 
 import logging
 import os
@@ -45,5 +45,11 @@ def exit_on_error() -> Iterator[None]:
     except TwinnetError as error:
         if os.environ.get("TWINNET_TRACEBACK"):
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line_text(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def one_line_text(error: BaseException) -> str:
+    """Return the error in one line, with its type unless it is a message for the user."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, TwinnetError) else f"{type(error).__name__}: {text}"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from sklearn.utils import check_random_state
 
 from twinnet.core import rules
 from twinnet.core.schema import CNN, MLP, Activation, Experiment, ImageData, Initializer, Model, ResNet
@@ -16,8 +15,18 @@ Shape = tuple[int, ...]
 Weights = list[dict[str, np.ndarray]]  # one dictionary a layer, empty for a layer without weights
 
 
+class _Layer:
+    """A layer that keeps the shape and has no weights."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return shape
+
+    def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
+        return {}
+
+
 @dataclass(frozen=True)
-class Dense:
+class Dense(_Layer):
     """activation(X @ W + b); W is (inputs, units), b is (units,)."""
 
     units: int
@@ -31,7 +40,7 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class Conv2D:
+class Conv2D(_Layer):
     """activation(X * W + b), zero padding that keeps the size ("same"); W is (k, k, channels, filters)."""
 
     filters: int
@@ -48,32 +57,23 @@ class Conv2D:
 
 
 @dataclass(frozen=True)
-class BatchNorm:
+class BatchNorm(_Layer):
     """Normalises each channel over the batch; mean and var are running averages, used in prediction and not trained."""
 
     momentum: float = 0.99
     epsilon: float = 1e-3
-
-    def output_shape(self, shape: Shape) -> Shape:
-        return shape
 
     def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
         return dict.fromkeys(("gamma", "beta", "mean", "var"), (shape[-1],))
 
 
 @dataclass(frozen=True)
-class Activate:
+class Activate(_Layer):
     activation: Activation
-
-    def output_shape(self, shape: Shape) -> Shape:
-        return shape
-
-    def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
-        return {}
 
 
 @dataclass(frozen=True)
-class MaxPool2D:
+class MaxPool2D(_Layer):
     """The largest of each 2 x 2 square; a last odd row or column is left out."""
 
     size: int = 2
@@ -81,67 +81,43 @@ class MaxPool2D:
     def output_shape(self, shape: Shape) -> Shape:
         return (shape[0] // self.size, shape[1] // self.size, shape[2])
 
-    def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
-        return {}
-
 
 @dataclass(frozen=True)
-class Flatten:
+class Flatten(_Layer):
     def output_shape(self, shape: Shape) -> Shape:
         return (prod(shape),)
 
-    def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
-        return {}
-
 
 @dataclass(frozen=True)
-class Dropout:
+class Dropout(_Layer):
     """Sets a fraction `rate` of the inputs to 0 in training and scales the rest by 1 / (1 - rate)."""
 
     rate: float
 
-    def output_shape(self, shape: Shape) -> Shape:
-        return shape
-
-    def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
-        return {}
-
 
 @dataclass(frozen=True)
-class GlobalAveragePool2D:
+class GlobalAveragePool2D(_Layer):
     """The mean of each channel over height and width."""
 
     def output_shape(self, shape: Shape) -> Shape:
         return (shape[-1],)
 
-    def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
-        return {}
+
+@dataclass(frozen=True)
+class Fork(_Layer):
+    """Passes its input on, and saves it for the `Add` that ends the residual block."""
 
 
 @dataclass(frozen=True)
-class Fork:
-    """Hands its input on, and keeps it for the `Add` that ends the residual block."""
+class Add(_Layer):
+    """The input plus the input of the `Fork` before it: the end of a residual block (He et al. 2016).
 
-    def output_shape(self, shape: Shape) -> Shape:
-        return shape
-
-    def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
-        return {}
-
-
-@dataclass(frozen=True)
-class Add:
-    """The input plus what the `Fork` before it kept: the end of a residual block (He et al. 2016).
-
-    Where a block changes the shape, what was kept goes through a 1 x 1 convolution with `stride` from its `channels`
+    If the block changes the shape, the forked input goes through a 1 x 1 convolution with `stride` from its `channels`
     to those of the input; W is (1, 1, channels, filters).
     """
 
     channels: int | None = None
     stride: int = 1
-
-    def output_shape(self, shape: Shape) -> Shape:
-        return shape
 
     def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
         return {} if self.channels is None else {"W": (1, 1, self.channels, shape[-1]), "b": shape[-1:]}
@@ -179,7 +155,7 @@ class Network:
         `uniform` draws W as rand(units, inputs) and then b as rand(units, 1), as the chapter does, and stores W
         transposed; `glorot_uniform` (Glorot and Bengio 2010) and `he_normal` (He et al. 2015) leave b at 0.
         """
-        random = check_random_state(seed)
+        random = seed if isinstance(seed, np.random.RandomState) else np.random.RandomState(seed)
         weights: Weights = []
         for layer, inputs in zip(self.layers, self.shapes(), strict=False):
             drawn = _init_weights(layer.weight_shapes(inputs), init, random)

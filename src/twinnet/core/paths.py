@@ -1,7 +1,11 @@
-"""Where things lie: the repository root and the folders of the contract of outputs, relative to it."""
+"""Paths: the repository root and its data, runs and reports folders, and files that are written whole."""
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from twinnet.core.errors import TwinnetError
 
@@ -26,3 +30,27 @@ def root(start: Path | None = None) -> Path:
 def main_root() -> Path:
     """The repository itself, also inside a DVC experiment's temporary copy (DVC_ROOT): where stores live."""
     return Path(os.environ["DVC_ROOT"]) if os.environ.get("DVC_ROOT") else root()
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Write a file whole or not at all: under a temporary name beside it, then renamed. Makes its folder.
+
+    Raises OSError if there is no space or no permission; the file that was there stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(text.encode())

@@ -12,7 +12,9 @@ from twinnet.core import paths
 from twinnet.core.errors import DataError
 
 NAME = "provenance.json"
-ORIGINS = ("upstream", "mirror", "snapshot", "synthetic")
+SYNTHETIC = "synthetic"  # the source of data that no source answered for
+SYNTHETIC_NOTE = "synthetic data: drawn by a program, not measured"
+ORIGINS = ("upstream", "mirror", "snapshot", SYNTHETIC)
 
 
 @dataclass(frozen=True)

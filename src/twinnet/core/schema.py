@@ -5,24 +5,24 @@ registered with Hydra's ConfigStore under its `kind` (see `register` in the pack
 """
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 from omegaconf import II, MISSING
 
 
-class Task(Enum):
+class Task(StrEnum):
     binary = "binary"
     multiclass = "multiclass"
     regression = "regression"
 
 
-class Loss(Enum):
+class Loss(StrEnum):
     binary_crossentropy = "binary_crossentropy"
     categorical_crossentropy = "categorical_crossentropy"
     mean_squared_error = "mean_squared_error"
 
 
-class Activation(Enum):
+class Activation(StrEnum):
     identity = "identity"
     sigmoid = "sigmoid"
     relu = "relu"
@@ -30,46 +30,46 @@ class Activation(Enum):
     softmax = "softmax"
 
 
-class Initializer(Enum):
+class Initializer(StrEnum):
     uniform = "uniform"  # weights and biases on [0, 1), as the chapter draws them
     glorot_uniform = "glorot_uniform"
     he_normal = "he_normal"
 
 
-class Scaling(Enum):
+class Scaling(StrEnum):
     none = "none"
     unit = "unit"  # images: 0..255 to 0..1
     standard = "standard"  # mean 0 and standard deviation 1 on the training split
 
 
-class DeviceChoice(Enum):
+class DeviceChoice(StrEnum):
     auto = "auto"
     cpu = "cpu"
     gpu = "gpu"
 
 
-class Dtype(Enum):
+class Dtype(StrEnum):
     float32 = "float32"
     float64 = "float64"
 
 
-class ArrayLibrary(Enum):
+class ArrayLibrary(StrEnum):
     numpy = "numpy"
     jax = "jax"
 
 
-class Backend(Enum):
+class Backend(StrEnum):
     tensorflow = "tensorflow"
     jax = "jax"
 
 
-class SourcePolicy(Enum):
+class SourcePolicy(StrEnum):
     auto = "auto"  # the sources in order, then the stand-in when no host at all answers
     real = "real"  # never the stand-in
     synthetic = "synthetic"  # the stand-in, without asking anybody
 
 
-class ScheduleKind(Enum):
+class ScheduleKind(StrEnum):
     constant = "constant"
     cosine = "cosine"
     one_cycle = "one_cycle"
@@ -224,12 +224,26 @@ class Engine:
     dtype: Dtype = Dtype.float32
     threads: int | None = None  # None: chosen by the engine for the model
 
+    @property
+    def library(self) -> str:
+        """The library that computes: numpy, jax or tensorflow."""
+        raise NotImplementedError
+
+    @property
+    def label(self) -> str:
+        """The engine with its library: scratch/jax, keras/tensorflow."""
+        return f"{self.kind}/{self.library}"
+
 
 @dataclass
 class ScratchEngine(Engine):
     kind: str = "scratch"
     array: ArrayLibrary = ArrayLibrary.jax  # numpy is the readable reference, jax compiles the same functions
-    batch_configs: bool = False  # in a sweep: train all configurations of one shape in one compiled call
+    batch_configs: bool = False  # in a sweep: train all configurations of one shape in one process
+
+    @property
+    def library(self) -> str:
+        return self.array.value
 
 
 @dataclass
@@ -239,6 +253,10 @@ class KerasEngine(Engine):
     steps_per_execution: int | None = None  # None: chosen by the engine for the model
     jit_compile: bool | None = None  # likewise
     mixed_precision: bool = False  # activations in bfloat16, weights in float32
+
+    @property
+    def library(self) -> str:
+        return self.backend.value
 
 
 # -------------------------------------------------------------------------------------- an experiment
@@ -293,6 +311,11 @@ class Experiment:
     checkpoint_seconds: float | None = 60.0  # between two checkpoints of a training; None: no checkpoints
     limits: Limits = field(default_factory=lambda: II("profile"))
 
+    @property
+    def trained_epochs(self) -> int:
+        """Epochs that are trained: `epochs`, capped by `limits`."""
+        return min(self.epochs, self.limits.epochs or self.epochs)
+
 
 @dataclass
 class Tracking:
@@ -327,12 +350,12 @@ class SingleRun(Experiment):
 # ------------------------------------------------------------------------------------------ data sets
 
 
-class SeasonType(Enum):
+class SeasonType(StrEnum):
     regular_season = "regular_season"
     playoffs = "playoffs"
 
 
-class StandIn(Enum):
+class StandIn(StrEnum):
     garments = "garments"
     digits = "digits"
     none = "none"

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from omegaconf import MISSING
@@ -11,19 +11,19 @@ from twinnet.core.errors import ConfigError
 from twinnet.core.schema import SingleRun
 
 
-class DimensionKind(Enum):
+class DimensionKind(StrEnum):
     number = "number"
     integer = "integer"
     choice = "choice"
 
 
-class Sampler(Enum):
+class Sampler(StrEnum):
     tpe = "tpe"
     random = "random"
     grid = "grid"
 
 
-class Pruner(Enum):
+class Pruner(StrEnum):
     none = "none"
     median = "median"
     hyperband = "hyperband"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twinnet.core.monitor import Monitor
 from twinnet.core.problem import Problem, TrainedNetwork
-from twinnet.core.schema import Backend, KerasEngine
+from twinnet.core.schema import Backend, Engine, KerasEngine
 from twinnet.engines.keras import backend
 
 
@@ -23,9 +23,22 @@ def fit(problem: Problem, monitor: Monitor) -> TrainedNetwork:
     return training.fit(problem, monitor)
 
 
-def load(path: Path) -> TrainedNetwork:
-    """A network that `FittedNetwork.save` wrote, on the backend that this process uses (TensorFlow where none yet)."""
-    backend.load(KerasEngine(backend=backend.loaded() or Backend.tensorflow))
+def gpus(engine: Engine) -> list[str]:
+    """Return the names of the GPUs that the engine's backend finds."""
+    assert isinstance(engine, KerasEngine)
+    return backend.gpus(engine)
+
+
+def load(path: Path, engine: Engine | None = None) -> TrainedNetwork:
+    """Read a network that `TrainedNetwork.save` wrote, on the backend that this process uses.
+
+    If it uses none yet: on that of `engine`, or else on TensorFlow.
+    """
+    present = backend.loaded()
+    if present is None and isinstance(engine, KerasEngine):
+        backend.load(engine)
+    else:
+        backend.load(KerasEngine(backend=present or Backend.tensorflow))
     from twinnet.engines.keras.model import KerasNetwork
 
     return KerasNetwork.load(path)

@@ -5,18 +5,35 @@ functions run on NumPy (`reference`) and are compiled by JAX (`compiled`).
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from twinnet.core.checks import check
 from twinnet.core.errors import DivergedError
 from twinnet.core.monitor import Monitor
 from twinnet.core.problem import Problem
-from twinnet.core.schema import ArrayLibrary, ScratchEngine
+from twinnet.core.schema import ArrayLibrary, Engine, ScratchEngine
 from twinnet.engines.scratch.arrays import outward
-from twinnet.engines.scratch.model import ScratchNetwork, load
+from twinnet.engines.scratch.model import ScratchNetwork
+from twinnet.engines.scratch.model import load as load_network
 from twinnet.engines.scratch.step import gather
 from twinnet.engines.scratch.trainer import Trainer, train
 
-__all__ = ["ScratchNetwork", "fit", "fit_batched", "load"]
+__all__ = ["ScratchNetwork", "fit", "fit_batched", "gpus", "load"]
+
+
+def gpus(engine: Engine) -> list[str]:
+    """Return the names of the GPUs that JAX finds; NumPy finds none."""
+    assert isinstance(engine, ScratchEngine)
+    if engine.array is ArrayLibrary.numpy:
+        return []
+    from twinnet.engines.scratch import jax_trainer  # 0.7 s: JAX
+
+    return jax_trainer.gpus()
+
+
+def load(file: Path, engine: Engine | None = None) -> ScratchNetwork:
+    """Read a network that `ScratchNetwork.save` wrote."""
+    return load_network(file)
 
 
 def fit(problem: Problem, monitor: Monitor) -> ScratchNetwork:

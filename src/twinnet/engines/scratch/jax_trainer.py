@@ -102,6 +102,11 @@ class Compiled:
         return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
 
 
+def gpus() -> list[str]:
+    """Return the names of the GPUs that JAX finds."""
+    return [device.device_kind for device in jax.devices() if device.platform == "gpu"]
+
+
 def _device(name: str) -> jax.Device:
     try:
         return jax.devices(name)[0]

@@ -97,5 +97,5 @@ def _network(described: dict) -> Network:
 
 def _layer(kind: str, **values: object) -> Layer:
     if "activation" in values:
-        values["activation"] = Activation(values["activation"])
+        values["activation"] = Activation(str(values["activation"]))
     return KINDS[kind](**values)
