@@ -6,10 +6,10 @@ from twinnet import tracking
 from twinnet.core import config, paths
 from twinnet.core.schema import Tracking
 from twinnet.core.stage import params, stage
-from twinnet.training import experiment
+from twinnet.training.experiment import train
 
 with stage():
     name = sys.argv[1]
     composed = params()
     tracker = tracking.tracker(Tracking(**composed["tracking"]))
-    experiment.train(config.experiment(composed["experiments"][name]), paths.RUNS / name, tracker=tracker)
+    train(config.experiment(composed["experiments"][name]), paths.RUNS / name, tracker=tracker)

@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 def job(composed: DictConfig) -> float:
     """Train one experiment; returns the loss on the validation split."""
     from twinnet import tracking
-    from twinnet.training import experiment as training  # here, so that the jobs of a sweep settle their threads first
+    from twinnet.compare.draw import draw_run
+    from twinnet.training.experiment import train
 
     hydra_config = HydraConfig.get()
     directory = Path(hydra_config.runtime.output_dir)
@@ -33,8 +34,9 @@ def job(composed: DictConfig) -> float:
         experiment = config.experiment(composed)
         settings = OmegaConf.to_object(composed.tracking)
         assert isinstance(settings, Tracking)
-        tracker = tracking.tracker(settings, overrides=list(hydra_config.overrides.task))
-        run = training.train(experiment, directory, tracker=tracker)
+        overrides = list(hydra_config.overrides.task)
+        run = train(experiment, directory, tracker=tracking.tracker(settings), overrides=overrides)
+        draw_run(run)
     log.info("the run lies in %s", directory)
     return float(run.metrics["valid/loss"])
 

@@ -16,12 +16,13 @@ from matplotlib.text import Text
 from twinnet.compare import figures
 from twinnet.compare.statistics import calibration
 from twinnet.core.history import Chunk, History
+from twinnet.core.provenance import SYNTHETIC_NOTE
 from twinnet.core.schema import Experiment
 from twinnet.core.splits import Splits
 from twinnet.figures.classes import confusion_matrix, decision_boundary, residuals
 from twinnet.figures.curves import learning_curves
 from twinnet.figures.images import hardest_pairs, prediction_grid
-from twinnet.figures.run import STAND_IN, draw_run, notes, sample_grid
+from twinnet.figures.run import draw_figures, notes, sample_grid
 from twinnet.figures.style import RIGHT, WRONG
 
 Compose = Callable[..., Experiment]
@@ -81,7 +82,7 @@ def assert_well_laid_out(figure: Figure) -> None:
 
 def test_a_run_on_two_features_leaves_curves_confusions_and_its_boundary(tmp_path: Path, compose: Compose) -> None:
     splits, experiment = table_splits(), compose("nba_scratch")
-    written = draw_run(
+    written = draw_figures(
         tmp_path / "figures",
         experiment,
         splits,
@@ -106,21 +107,23 @@ def test_a_run_on_images_leaves_samples_and_predictions(tmp_path: Path, compose:
     names = {"learning_curves.png", "confusion_matrix.png", "samples.png", "predictions.png"}
     for predicted, drawn in (splits.y_test, names), (splits.y_test[::-1], names | {"hardest_pairs.png"}):
         y_prob = np.eye(10, dtype=np.float32)[predicted]
-        written = draw_run(tmp_path, compose("fashion_dense"), splits, history(), splits.y_test, y_prob, lambda X: X)
+        written = draw_figures(
+            tmp_path, compose("fashion_dense"), splits, history(), splits.y_test, y_prob, lambda X: X
+        )
         assert {path.name for path in written} == drawn
 
 
 def test_a_run_of_regression_leaves_residuals(tmp_path: Path, compose: Compose) -> None:
     experiment = compose("nba_scratch", "data.task=regression", "data.classes=null", "data.target=rpg")
     splits, made = table_splits(), history(metric="mae")
-    written = draw_run(tmp_path, experiment, splits, made, splits.y_valid.astype(float), splits.X_valid[:, :1], len)
+    written = draw_figures(tmp_path, experiment, splits, made, splits.y_valid.astype(float), splits.X_valid[:, :1], len)
     assert {path.name for path in written} == {"learning_curves.png", "residuals.png"}
 
 
 def test_three_features_have_no_boundary(tmp_path: Path, compose: Compose) -> None:
     experiment = compose("nba_scratch", "data.features=[apg,rpg,ppg]")
     splits = table_splits()
-    written = draw_run(tmp_path, experiment, splits, history(), splits.y_valid, rebounds_first(splits.X_valid), len)
+    written = draw_figures(tmp_path, experiment, splits, history(), splits.y_valid, rebounds_first(splits.X_valid), len)
     assert "decision_boundary.png" not in {path.name for path in written}
 
 
@@ -128,7 +131,7 @@ def test_the_same_run_is_the_same_bytes_whatever_the_reader_has_styled(tmp_path:
     splits, experiment = table_splits(), compose("nba_scratch")
 
     def draw(folder: str) -> list[bytes]:
-        paths = draw_run(
+        paths = draw_figures(
             tmp_path / folder,
             experiment,
             splits,
@@ -193,7 +196,7 @@ def test_three_classes_share_the_plane() -> None:
 def test_a_stand_in_says_so_on_every_figure_and_the_degenerate_run_that_it_does_not_learn(compose: Compose) -> None:
     assert notes("mirror", compose("nba_scratch")) == []
     said = notes("synthetic", compose("nba_keras_book"))
-    assert said[0] == STAND_IN
+    assert said[0] == SYNTHETIC_NOTE
     assert "does not learn" in said[1]
     splits, images = table_splits("synthetic"), image_splits("synthetic")
     y_pred = np.zeros(20, dtype=int)
@@ -265,14 +268,14 @@ def test_figures_of_a_comparison_are_well_laid_out() -> None:
     )
     images = random.random((200, 28, 28, 1))
     drawn = [
-        figures.intervals(board, "accuracy", "leaderboard", [STAND_IN]),
+        figures.intervals(board, "accuracy", "leaderboard", [SYNTHETIC_NOTE]),
         figures.intervals(board[:1], "mae", "leaderboard"),
-        figures.curves(dict.fromkeys(runs, curve), "accuracy", "curves", [STAND_IN]),
-        figures.reliability(dict.fromkeys(runs, calibration(y_true, y_prob, 10)), "calibration", [STAND_IN]),
+        figures.curves(dict.fromkeys(runs, curve), "accuracy", "curves", [SYNTHETIC_NOTE]),
+        figures.reliability(dict.fromkeys(runs, calibration(y_true, y_prob, 10)), "calibration", [SYNTHETIC_NOTE]),
         figures.reliability(dict.fromkeys(runs[:4], calibration(y_true, y_prob, 10)), "calibration"),
-        figures.class_scores(scores, "ten classes", [STAND_IN]),
-        figures.class_scores(scores[scores["class"].isin(GARMENTS[:2])], "two classes", [STAND_IN]),
-        figures.mistakes(images, y_true, y_prob, GARMENTS, "mistakes", [STAND_IN]),
+        figures.class_scores(scores, "ten classes", [SYNTHETIC_NOTE]),
+        figures.class_scores(scores[scores["class"].isin(GARMENTS[:2])], "two classes", [SYNTHETIC_NOTE]),
+        figures.mistakes(images, y_true, y_prob, GARMENTS, "mistakes", [SYNTHETIC_NOTE]),
     ]
     for figure in drawn:
         assert_well_laid_out(figure)
@@ -294,7 +297,7 @@ def test_the_hardest_pairs_are_those_confused_most_in_both_directions_together()
     sure = np.array([0.6, 0.9, 0.8, 0.7, 1, 0.95, 1, 1])
     y_prob = np.where(np.eye(3)[y_pred] == 1, sure[:, None], (1 - sure[:, None]) / 2)
     images = np.arange(8.0).reshape(8, 1, 1, 1) * np.ones((8, 2, 2, 1))
-    figure = hardest_pairs(images, y_true, y_prob, classes, "hardest pairs", [STAND_IN])
+    figure = hardest_pairs(images, y_true, y_prob, classes, "hardest pairs", [SYNTHETIC_NOTE])
     grid = np.array(figure.axes).reshape(2, 6)
     told = [[text.get_text() for text in axes.texts] for axes in grid[:, 0]]
     assert told[0] == ["cat\nfox", "3 mistakes:\n2 cat as fox\n1 fox as cat"]
@@ -316,7 +319,7 @@ def test_names_of_runs_cover_no_point_and_no_other_name() -> None:
             "confidence": 0.95,
         }
     )
-    figure = figures.parameters(board, "accuracy and size", [STAND_IN])
+    figure = figures.parameters(board, "accuracy and size", [SYNTHETIC_NOTE])
     assert_well_laid_out(figure)
     axes = figure.axes[0]
     names = {label.get_text(): Text.get_window_extent(label) for label in axes.texts}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinnet.tracking.secrets import HIDDEN, mask, masked
+from twinnet.core.secrets import HIDDEN, mask, masked
 
 words = st.text(string.ascii_letters + string.digits + "-_.~!$", min_size=4, max_size=20)
 ADDRESSES = ["http://{user}:{password}@host:5000/path", "postgresql+psycopg2://{user}:{password}@db/mlflow"]

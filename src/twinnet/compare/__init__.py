@@ -6,8 +6,8 @@ from pathlib import Path
 from twinnet.compare import write
 from twinnet.compare.images import PredictedImages
 from twinnet.compare.report import leaderboard_text
-from twinnet.compare.results import read_all
 from twinnet.core.schema import Compare
+from twinnet.training.run import read_runs
 
 __all__ = ["compare", "leaderboard_text"]
 
@@ -27,4 +27,4 @@ def compare(
 
     Raises DataError, in one line, where there is no run, one is missing, incomplete or contradicts itself.
     """
-    write.write(read_all(runs, names), reports, settings or Compare(), PredictedImages(root))
+    write.write(read_runs(runs, names), reports, settings or Compare(), PredictedImages(root))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from twinnet.compare.results import Result
 from twinnet.core.errors import DataError
 from twinnet.core.schema import ImageData, Scaling
 from twinnet.training.dataset import load_splits
+from twinnet.training.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -22,23 +22,23 @@ class PredictedImages:
         self._last: tuple[ImageData, int | None] | None = None
         self._images = self._labels = np.empty(0)
 
-    def __call__(self, result: Result) -> np.ndarray | None:
+    def __call__(self, run: Run) -> np.ndarray | None:
         """(samples, height, width, channels) in the order of the run's predictions, pixels 0 to 255.
 
         None for tables, and, with a line in the log, where the images are missing or are not those it predicted.
         """
-        if not isinstance(result.experiment.data, ImageData):
+        if not isinstance(run.experiment.data, ImageData):
             return None
         try:
-            self._read(replace(result.experiment.data, scaling=Scaling.none), result.experiment.limits.samples)
+            self._read(replace(run.experiment.data, scaling=Scaling.none), run.experiment.limits.samples)
         except DataError as error:
-            log.warning("%s: its mistakes are not drawn: %s", result.name, error)
+            log.warning("%s: its mistakes are not drawn: %s", run.name, error)
             return None
-        if not np.array_equal(self._labels, result.y_true):
-            file = result.experiment.data.file
+        if not np.array_equal(self._labels, run.y_true):
+            file = run.experiment.data.file
             log.warning(
                 "%s: its mistakes are not drawn: it predicted other images than data/processed/%s holds; "
-                "run `dvc repro`", result.name, file,
+                "run `dvc repro`", run.name, file,
             )  # fmt: skip
             return None
         return self._images

@@ -13,28 +13,29 @@ from matplotlib.figure import Figure
 
 from twinnet.compare import figures as comparison
 from twinnet.compare import report, tables
-from twinnet.compare.results import Result
 from twinnet.compare.statistics import calibration
+from twinnet.core.provenance import SYNTHETIC_NOTE
 from twinnet.core.schema import Compare
-from twinnet.figures.run import STAND_IN, save
+from twinnet.figures.run import save
+from twinnet.training.run import Run
 
-Images = Callable[[Result], np.ndarray | None]  # of the samples that a run predicted
+Images = Callable[[Run], np.ndarray | None]  # of the samples that a run predicted
 
 
-def write(results: Sequence[Result], reports: Path, settings: Compare, images: Images) -> None:
-    """Write every file of the comparison of `results` to `reports`; they appear there when all are complete."""
+def write(runs: Sequence[Run], reports: Path, settings: Compare, images: Images) -> None:
+    """Write every file of the comparison of `runs` to `reports`; they appear there when all are complete."""
     reports.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".comparison-", dir=reports))
     try:
-        board, pairs = tables.leaderboard(results, settings), tables.pairs(results, settings)
-        classes = tables.per_class(results)
+        board, pairs = tables.leaderboard(runs, settings), tables.pairs(runs, settings)
+        classes = tables.per_class(runs)
         board.to_csv(staging / "comparison.csv", index=False)
         pairs.to_csv(staging / "pairs.csv", index=False)
         classes.to_csv(staging / "per_class.csv", index=False)
-        figures = _draw(results, board, classes, _folder(staging / "figures"), settings, images)
+        figures = _draw(runs, board, classes, _folder(staging / "figures"), settings, images)
         (staging / "comparison.md").write_text(report.markdown(board, pairs, figures))
         (staging / "metrics.json").write_text(json.dumps(_metrics(board), indent=2) + "\n")
-        _write_plots(results, staging / "plots", settings)
+        _write_plots(runs, staging / "plots", settings)
         for entry in sorted(staging.iterdir()):
             target = reports / entry.name
             if target.is_dir():
@@ -50,21 +51,21 @@ def _metrics(board: pd.DataFrame) -> dict[str, dict[str, float]]:
     return {str(name): {str(key): round(v, 6) for key, v in row.dropna().items()} for name, row in rows.iterrows()}
 
 
-def _write_plots(results: Sequence[Result], directory: Path, settings: Compare) -> None:
+def _write_plots(runs: Sequence[Run], directory: Path, settings: Compare) -> None:
     """confusion/<run>.csv with a row for each pair of true and predicted class, calibration/<run>.csv for each bin."""
     confusion, reliability = _folder(directory / "confusion"), _folder(directory / "calibration")
-    for result in results:
-        if result.regression:
+    for run in runs:
+        if run.is_regression:
             continue
-        tables.confusions(result).to_csv(confusion / f"{result.name}.csv", index=False)
-        bins = calibration(result.y_true, result.y_prob, settings.bins)
+        tables.confusions(run).to_csv(confusion / f"{run.name}.csv", index=False)
+        bins = calibration(run.y_true, run.y_prob, settings.bins)
         pd.DataFrame(
             {"confidence": bins.confidence.round(6), "accuracy": bins.accuracy.round(6), "samples": bins.samples}
-        ).to_csv(reliability / f"{result.name}.csv", index=False)
+        ).to_csv(reliability / f"{run.name}.csv", index=False)
 
 
 def _draw(
-    results: Sequence[Result],
+    runs: Sequence[Run],
     board: pd.DataFrame,
     classes: pd.DataFrame,
     directory: Path,
@@ -73,12 +74,12 @@ def _draw(
 ) -> dict[str, list[str]]:
     """Paths of the figures of each section, relative to the report."""
     drawn: dict[str, list[str]] = {}
-    by_name = {result.name: result for result in results}
+    by_name = {run.name: run for run in runs}
     for (data_set, stand_in, task), rows in report.sections(board):
         chosen = [by_name[name] for name in rows["experiment"]]
         key, title = report.section(data_set, stand_in, task), report.title(data_set, stand_in, task)
-        notes = [STAND_IN] if stand_in else []
-        if silent := [result.name for result in chosen if result.notes()]:
+        notes = [SYNTHETIC_NOTE] if stand_in else []
+        if silent := [run.name for run in chosen if run.notes]:
             notes.append(f"{', '.join(silent)}: a loss that cannot teach the network anything")
         if task == "regression":
             figures = _section_figures(key, title, "mae", rows, chosen, notes)
@@ -95,9 +96,9 @@ def _draw(
 
 
 def _section_figures(
-    key: str, title: str, score: str, rows: pd.DataFrame, chosen: Sequence[Result], notes: list[str]
+    key: str, title: str, score: str, rows: pd.DataFrame, chosen: Sequence[Run], notes: list[str]
 ) -> dict[str, Figure]:
-    histories = {result.name: result.history for result in chosen}
+    histories = {run.name: run.history for run in chosen}
     return {
         f"leaderboard_{key}": comparison.intervals(rows, score, f"{title}: leaderboard", notes),
         f"curves_{key}": comparison.curves(histories, score, f"{title}: learning curves", notes),
@@ -105,27 +106,27 @@ def _section_figures(
 
 
 def _class_figures(
-    key: str, title: str, chosen: Sequence[Result], classes: pd.DataFrame, settings: Compare, notes: list[str]
+    key: str, title: str, chosen: Sequence[Run], classes: pd.DataFrame, settings: Compare, notes: list[str]
 ) -> dict[str, Figure]:
     """Calibration, and the scores of each class; runs that name their classes otherwise get a picture of their own."""
-    bins = {result.name: calibration(result.y_true, result.y_prob, settings.bins) for result in chosen}
+    bins = {run.name: calibration(run.y_true, run.y_prob, settings.bins) for run in chosen}
     figures = {f"calibration_{key}": comparison.reliability(bins, f"{title}: calibration", notes)}
-    for number, labels in enumerate(dict.fromkeys(tuple(result.classes) for result in chosen), start=1):
-        names = [result.name for result in chosen if tuple(result.classes) == labels]
+    for number, labels in enumerate(dict.fromkeys(tuple(run.classes) for run in chosen), start=1):
+        names = [run.name for run in chosen if tuple(run.classes) == labels]
         rows = classes[classes["experiment"].isin(names)]
         suffix = f"_{number}" if number > 1 else ""
         figures[f"classes_{key}{suffix}"] = comparison.class_scores(rows, f"{title}: scores of each class", notes)
     return figures
 
 
-def _mistakes(chosen: Sequence[Result], images: Images) -> dict[str, Figure]:
+def _mistakes(chosen: Sequence[Run], images: Images) -> dict[str, Figure]:
     figures = {}
-    for result in chosen:
-        shown, title = images(result), f"{result.name}: the mistakes it was surest of"
-        notes = ([STAND_IN] if result.stand_in else []) + result.notes()
-        if shown is not None and not result.correct.all():
-            figures[f"mistakes_{result.name}"] = comparison.mistakes(
-                shown, result.y_true, result.y_prob, result.classes, title, notes
+    for run in chosen:
+        shown, title = images(run), f"{run.name}: the mistakes it was surest of"
+        notes = ([SYNTHETIC_NOTE] if run.is_synthetic else []) + run.notes
+        if shown is not None and not run.is_correct.all():
+            figures[f"mistakes_{run.name}"] = comparison.mistakes(
+                shown, run.y_true, run.y_prob, run.classes, title, notes
             )
     return figures
 

@@ -40,6 +40,7 @@ class Monitor:
     improved: bool = field(init=False, default=False)  # at the last chunk; only kept up with early stopping
     best_epoch: int | None = field(init=False, default=None)
     best_loss: float = field(init=False, default=float("inf"))
+    is_resuming: bool = field(init=False, default=False)  # from a checkpoint, until the first chunk after it
 
     def __post_init__(self) -> None:
         self.history = History(self.metric)
@@ -49,6 +50,7 @@ class Monitor:
 
         Raises DivergedError, with the history up to the last finite loss, where a loss is NaN or infinite.
         """
+        self.is_resuming = False
         finite = np.isfinite(chunk.train_loss)
         if not finite.all() or not np.isfinite(chunk.valid_loss):
             self._diverged(chunk, finite)
@@ -62,6 +64,7 @@ class Monitor:
         kept = self.checkpoint.load() if self.checkpoint else None
         if kept is None:
             return None
+        self.is_resuming = True
         self.history = History.restore(self.metric, _under(kept, "history"))
         self.best_epoch, self.best_loss = int(kept["best_epoch"]) or None, float(kept["best_loss"])
         return _under(kept, "engine")

@@ -1,4 +1,4 @@
-"""Every picture. Functions take arrays and return matplotlib figures; `draw_run` writes those of one run."""
+"""The figures of one run. Functions take arrays and return matplotlib figures; `draw_figures` writes them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from twinnet.core import rules
 from twinnet.core.history import History
 from twinnet.core.metrics import predicted_classes
+from twinnet.core.provenance import SYNTHETIC, SYNTHETIC_NOTE
 from twinnet.core.schema import Experiment, ImageData, TableData, Task
 from twinnet.core.splits import Splits
 from twinnet.figures.classes import confusion_matrix, decision_boundary, residuals
@@ -16,9 +17,6 @@ from twinnet.figures.curves import learning_curves
 from twinnet.figures.images import hardest_pairs, prediction_grid, sample_grid
 from twinnet.figures.style import save
 
-__all__ = ["draw_run", "sample_grid", "save"]
-
-STAND_IN = "synthetic stand-in data: drawn by a program, not measured"
 SPLIT_NAMES = {"valid": "validation", "test": "test"}
 AXIS_NAMES = {
     "apg": "assists per game",
@@ -31,29 +29,35 @@ AXIS_NAMES = {
 }
 
 
-def draw_run(
+def draw_figures(
     directory: Path,
     experiment: Experiment,
     splits: Splits,
     history: History,
     y_true: np.ndarray,
     y_prob: np.ndarray,
-    predict: Callable[[np.ndarray], np.ndarray],
+    predict: Callable[[np.ndarray], np.ndarray] | None,
 ) -> list[Path]:
     """Write the figures of one run to `directory` and return their paths.
 
     `y_true` (samples,) and `y_prob` (samples, units) are of the evaluation split; `predict` turns features, scaled
-    as the splits are, into activations of the output layer.
+    as the splits are, into activations of the output layer; None leaves the decision boundary out.
     """
     figures = _figures(experiment, splits, history, y_true, y_prob, predict)
     directory.mkdir(parents=True, exist_ok=True)
     return [save(figure, directory / f"{name}.png") for name, figure in figures.items()]
 
 
+def has_boundary(experiment: Experiment) -> bool:
+    """Return whether a decision boundary can be drawn: classes in the plane of two features."""
+    data = experiment.data
+    return isinstance(data, TableData) and len(data.features) == 2 and data.task is not Task.regression
+
+
 def notes(source: str, experiment: Experiment) -> list[str]:
     """What every figure of a run has to say about its data and its loss; often nothing."""
     reason = rules.degenerate(experiment)
-    return ([STAND_IN] if source == "synthetic" else []) + ([f"does not learn: {reason}"] if reason else [])
+    return ([SYNTHETIC_NOTE] if source == SYNTHETIC else []) + ([f"does not learn: {reason}"] if reason else [])
 
 
 def _figures(
@@ -62,7 +66,7 @@ def _figures(
     history: History,
     y_true: np.ndarray,
     y_prob: np.ndarray,
-    predict: Callable[[np.ndarray], np.ndarray],
+    predict: Callable[[np.ndarray], np.ndarray] | None,
 ) -> dict[str, Figure]:
     data, name, said = experiment.data, experiment.name, notes(splits.source, experiment)
     key, X_evaluated, _ = splits.evaluation
@@ -74,7 +78,7 @@ def _figures(
     classes, y_pred = data.classes or [], predicted_classes(y_prob)
     title = f"{name}: {np.mean(y_pred == y_true):.2%} right, {split} split"
     figures["confusion_matrix"] = confusion_matrix(y_true, y_pred, classes, title, said)
-    if isinstance(data, TableData) and len(data.features) == 2:
+    if predict and isinstance(data, TableData) and has_boundary(experiment):
         axis_names = [AXIS_NAMES.get(feature, feature) for feature in data.features]
         title = f"{name}: decision boundary"
         figures["decision_boundary"] = decision_boundary(splits, predict, classes, axis_names, title, said)

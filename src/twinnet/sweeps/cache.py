@@ -24,7 +24,7 @@ RESULTS = Path("outputs/results")
 
 def key(experiment: Experiment, root: Path) -> str:
     """`identity.key` with the data that lies under `root`. Raises DataError where it is missing."""
-    return fingerprint.key(experiment, data_digest(experiment, root))
+    return fingerprint.fingerprint(experiment, data_digest(experiment, root))
 
 
 def data_digest(experiment: Experiment, root: Path) -> str:

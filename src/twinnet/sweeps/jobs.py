@@ -117,11 +117,11 @@ def _train(job: Job, assignment: Assignment, tracking_settings: Tracking, place:
     directory = cache.directory(job.key, assignment.root)
     experiment = limited(job.experiment, assignment.threads)
     try:
-        tracker = tracking.tracker(
-            tracking_settings, overrides=list(job.overrides), parent=assignment.parent, tags=tags(job, assignment)
-        )
+        tracker = tracking.tracker(tracking_settings, parent=assignment.parent, tags=tags(job, assignment))
         fit = batched.handed(job.key, assignment)
-        run = training.train(experiment, directory, root=assignment.root, tracker=tracker, fit=fit)
+        run = training.train(
+            experiment, directory, root=assignment.root, tracker=tracker, overrides=job.overrides, fit=fit
+        )
     except Exception as error:
         if not isinstance(error, TwinnetError):
             log.exception("the training failed")

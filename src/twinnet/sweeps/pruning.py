@@ -6,12 +6,11 @@ from optuna.trial import Trial
 
 from twinnet.core.errors import PrunedError
 from twinnet.core.history import History
-from twinnet.core.network import Network
 from twinnet.core.schema import Experiment
-from twinnet.core.splits import Splits
 
 if TYPE_CHECKING:
     from twinnet.training.experiment import Run, Tracker
+    from twinnet.training.run_info import RunInfo
 
 REPORTS = 30  # of a trial to its study, at most: each is a write to the database
 
@@ -19,17 +18,18 @@ REPORTS = 30  # of a trial to its study, at most: each is a write to the databas
 class Pruning:
     """A tracker that hands everything on to `tracker` and reports the objective to the trial's study."""
 
-    def __init__(self, tracker: "Tracker", trial: Trial, objective: str, experiment: Experiment) -> None:
+    def __init__(self, tracker: "Tracker | None", trial: Trial, objective: str, experiment: Experiment) -> None:
         self.tracker, self.trial, self.objective = tracker, trial, objective
-        epochs = min(experiment.epochs, experiment.limits.epochs or experiment.epochs)
-        self.every, self.reported = max(1, epochs // REPORTS), 0
+        self.every, self.reported = max(1, experiment.trained_epochs // REPORTS), 0
 
-    def started(self, experiment: Experiment, splits: Splits, network: Network, device: str) -> None:
-        self.tracker.started(experiment, splits, network, device)
+    def started(self, info: "RunInfo") -> None:
+        if self.tracker:
+            self.tracker.started(info)
 
     def progressed(self, history: History) -> None:
         """Raises PrunedError where the study says that the trial is not worth going on with."""
-        self.tracker.progressed(history)
+        if self.tracker:
+            self.tracker.progressed(history)
         epoch, value = history.epochs, current(history, self.objective)
         if value is None or epoch // self.every == self.reported:
             return
@@ -39,10 +39,12 @@ class Pruning:
             raise PrunedError(f"pruned at epoch {epoch}: {self.objective} {value:.4g}, worse than other trials there")
 
     def finished(self, run: "Run") -> None:
-        self.tracker.finished(run)
+        if self.tracker:
+            self.tracker.finished(run)
 
     def failed(self, error: BaseException) -> None:
-        self.tracker.failed(error)
+        if self.tracker:
+            self.tracker.failed(error)
 
 
 def current(history: History, objective: str) -> float | None:

@@ -17,13 +17,13 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, TrialState
 
 from twinnet.core.search_schema import Search
+from twinnet.core.secrets import mask
 from twinnet.sweeps import cache, expand, job, study, summary
 from twinnet.sweeps.expand import Job
 from twinnet.sweeps.job import Outcome
 from twinnet.sweeps.progress import duration
 from twinnet.sweeps.study import KEY, OVERRIDES, REASON, Trials
 from twinnet.tracking import sweeps
-from twinnet.tracking.secrets import mask
 from twinnet.training import fingerprint
 
 WORDS = {TrialState.COMPLETE: job.FINISHED, TrialState.PRUNED: "pruned", TrialState.FAIL: job.FAILED}

@@ -22,12 +22,12 @@ from twinnet.core import config, search_schema
 from twinnet.core.errors import ConfigError, PrunedError, TwinnetError
 from twinnet.core.schema import Experiment, Tracking
 from twinnet.core.search_schema import Dimension, DimensionKind, Pruner, Sampler, Search
+from twinnet.core.secrets import mask
 from twinnet.sweeps import cache, expand
 from twinnet.sweeps.expand import Composer, Job
 from twinnet.sweeps.pruning import Pruning
-from twinnet.tracking.secrets import mask
 from twinnet.tracking.store import with_driver
-from twinnet.training import experiment as training
+from twinnet.training.experiment import train
 
 HEARTBEAT, GRACE = 5, 30  # seconds between two signs of life of a trial, and until one without them is dead
 OVERRIDES, KEY, REASON = "overrides", "key", "reason"  # attributes of a trial
@@ -78,10 +78,16 @@ class Trials:
 
     def _train(self, job: Job, trial: Trial) -> dict[str, Any]:
         tags = self.tags | {"twinnet.key": job.key, "mlflow.runName": f"trial {trial.number}: {job.label}"}
-        tracker = tracking.tracker(self.tracking, overrides=list(job.overrides), parent=self.parent, tags=tags)
+        tracker = tracking.tracker(self.tracking, parent=self.parent, tags=tags)
         pruning = Pruning(tracker, trial, self.objective, job.experiment)
         try:
-            run = training.train(job.experiment, cache.directory(job.key, self.root), root=self.root, tracker=pruning)
+            run = train(
+                job.experiment,
+                cache.directory(job.key, self.root),
+                root=self.root,
+                tracker=pruning,
+                overrides=job.overrides,
+            )
         except PrunedError as error:
             trial.set_user_attr(REASON, str(error))
             raise optuna.TrialPruned(str(error)) from error

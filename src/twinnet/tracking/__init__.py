@@ -4,7 +4,7 @@ A training is told to a tracker, which hands it on to a process of its own, so t
 `publish` sends what lies on disk and the store has not got; `runs_table` reads the store back.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from twinnet.core.schema import Tracking
 from twinnet.tracking.publish import Published, publish
 from twinnet.tracking.search_runs import runs_table
 from twinnet.tracking.store import StoreError, address
-from twinnet.tracking.tracker import MlflowTracker, Recorder
+from twinnet.tracking.tracker import MlflowTracker
 
 if TYPE_CHECKING:
     from twinnet.training.experiment import Tracker
@@ -21,19 +21,13 @@ __all__ = ["Published", "StoreError", "address", "publish", "runs_table", "track
 
 
 def tracker(
-    settings: Tracking,
-    *,
-    overrides: Sequence[str] = (),
-    parent: str | None = None,
-    tags: Mapping[str, str] | None = None,
-    root: Path | None = None,
-) -> "Tracker":
-    """The tracker of one run; make it before the data is loaded, so that MLflow is imported meanwhile.
+    settings: Tracking, *, parent: str | None = None, tags: Mapping[str, str] | None = None, root: Path | None = None
+) -> "Tracker | None":
+    """Return the tracker of one run, or None if tracking is off; make it before the data is loaded.
 
-    `overrides` are Hydra's, `parent` is the id of the MLflow run that this one belongs to, `tags` are added to the
-    run's own; `root` is the checkout whose store is used where MLFLOW_TRACKING_URI names none.
+    `parent` is the id of the MLflow run that this one belongs to, `tags` are added to the run's own; `root` is the
+    checkout whose store is used if MLFLOW_TRACKING_URI names none.
     """
     if not settings.enabled:
-        return Recorder(overrides, root)
-    told = dict(tags or {}) | ({"mlflow.parentRunId": parent} if parent else {})
-    return MlflowTracker(settings, overrides, told, root)
+        return None
+    return MlflowTracker(settings, dict(tags or {}) | ({"mlflow.parentRunId": parent} if parent else {}), root)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from twinnet.training.run import Record, RunInfo
+from twinnet.training.run import Run
+from twinnet.training.run_info import RunInfo
 
 
 def experiment(dataset: str) -> str:
@@ -22,8 +23,8 @@ def failed(facts: RunInfo, status: str, reason: str) -> str:
     return _account(facts, [f"**{'Interrupted' if status == 'KILLED' else 'Failed'}.** {reason}"])
 
 
-def finished(record: Record, model_id: str | None) -> str:
-    facts, metrics = record.facts, record.metrics
+def finished(record: Run, model_id: str | None) -> str:
+    facts, metrics = record.info, record.metrics
     scores = "; ".join(f"{split}: {told}" for split, told in _scores(metrics))
     result = [f"**Result.** {scores}; {metrics['epochs']:,} epochs in {_seconds(metrics)}."]
     result += [f"**Warning.** {warning}" for warning in facts.warnings]

@@ -17,11 +17,12 @@ from mlflow.entities import (
     RunTag,
 )
 
+from twinnet.core.secrets import mask
 from twinnet.tracking import description, models
-from twinnet.tracking.secrets import mask
+from twinnet.tracking.curves import thin_table
 from twinnet.tracking.store import PROCESS, Store, this_process
-from twinnet.training import run
-from twinnet.training.run import Record, RunInfo
+from twinnet.training.run import Run, config_hash, flatten
+from twinnet.training.run_info import RunInfo, now
 
 RESULT = "twinnet.result"  # tags that identify: what was computed,
 CONFIGURATION = "twinnet.configuration"  # its configuration without the seed
@@ -55,8 +56,8 @@ def describe(store: Store, run_id: str, facts: RunInfo) -> None:
 
 
 def rows(store: Store, run_id: str, some: Iterable[Mapping[str, float]], timestamp: int | None = None) -> None:
-    """Points of the curves: one dictionary a step, as `records.steps` makes them."""
-    timestamp = timestamp or run.now()
+    """Points of the curves: one dictionary a step, as `thin_table` makes them."""
+    timestamp = timestamp or now()
     metrics = [
         Metric(key, float(value), timestamp, int(row["epoch"]))
         for row in some
@@ -67,13 +68,13 @@ def rows(store: Store, run_id: str, some: Iterable[Mapping[str, float]], timesta
         store.client.log_batch(run_id, metrics=metrics[begin : begin + MAX_METRICS])
 
 
-def finish(store: Store, run_id: str, record: Record, last_epoch: int = 0) -> None:
+def finish(store: Store, run_id: str, record: Run, last_epoch: int = 0) -> None:
     """Add what training left in the run's directory, then mark the run FINISHED, with its result, as the last act.
 
     `last_epoch` is the last one whose point of the curves the run has already.
     """
-    client, facts = store.client, record.facts
-    ended = facts.ended or run.now()
+    client, facts = store.client, record.info
+    ended = facts.ended or now()
     _metrics(store, run_id, record, last_epoch, ended)
     for path in (record.directory / "history.csv", record.directory / "history.npz"):
         if path.is_file():
@@ -83,7 +84,7 @@ def finish(store: Store, run_id: str, record: Record, last_epoch: int = 0) -> No
     for name in ("config.yaml", "metrics.json", "predictions.npz"):
         client.log_artifact(run_id, str(record.directory / name))
     model_id = _model(store, run_id, record)
-    told = {"mlflow.note.content": description.finished(record, model_id), RESULT: record.result}
+    told = {"mlflow.note.content": description.finished(record, model_id), RESULT: record.content_hash}
     if facts.warnings:
         told["warnings"] = "; ".join(facts.warnings)
     client.log_batch(run_id, tags=[RunTag(key, mask(value, store.address)) for key, value in told.items()])
@@ -106,7 +107,7 @@ def fail(store: Store, run_id: str, facts: RunInfo, status: str, reason: str, tr
 def parameters(facts: RunInfo) -> dict[str, str]:
     """The flattened configuration, without what names and describes the run."""
     settings = {key: value for key, value in facts.config.items() if key not in ("name", "description")}
-    return run.flatten(settings)
+    return flatten(settings)
 
 
 def _tags(facts: RunInfo) -> dict[str, str]:
@@ -117,7 +118,7 @@ def _tags(facts: RunInfo) -> dict[str, str]:
         "device": facts.device,
         "seed": str(facts.config["seed"]),
         "data_source": str(facts.data.get("source", "")),
-        CONFIGURATION: run.configuration(facts.config),
+        CONFIGURATION: config_hash(facts.config),
         "overrides": " ".join(facts.overrides),
         "mlflow.source.name": facts.command,
         "mlflow.source.type": "LOCAL",
@@ -151,12 +152,12 @@ def _dataset(facts: RunInfo, store: Store) -> DatasetInput:
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
-def _metrics(store: Store, run_id: str, record: Record, last_epoch: int, ended: int) -> None:
+def _metrics(store: Store, run_id: str, record: Run, last_epoch: int, ended: int) -> None:
     """What is left of the curves, then the final metrics at the last step.
 
     Where the last point of a curve is already the final metric, it stays the only one there.
     """
-    curves = run.steps(record.curves, record.facts.epochs)
+    curves = thin_table(record.history, record.info.epochs)
     rows(store, run_id, [row for row in curves if row["epoch"] > last_epoch], ended)
     last = curves[-1] if curves else {}
     final: dict[str, Any] = {
@@ -171,11 +172,11 @@ def _close(point: float | None, value: float) -> bool:
     return point is not None and abs(point - value) <= 1e-6 * max(abs(point), abs(value))
 
 
-def _model(store: Store, run_id: str, record: Record) -> str | None:
+def _model(store: Store, run_id: str, record: Run) -> str | None:
     """The trained network as an MLflow model of its own that belongs to the run."""
     if record.model is None:
         return None
-    client, facts = store.client, record.facts
+    client, facts = store.client, record.info
     made = client.create_logged_model(
         client.get_run(run_id).info.experiment_id,
         name=facts.name,

@@ -16,12 +16,13 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from twinnet.core.errors import DataError
-from twinnet.training.run import Record, RunInfo
+from twinnet.training.run import Run
+from twinnet.training.run_info import RunInfo
 
 
-def write(record: Record, target: Path, run_id: str, model_id: str) -> None:
+def write(record: Run, target: Path, run_id: str, model_id: str) -> None:
     """Write the model of `record` to the folder `target`, which must not exist yet."""
-    facts, path = record.facts, record.model
+    facts, path = record.info, record.model
     assert path is not None
     form = Model(run_id=run_id, model_id=model_id)
     common = {"mlflow_model": form, "signature": signature(facts), "input_example": example(facts)}

@@ -9,9 +9,9 @@ from filelock import FileLock
 from twinnet.core import paths
 from twinnet.core.errors import DataError
 from twinnet.core.schema import Tracking
-from twinnet.tracking.secrets import mask
+from twinnet.core.secrets import mask
 from twinnet.tracking.store import Store, StoreError, address, opened
-from twinnet.training import run as records
+from twinnet.training.run import Run, content_hash, finished_runs
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def publish(runs: Path, settings: Tracking | None = None, *, root: Path | None =
     them. Raises DataError, after the others are sent, for a folder that claims to be a run and is not.
     """
     settings = settings or Tracking()
-    folders = records.complete(runs)
+    folders = finished_runs(runs)
     if not settings.enabled or not folders:
         return Published()
     done: dict[bool, list[str]] = {True: [], False: []}
@@ -64,14 +64,14 @@ def _send(store: Store, folder: Path) -> bool:
     """Leave one finished run of the result in the store; True where it had to be sent."""
     from twinnet.tracking import log_run  # imports MLflow
 
-    condition = f"tags.`{log_run.RESULT}` = '{records.result(folder)}' AND attributes.status = 'FINISHED'"
+    condition = f"tags.`{log_run.RESULT}` = '{content_hash(folder)}' AND attributes.status = 'FINISHED'"
     first, *twins = [run.info.run_id for run in store.search(condition)] or [None]
     for twin in twins:  # two machines sent it at once
         store.client.delete_run(twin)
     if first:
         return False
-    record = records.read(folder)
-    run_id = log_run.start(store, record.facts, {"published": "from its record on disk"})
+    record = Run.read(folder)
+    run_id = log_run.start(store, record.info, {"published": "from its record on disk"})
     log_run.finish(store, run_id, record)
     return True
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from twinnet.core import paths
 from twinnet.core.errors import TwinnetError
-from twinnet.tracking.secrets import mask
+from twinnet.core.secrets import mask
 from twinnet.tracking.store import address, connect, guarded, is_server, with_driver
 
 APPLICATION = "twinnet"  # tracking.application, as pyproject.toml names it to MLflow

@@ -17,7 +17,7 @@ from filelock import FileLock
 from twinnet.core import paths
 from twinnet.core.errors import TwinnetError
 from twinnet.core.schema import Tracking
-from twinnet.tracking.secrets import mask
+from twinnet.core.secrets import mask
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -10,10 +10,10 @@ from filelock import FileLock
 from twinnet.core import paths
 from twinnet.core.errors import DataError
 from twinnet.core.schema import Tracking
+from twinnet.core.secrets import mask
 from twinnet.tracking import description
-from twinnet.tracking.secrets import mask
 from twinnet.tracking.store import PROCESS, Store, StoreError, opened, this_process
-from twinnet.training import run as records
+from twinnet.training.run import Run, content_hash
 
 log = logging.getLogger(__name__)
 
@@ -143,14 +143,14 @@ def settle(
 def _settle(store: Store, parent: str | None, child: Child, present: list[Stored]) -> str:
     from twinnet.tracking import log_run  # imports MLflow
 
-    result = records.result(child.directory)
+    result = content_hash(child.directory)
     same = [stored.run_id for stored in present if stored.result == result]
     for twin in same[1:]:  # sent by two processes at once
         store.client.delete_run(twin)
     if same:
         return same[0]
-    record = records.read(child.directory)
-    run_id = log_run.start(store, record.facts, child.tags | ({PARENT: parent} if parent else {}))
+    record = Run.read(child.directory)
+    run_id = log_run.start(store, record.info, child.tags | ({PARENT: parent} if parent else {}))
     log_run.finish(store, run_id, record)
     return run_id
 

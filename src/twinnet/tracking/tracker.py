@@ -3,26 +3,21 @@
 import logging
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from twinnet.core import paths
 from twinnet.core.errors import PrunedError
-from twinnet.core.schema import Experiment, Tracking
+from twinnet.core.history import History
+from twinnet.core.schema import Tracking
+from twinnet.core.secrets import mask
+from twinnet.tracking.curves import thin_history
 from twinnet.tracking.process import Pool
-from twinnet.tracking.secrets import mask, masked
 from twinnet.tracking.store import address, is_server
-from twinnet.training import run as records
-from twinnet.training.run import RunInfo
-
-if TYPE_CHECKING:
-    from twinnet.core.history import History
-    from twinnet.core.network import Network
-    from twinnet.core.splits import Splits
-    from twinnet.training.experiment import Run
+from twinnet.training.run import Run
+from twinnet.training.run_info import RunInfo
 
 log = logging.getLogger(__name__)
 
@@ -30,62 +25,25 @@ LOCAL_SECONDS = 300.0  # at most, for what no server can delay: importing MLflow
 POOL = Pool()
 
 
-class Recorder:
-    """Implements `training.Tracker` without a store: leaves the record with which a run is published later."""
+class MlflowTracker:
+    """Implements `training.experiment.Tracker`. Whatever goes wrong here is a line in the log and costs no training."""
 
-    def __init__(self, overrides: Sequence[str], root: Path | None = None) -> None:
-        self.overrides, self.root, self.where = overrides, root, address(root)
-        self.facts: RunInfo | None = None
-
-    def started(self, experiment: Experiment, splits: "Splits", network: "Network", device: str) -> None:
-        with _harmless():
-            self.facts = self._gather(experiment, splits, network, device)
-
-    def progressed(self, history: "History") -> None:
-        pass
-
-    def finished(self, run: "Run") -> None:
-        with _harmless():
-            if self.facts is not None:
-                self._record(run, self.facts)
-
-    def failed(self, error: BaseException) -> None:
-        pass
-
-    def _gather(self, experiment: Experiment, splits: "Splits", network: "Network", device: str) -> RunInfo:
-        from twinnet.training import run_info as facts_of  # here, so that the worker does not load what it needs
-
-        root = self.root or paths.root()
-        facts = facts_of.collect(experiment, splits, network, device, root=root, overrides=self.overrides)
-        return RunInfo(**masked(asdict(facts), self.where))
-
-    def _record(self, run: "Run", facts: RunInfo) -> None:
-        warnings = [mask(warning, self.where) for warning in run.warnings]
-        records.write(run.directory, replace(facts, warnings=warnings, ended=records.now()))
-
-
-class MlflowTracker(Recorder):
-    """Implements `training.Tracker`. Whatever goes wrong here is a line in the log and costs no training."""
-
-    def __init__(
-        self, settings: Tracking, overrides: Sequence[str], tags: Mapping[str, str], root: Path | None = None
-    ) -> None:
-        super().__init__(overrides, root)
-        self.settings, self.tags = settings, dict(tags)
+    def __init__(self, settings: Tracking, tags: Mapping[str, str], root: Path | None = None) -> None:
+        self.settings, self.tags, self.where = settings, dict(tags), address(root)
         self.worker = POOL.take(settings)
+        self.info: RunInfo | None = None
         self.history: History | None = None
         self.epochs, self.chunks_sent, self.last_sent = 0, 0, time.monotonic()
         self.healthy, self.over = True, False
 
-    def started(self, experiment: Experiment, splits: "Splits", network: "Network", device: str) -> None:
+    def started(self, info: RunInfo) -> None:
         with _harmless():
-            self.facts = self._gather(experiment, splits, network, device)
-            self.epochs = self.facts.epochs
-            self.worker.send("start", where=self.where, facts=asdict(self.facts), tags=self.tags)
+            self.info, self.epochs = info, info.epochs
+            self.worker.send("start", where=self.where, facts=asdict(info), tags=self.tags)
 
     def progressed(self, history: "History") -> None:
         self.history = history
-        last = history.epochs >= self.epochs  # the store gets the curves while the figures are drawn
+        last = history.epochs >= self.epochs  # the store gets the curves while the run is written
         if last or time.monotonic() - self.last_sent >= self.settings.live_seconds:
             with _harmless():
                 self._send_rows()
@@ -94,10 +52,9 @@ class MlflowTracker(Recorder):
 
     def finished(self, run: "Run") -> None:
         with _harmless():
-            if self.facts is None:
+            if self.info is None:
                 return
             self._send_rows()
-            self._record(run, self.facts)
             self.worker.send("finish", directory=str(run.directory.absolute()))
             self._end(f"the run is complete in {run.directory}; `python -m pipelines.publish` sends what runs/ holds")
 
@@ -105,7 +62,7 @@ class MlflowTracker(Recorder):
         with _harmless():
             if self.over:
                 return  # interrupted while the worker writes the end of the run, which it goes on to do
-            if self.facts is None:
+            if self.info is None:
                 POOL.give_back(self.worker)  # nothing was trained, so there is no run
                 return
             self._send_rows()
@@ -124,7 +81,7 @@ class MlflowTracker(Recorder):
         self.last_sent = time.monotonic()
         if self.history is None:
             return
-        rows = records.points(self.history, self.chunks_sent, self.epochs)
+        rows = thin_history(self.history, self.chunks_sent, self.epochs)
         self.chunks_sent = len(self.history.valid_epoch)
         if rows:
             self.worker.send("rows", rows=rows)

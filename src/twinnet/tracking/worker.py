@@ -17,11 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from twinnet.core.secrets import mask
 from twinnet.tracking import log_run
-from twinnet.tracking.secrets import mask
 from twinnet.tracking.store import Store, StoreError, connect, guarded
-from twinnet.training import run
-from twinnet.training.run import RunInfo
+from twinnet.training.run import Run
+from twinnet.training.run_info import RunInfo
 
 DIED = "the training process ended without a word (killed, or out of memory)"
 RETRY_SECONDS = 30.0  # between two tries to reach a store that did not answer while a training goes on
@@ -57,7 +57,7 @@ class Live:
 
     def finish(self, directory: str) -> None:
         store, run_id = self.send()
-        log_run.finish(store, run_id, run.read(Path(directory)), self.last_epoch)
+        log_run.finish(store, run_id, Run.read(Path(directory)), self.last_epoch)
 
     def fail(self, status: str, reason: str, traceback: str) -> None:
         store, run_id = self.send()

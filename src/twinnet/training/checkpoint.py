@@ -1,22 +1,22 @@
-"""Checkpoints: a training that was killed goes on where it was, and ends with the same bits as one that was not.
+"""Checkpoints of trainings. A resumed training ends with the same bits as an uninterrupted one.
 
-They lie in build/checkpoints/<key>/, by what is trained (`identity.key`), and not in the run's directory: DVC empties
-that one before it runs a stage, and for `python -m twinnet.train` it is a new one each time.
+They lie in build/checkpoints/<fingerprint>/ and not in the run's directory: DVC empties that one before it runs a
+stage, and for `python -m twinnet.train` it is a new one each time.
 """
 
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from twinnet.core.errors import TwinnetError
+from twinnet.core import paths
+from twinnet.core.errors import DivergedError, PrunedError, one_line_text
 from twinnet.core.history import Arrays
 
 log = logging.getLogger(__name__)
@@ -25,12 +25,13 @@ CHECKPOINTS = Path("build/checkpoints")
 
 
 class Checkpoint:
-    """`engines.contract.Checkpoint` in one file. `every` seconds lie between two; None: there are none."""
+    """`core.monitor.CheckpointStore` in one file, saved every `every` seconds; None: never."""
 
     def __init__(self, directory: Path, every: float | None) -> None:
         self.file, self.every = directory / "state.npz", every
         self.seconds = 0.0  # of training before this process
         self.started = self.saved = time.perf_counter()
+        self.has_failed = False
 
     def load(self) -> Arrays | None:
         if self.every is None or not self.file.exists():
@@ -39,24 +40,36 @@ class Checkpoint:
             with np.load(self.file, allow_pickle=False) as file:
                 arrays = dict(file)
             self.seconds = float(arrays.pop("seconds"))
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            log.warning("the checkpoint %s cannot be read (%s); the training starts anew", self.file, error)
+            epoch = int(arrays["history/valid_epoch"][-1])
+        except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, BadZipFile) as error:
+            self.set_aside(error)
             return None
-        log.info("goes on from the checkpoint after epoch %d", arrays["history/valid_epoch"][-1])
+        log.info("resumes from the checkpoint after epoch %d", epoch)
         return arrays
 
     def due(self) -> bool:
         return self.every is not None and time.perf_counter() - self.saved >= self.every
 
     def save(self, arrays: Arrays) -> None:
-        """Whole or not at all."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        part = self.file.with_suffix(".part")
+        """Save whole or not at all. A disk that is full costs the checkpoint, not the training."""
         now = time.perf_counter()
-        with part.open("wb") as file:
-            np.savez(file, seconds=np.array(self.seconds + now - self.started), **arrays)  # type: ignore[arg-type]  # names hold "/"
-        os.replace(part, self.file)
+        try:
+            with paths.atomic_write(self.file) as file:
+                np.savez(file, seconds=np.array(self.seconds + now - self.started), **arrays)  # type: ignore[arg-type]  # names hold "/"
+        except OSError as error:
+            if not self.has_failed:
+                log.warning("no checkpoint could be saved (%s); the training goes on without", error.strerror or error)
+            self.has_failed = True
         self.saved = time.perf_counter()
+
+    def set_aside(self, error: BaseException) -> None:
+        """Rename a checkpoint that cannot be resumed from."""
+        self.seconds = 0.0
+        aside = self.file.with_suffix(".damaged")
+        with suppress(OSError):
+            self.file.replace(aside)
+        log.warning("the checkpoint does not fit (%s); it is set aside as %s; the training starts over",
+                    one_line_text(error), aside)  # fmt: skip
 
     def remove(self) -> None:
         if self.every is not None:
@@ -64,27 +77,35 @@ class Checkpoint:
 
 
 @contextmanager
-def checkpoint_for(root: Path, key: str, every: float | None) -> Iterator[Checkpoint]:
-    """The checkpoint of one training, removed when that ends; what is killed or breaks leaves it.
+def checkpoint_for(root: Path, fingerprint: str, every: float | None) -> Iterator[Checkpoint]:
+    """Yield the checkpoint of one training; it is removed at the end, and stays if the training is killed or fails.
 
-    Where another process trains the same at this moment, this one keeps none.
+    If another process trains the same at this moment, this one saves none.
     """
     folder = root / CHECKPOINTS
     if every is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{key}.lock", timeout=0)
+        _remove_free_locks(folder)
+    lock = FileLock(folder / f"{fingerprint}.lock", timeout=0)
     try:
         if every is not None:
             lock.acquire()
     except Timeout:
         every = None
-    kept = Checkpoint(folder / key, every)
+    checkpoint = Checkpoint(folder / fingerprint, every)
     try:
-        yield kept
-    except TwinnetError:  # it would end so again
-        kept.remove()
+        yield checkpoint
+    except (DivergedError, PrunedError):  # it would end in the same way again
+        checkpoint.remove()
         raise
     else:
-        kept.remove()
+        checkpoint.remove()
     finally:
         lock.release()
+
+
+def _remove_free_locks(folder: Path) -> None:
+    """Remove the lock files of trainings that have ended or were killed."""
+    for file in folder.glob("*.lock"):
+        with suppress(Timeout, OSError), FileLock(file, timeout=0):
+            file.unlink()

@@ -1,57 +1,44 @@
-"""`train(experiment, directory) -> Run`: the one function that every entry point calls."""
+"""Train one experiment: the one function that every entry point calls."""
 
-import json
 import logging
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import yaml
-from tqdm import tqdm
 
-from twinnet.core import config, engine, paths, rules
-from twinnet.core import metrics as evaluation
-from twinnet.core.errors import DivergedError
+from twinnet.core import engine, paths, rules
+from twinnet.core.errors import DataError, DivergedError, TwinnetError
 from twinnet.core.history import History
+from twinnet.core.metrics import Predict, compute_metrics, flip_tta
 from twinnet.core.monitor import Monitor
-from twinnet.core.network import Network, build_network
+from twinnet.core.network import build_network
 from twinnet.core.problem import Problem, TrainedNetwork
+from twinnet.core.provenance import SYNTHETIC, SYNTHETIC_NOTE
 from twinnet.core.schema import Experiment
 from twinnet.core.splits import Splits
-from twinnet.figures import run as figures
-from twinnet.training import checkpoint as checkpoints
-from twinnet.training import device as devices
-from twinnet.training import fingerprint
+from twinnet.training.checkpoint import Checkpoint, checkpoint_for
 from twinnet.training.dataset import load_splits
+from twinnet.training.device import Device, choose_device
+from twinnet.training.fingerprint import fingerprint
+from twinnet.training.progress import Progress
+from twinnet.training.run import Metrics, Run, write_history, write_run
+from twinnet.training.run_info import RunInfo, collect, now
 
 log = logging.getLogger(__name__)
 
-Metrics = dict[str, float | int | str]
 Fit = Callable[[Problem, Monitor], tuple[TrainedNetwork, float]]
-LOG_SECONDS = 10.0  # between two lines about a running training where no terminal shows a bar
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: what lies in its directory, read back or just written."""
-
-    experiment: Experiment
-    directory: Path
-    metrics: Metrics
-    history: History
-    warnings: tuple[str, ...] = ()
 
 
 class Tracker(Protocol):
-    """Who is told about a run while it happens; nothing that a tracker does may fail a training."""
+    """Callbacks of a run. A tracker must not raise."""
 
-    def started(self, experiment: Experiment, splits: Splits, network: Network, device: str) -> None: ...
+    def started(self, info: RunInfo) -> None: ...
 
     def progressed(self, history: History) -> None: ...
 
@@ -60,24 +47,19 @@ class Tracker(Protocol):
     def failed(self, error: BaseException) -> None: ...
 
 
-class Untracked:
-    """A tracker that nobody listens to."""
+@dataclass(frozen=True)
+class Training:
+    """An experiment with its data read, its device chosen and its problem built: ready to be fitted."""
 
-    def started(self, experiment: Experiment, splits: Splits, network: Network, device: str) -> None:
-        pass
-
-    def progressed(self, history: History) -> None:
-        pass
-
-    def finished(self, run: Run) -> None:
-        pass
-
-    def failed(self, error: BaseException) -> None:
-        pass
+    experiment: Experiment
+    splits: Splits
+    device: Device
+    problem: Problem
+    warnings: tuple[str, ...]
 
 
 def fit(problem: Problem, monitor: Monitor) -> tuple[TrainedNetwork, float]:
-    """Train with the problem's engine: the network, and how many seconds that took."""
+    """Train with the problem's engine; return the network and the seconds it took."""
     start = time.perf_counter()
     return engine.fit(problem, monitor), time.perf_counter() - start
 
@@ -88,67 +70,91 @@ def train(
     *,
     root: Path | None = None,
     tracker: Tracker | None = None,
+    overrides: Sequence[str] = (),
     fit: Fit = fit,
 ) -> Run:
     """Train an experiment and leave its run in `directory`, as the contract of outputs says.
 
-    The files appear in `directory` only when all of them are complete, metrics.json last. A failed training leaves
-    its history and the reason under outputs/failed/ instead. `fit` is another way to the trained network.
+    The files appear in `directory` when all of them are complete, metrics.json last. A training that diverges leaves
+    its history under outputs/failed/ instead. `overrides` are Hydra's, for the record; `fit` is another way to the
+    trained network.
 
-    Raises DataError, DeviceError or DivergedError where the experiment cannot be trained.
+    Raises ConfigError, DataError, DeviceError or DivergedError if the experiment cannot be trained.
     """
-    root, tracker = root or paths.root(), tracker or Untracked()
-    staging = Path(tempfile.mkdtemp(prefix=f"{experiment.name}-", dir=_folder(root / "build" / "staging")))
+    root = root or paths.root()
     try:
-        run = _train(experiment, staging, root, tracker, fit)
-        _hand_over(staging, directory)
-        run = Run(experiment, directory, run.metrics, run.history, run.warnings)
-        tracker.finished(run)
-        log.info("%s: %s", experiment.name, _summary(run.metrics))
-        return run
+        run = _train(experiment, directory, root, tracker, overrides, fit)
     except BaseException as error:
-        _keep_failure(error, root / "outputs" / "failed" / staging.name)
-        tracker.failed(error)
+        _save_failed_history(error, root / "outputs" / "failed", experiment.name)
+        if tracker:
+            tracker.failed(error)
         raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _train(experiment: Experiment, directory: Path, root: Path, tracker: Tracker, fit: Fit) -> Run:
-    rules.check(experiment)
-    device = devices.choose_device(experiment.device, experiment.engine)
-    dtype = experiment.engine.dtype.value
-    splits = load_splits(experiment.data, root=root, dtype=dtype, samples=experiment.limits.samples)
-    problem = build_problem(experiment, splits, device.kind)
-    warnings = _warnings(experiment, splits)
-    for warning in warnings:
-        log.warning("%s: %s", experiment.name, warning)
-    tracker.started(experiment, splits, problem.network, device.name)
-
-    key = fingerprint.key(experiment, splits.digest)
-    with checkpoints.checkpoint_for(root, key, experiment.checkpoint_seconds) as checkpoint:
-        with _Progress(experiment.name, problem.epochs) as progress:
-            monitor = Monitor(problem.metric, experiment.early_stopping, (progress, tracker.progressed), checkpoint)
-            fitted, seconds = fit(problem, monitor)
-        predict = evaluation.flip_tta(fitted.predict) if experiment.augmentation.flip_at_test else fitted.predict
-        metrics, (y_true, y_prob) = _evaluate(experiment, splits, predict, monitor)
-        metrics |= {
-            "epochs": monitor.history.epochs,
-            "seconds": round(seconds + checkpoint.seconds, 3),
-            "parameters": problem.network.parameters(),
-            "data_source": splits.source,
-            "device": device.name,
-        }
-        run = Run(experiment, directory, metrics, monitor.history, warnings)
-        _write(run, splits, fitted, y_true, y_prob)
-    figures.draw_run(_folder(directory / "figures"), experiment, splits, run.history, y_true, y_prob, predict)
+    if tracker:
+        tracker.finished(run)
+    log.info("%s: %s", experiment.name, _summary(run.metrics))
     return run
 
 
+def prepare(experiment: Experiment, root: Path) -> Training:
+    """Read the data, choose the device and build the problem."""
+    rules.check(experiment)
+    device = choose_device(experiment.device, experiment.engine)
+    splits = load_splits(experiment.data, root=root, dtype=experiment.engine.dtype, samples=experiment.limits.samples)
+    problem = build_problem(experiment, splits, device.kind)
+    return Training(experiment, splits, device, problem, tuple(_warnings(experiment, splits)))
+
+
+def _train(
+    experiment: Experiment, directory: Path, root: Path, tracker: Tracker | None, overrides: Sequence[str], fit: Fit
+) -> Run:
+    training = prepare(experiment, root)
+    for warning in training.warnings:
+        log.warning("%s: %s", experiment.name, warning)
+    network, splits = training.problem.network, training.splits
+    info = collect(
+        experiment, splits, network, training.device.name, root=root, overrides=overrides, warnings=training.warnings
+    )
+    if tracker:
+        tracker.started(info)
+    with checkpoint_for(root, fingerprint(experiment, splits.digest), experiment.checkpoint_seconds) as checkpoint:
+        trained, seconds, monitor = _fit(training, tracker, checkpoint, fit)
+        metrics, predictions = _evaluate(training, trained.predict, monitor)
+        metrics |= {
+            "epochs": monitor.history.epochs,
+            "seconds": round(seconds + checkpoint.seconds, 3),
+            "parameters": network.parameters(),
+            "data_source": splits.source,
+            "device": training.device.name,
+        }
+        info = replace(info, ended=now())
+        return _write(directory, root, experiment, info, metrics, monitor.history, predictions, splits, trained)
+
+
+def _fit(
+    training: Training, tracker: Tracker | None, checkpoint: Checkpoint, fit: Fit
+) -> tuple[TrainedNetwork, float, Monitor]:
+    """Train from the checkpoint if there is one; a checkpoint that does not fit is set aside."""
+    experiment, problem = training.experiment, training.problem
+    with Progress(experiment.name, problem.epochs) as progress:
+        listeners: tuple[Callable[[History], None], ...] = (progress,)
+        if tracker:
+            listeners += (tracker.progressed,)
+        monitor = Monitor(problem.metric, experiment.early_stopping, listeners, checkpoint)
+        try:
+            return *fit(problem, monitor), monitor
+        except TwinnetError:
+            raise
+        except Exception as error:
+            if not monitor.is_resuming:
+                raise
+            checkpoint.set_aside(error)
+        monitor = Monitor(problem.metric, experiment.early_stopping, listeners, checkpoint)
+        return *fit(problem, monitor), monitor
+
+
 def build_problem(experiment: Experiment, splits: Splits, device: str) -> Problem:
-    """The problem that an engine solves: the network, its initial weights, the data and the settings."""
+    """Return the problem that an engine solves: the network, its initial weights, the data and the settings."""
     network, dtype = build_network(experiment), experiment.engine.dtype.value
-    epochs = min(experiment.epochs, experiment.limits.epochs or experiment.epochs)
     samples = len(splits.X_train)
     return Problem(
         network=network,
@@ -161,7 +167,7 @@ def build_problem(experiment: Experiment, splits: Splits, device: str) -> Proble
         y_train=splits.y_train,
         X_valid=splits.X_valid,
         y_valid=splits.y_valid,
-        epochs=epochs,
+        epochs=experiment.trained_epochs,
         batch_size=min(experiment.batch_size or samples, samples),
         seed=experiment.seed,
         device=device,
@@ -171,105 +177,83 @@ def build_problem(experiment: Experiment, splits: Splits, device: str) -> Proble
     )
 
 
-def _warnings(experiment: Experiment, splits: Splits) -> tuple[str, ...]:
+def evaluated_prediction(experiment: Experiment, predict: Predict) -> Predict:
+    """Return the prediction that is evaluated: averaged over mirror images if the experiment says so."""
+    return flip_tta(predict) if experiment.augmentation.flip_at_test else predict
+
+
+def _warnings(experiment: Experiment, splits: Splits) -> list[str]:
     warnings = []
     if reason := rules.degenerate(experiment):
         warnings.append(f"degenerate: {reason}")
-    if splits.source == "synthetic":
-        warnings.append("stand-in: trained on synthetic stand-in data, so its figures say nothing about the real data")
-    return tuple(warnings)
+    if splits.source == SYNTHETIC:
+        warnings.append(f"{SYNTHETIC_NOTE}; its figures say nothing about the real data")
+    return warnings
 
 
-def _evaluate(
-    experiment: Experiment, splits: Splits, predict: evaluation.Predict, monitor: Monitor
-) -> tuple[Metrics, tuple[np.ndarray, np.ndarray]]:
+def _evaluate(training: Training, predict: Predict, monitor: Monitor) -> tuple[Metrics, tuple[np.ndarray, np.ndarray]]:
     """Metrics of each split, and labels and predictions of the evaluation split.
 
-    train/… is what the epoch of the kept weights recorded; valid/… and test/… are computed from the kept weights.
+    train/… is what the epoch of the final weights recorded; valid/… and test/… are computed from the final weights.
     """
-    history, task, loss = monitor.history, experiment.data.task, rules.loss(experiment)
-    kept = history.table().set_index("epoch").loc[monitor.best_epoch or history.epochs]
-    metrics: Metrics = {str(name): float(value) for name, value in kept.items() if str(name).startswith("train/")}
+    experiment, splits, history = training.experiment, training.splits, monitor.history
+    row = history.table().set_index("epoch").loc[monitor.best_epoch or history.epochs]
+    metrics: Metrics = {str(name): float(value) for name, value in row.items() if str(name).startswith("train/")}
     evaluated = {"valid": (splits.X_valid, splits.y_valid)}
     if splits.X_test is not None and splits.y_test is not None:
         evaluated["test"] = (splits.X_test, splits.y_test)
+    predict = evaluated_prediction(experiment, predict)
     for name, (X, y) in evaluated.items():
         y_prob = predict(X)
-        for key, value in evaluation.compute_metrics(task, loss, y, y_prob).items():
+        for key, value in compute_metrics(experiment.data.task, rules.loss(experiment), y, y_prob).items():
             metrics[f"{name}/{key}"] = float(value)
     return metrics, (y, y_prob)
 
 
-def _write(run: Run, splits: Splits, fitted: TrainedNetwork, y_true: np.ndarray, y_prob: np.ndarray) -> None:
-    directory = run.directory
-    (directory / "config.yaml").write_text(yaml.safe_dump(config.plain(run.experiment), sort_keys=False))
-    (directory / "metrics.json").write_text(json.dumps(run.metrics, indent=2) + "\n")
-    scaling = {"mean": splits.mean.tolist(), "scale": splits.scale.tolist()}
-    (directory / "scaling.json").write_text(json.dumps(scaling) + "\n")
-    write_history(run.history, directory)
-    np.savez_compressed(directory / "predictions.npz", y_true=y_true, y_prob=y_prob)
-    fitted.save(directory)
+def _write(
+    directory: Path,
+    root: Path,
+    experiment: Experiment,
+    info: RunInfo,
+    metrics: Metrics,
+    history: History,
+    predictions: tuple[np.ndarray, np.ndarray],
+    splits: Splits,
+    network: TrainedNetwork,
+) -> Run:
+    """Write the run; if its place has no room for it, elsewhere, and raise DataError that names the place."""
+    unique = f"{experiment.name}-{now()}-{os.getpid()}"
+    spare = (root / "outputs" / "rescued" / unique, Path(tempfile.gettempdir()) / f"twinnet-{unique}")
+    failure: OSError | None = None
+    for place in (directory, *spare):
+        try:
+            run = write_run(place, experiment, info, metrics, history, predictions, splits, network)
+        except OSError as error:
+            failure = failure or error
+            if place != directory:
+                shutil.rmtree(place, ignore_errors=True)
+            continue
+        if failure is None:
+            return run
+        raise DataError(
+            f"{directory}: expected room for the finished run; received: {failure.strerror or failure}; "
+            f"the run is complete in {place}; move it when there is room"
+        ) from failure
+    assert failure is not None
+    raise DataError(
+        f"{directory}: expected room for the finished run; received: {failure.strerror or failure}; "
+        "no other place had room either; the same command resumes from the last checkpoint"
+    ) from failure
 
 
-def write_history(history: History, directory: Path) -> None:
-    """history.csv, at most 1,000 rows, and history.npz, the whole of it, where it was not thinned."""
-    history.table().to_csv(directory / "history.csv", index=False)
-    np.savez_compressed(directory / "history.npz", **history.arrays())  # type: ignore[arg-type]  # names hold "/"
-
-
-def _hand_over(staging: Path, directory: Path) -> None:
-    """Move the files of a complete run to their place; metrics.json, which says that it is complete, goes last."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "metrics.json").unlink(missing_ok=True)
-    for entry in sorted(staging.iterdir(), key=lambda entry: entry.name == "metrics.json"):
-        target = directory / entry.name
-        if target.is_dir():
-            shutil.rmtree(target)
-        os.replace(entry, target)
-
-
-def _keep_failure(error: BaseException, directory: Path) -> None:
+def _save_failed_history(error: BaseException, folder: Path, name: str) -> None:
     if isinstance(error, DivergedError) and isinstance(error.history, History) and error.history.epochs:
-        write_history(error.history, _folder(directory))
-        log.error("the history until then is kept in %s", directory)
-
-
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+        directory = folder / f"{name}-{now()}-{os.getpid()}"
+        directory.mkdir(parents=True, exist_ok=True)
+        write_history(error.history, directory)
+        log.error("the history until then is in %s", directory)
 
 
 def _summary(metrics: Metrics) -> str:
-    told = [f"{key} {value:.4f}" for key, value in metrics.items() if isinstance(value, float) and "/" in key]
-    return f"{', '.join(told)}; {metrics['epochs']} epochs in {metrics['seconds']} s on {metrics['device']}"
-
-
-class _Progress:
-    """A bar on a terminal, else a line every LOG_SECONDS."""
-
-    def __init__(self, name: str, epochs: int) -> None:
-        self.bar = tqdm(total=epochs, desc=name, unit=" epochs", disable=None, leave=False)
-        self.name, self.epochs, self.last = name, epochs, time.monotonic()
-        self.report: Callable[[History], None] = self._line if self.bar.disable else self._bar
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def __call__(self, history: History) -> None:
-        self.report(history)
-
-    def _bar(self, history: History) -> None:
-        self.bar.update(history.epochs - self.bar.n)
-        self.bar.set_postfix(loss=f"{history.train_loss[-1][-1]:.4f}", valid=f"{history.valid_loss[-1]:.4f}")
-
-    def _line(self, history: History) -> None:
-        if time.monotonic() - self.last >= LOG_SECONDS:
-            self.last = time.monotonic()
-            log.info(
-                "%s: epoch %d of %d, train/loss %.4f, valid/loss %.4f, valid/%s %.4f",
-                self.name, history.epochs, self.epochs, history.train_loss[-1][-1], history.valid_loss[-1],
-                history.metric, history.valid_metric[-1],
-            )  # fmt: skip
+    scores = [f"{key} {value:.4f}" for key, value in metrics.items() if isinstance(value, float) and "/" in key]
+    return f"{', '.join(scores)}; {metrics['epochs']} epochs in {metrics['seconds']} s on {metrics['device']}"

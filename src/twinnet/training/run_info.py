@@ -1,23 +1,91 @@
-"""The facts of a run that starts now: its configuration, data, code, versions and what DVC calls it."""
+"""What is known about a run when it starts: configuration, data, code, versions and its name in DVC (record.json)."""
 
 import importlib.metadata
 import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from twinnet.core import config, paths
-from twinnet.core import provenance as raw_data
+from twinnet.core import config, paths, provenance
 from twinnet.core.errors import DataError
-from twinnet.core.network import Network, build_network
+from twinnet.core.network import Network
 from twinnet.core.schema import Experiment
+from twinnet.core.secrets import masked
 from twinnet.core.splits import Splits
-from twinnet.training.run import RunInfo, now
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """Plain values, so that JSON keeps them as they are."""
+
+    config: dict[str, Any]  # the resolved experiment
+    started: int  # milliseconds since 1970, as MLflow counts
+    parameters: int
+    input_shape: list[int]
+    units: int
+    example: list[Any] | None = None  # one sample as the network takes it, with the samples' axis
+    device: str = ""
+    data: dict[str, Any] = field(default_factory=dict)  # source, digest, samples, file, addresses, licence
+    code: dict[str, Any] = field(default_factory=dict)  # commit, dirty
+    versions: dict[str, str] = field(default_factory=dict)
+    dvc: dict[str, str] = field(default_factory=dict)  # stage, exp, data
+    command: str = ""
+    overrides: list[str] = field(default_factory=list)  # Hydra's
+    warnings: list[str] = field(default_factory=list)
+    ended: int | None = None
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> "RunInfo":
+        """Return the info that `asdict` gave. Raises ValueError, KeyError or TypeError if it is not one."""
+        info = cls(**values)
+        for name, kinds in _TYPES.items():
+            if not isinstance(getattr(info, name), kinds):
+                raise TypeError(f"{name}: expected {kinds}; received {getattr(info, name)!r}")
+        _ = info.name, info.dataset, info.epochs, info.dtype, info.engine, info.config["seed"]
+        return info
+
+    @property
+    def name(self) -> str:
+        return str(self.config["name"])
+
+    @property
+    def dataset(self) -> str:
+        return str(self.config["data"]["name"])
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that are to be trained: `epochs`, capped by `limits`."""
+        epochs = int(self.config["epochs"])
+        return min(epochs, (self.config.get("limits") or {}).get("epochs") or epochs)
+
+    @property
+    def dtype(self) -> str:
+        return str(self.config["engine"]["dtype"])
+
+    @property
+    def engine(self) -> str:
+        """The engine with its library: scratch/jax, keras/tensorflow."""
+        engine = self.config["engine"]
+        return f"{engine['kind']}/{engine.get('array') or engine.get('backend')}"
+
+
+_TYPES: dict[str, Any] = {
+    "config": dict, "started": int, "parameters": int, "input_shape": list, "units": int,
+    "example": list | None, "device": str, "data": dict, "code": dict, "versions": dict, "dvc": dict, "command": str,
+    "overrides": list, "warnings": list, "ended": int | None,
+}  # fmt: skip
+
+
+def now() -> int:
+    """Return the time in milliseconds since 1970, as MLflow counts."""
+    return int(time.time() * 1000)
 
 
 def collect(
@@ -26,17 +94,18 @@ def collect(
     network: Network,
     device: str,
     *,
-    root: Path | None = None,
+    root: Path,
     overrides: Sequence[str] = (),
+    warnings: Sequence[str] = (),
 ) -> RunInfo:
-    """The facts of a run that starts now in the checkout `root`."""
+    """Return the info of a run that starts now in the checkout `root`, without credentials."""
     samples = {
         "train": len(splits.X_train),
         "valid": len(splits.X_valid),
         "test": 0 if splits.X_test is None else len(splits.X_test),
     }
     source = {"source": splits.source, "digest": splits.digest, "samples": samples}
-    return RunInfo(
+    info = RunInfo(
         config=config.plain(experiment),
         started=now(),
         parameters=network.parameters(),
@@ -44,28 +113,30 @@ def collect(
         units=network.shapes()[-1][0],
         example=splits.X_valid[:1].tolist(),
         device=device,
-        data=source | provenance(experiment, root),
-        code=code(root),
-        versions=versions(experiment),
-        dvc=dvc(experiment, root),
-        command=command(),
+        data=source | _data(experiment, root),
+        code=_code(root),
+        versions=_versions(experiment),
+        dvc=_dvc(experiment, root),
+        command=_command(),
         overrides=list(overrides),
+        warnings=list(warnings),
     )
+    return RunInfo(**masked(asdict(info)))
 
 
-def provenance(experiment: Experiment, root: Path | None) -> dict[str, Any]:
-    """The processed file, and where its raw data came from, as far as data/raw/ tells."""
-    told: dict[str, Any] = {"file": str(paths.PROCESSED / experiment.data.file)}
+def _data(experiment: Experiment, root: Path) -> dict[str, Any]:
+    """The processed file, and the addresses of its raw data, if data/raw/ tells."""
+    found: dict[str, Any] = {"file": str(paths.PROCESSED / experiment.data.file)}
     try:
-        raw = raw_data.read(experiment.data.name, root or Path())
+        raw = provenance.read(experiment.data.name, root)
     except DataError:
-        return told
+        return found
     addresses = sorted({file.address for file in raw.files if file.address})
-    return told | {"addresses": addresses, "licence": raw.licence, "note": raw.note}
+    return found | {"addresses": addresses, "licence": raw.licence, "note": raw.note}
 
 
-def code(root: Path | None) -> dict[str, Any]:
-    """The git commit of the checkout, and whether its files differ from it (dvc.lock, which runs write, apart)."""
+def _code(root: Path) -> dict[str, Any]:
+    """The git commit of the checkout, and whether its files differ from it (except dvc.lock, which runs write)."""
 
     def git(*arguments: str) -> str:
         ran = subprocess.run(
@@ -89,20 +160,17 @@ def code(root: Path | None) -> dict[str, Any]:
 
 def _git_environment() -> dict[str, str]:
     """Ours without the variables that point git at another repository (set inside hooks), and without its lock."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return kept | {"GIT_OPTIONAL_LOCKS": "0"}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return inherited | {"GIT_OPTIONAL_LOCKS": "0"}
 
 
-def versions(experiment: Experiment) -> dict[str, str]:
-    """Versions of Python, of this library and of what the experiment's engine computes with."""
-    engine = config.plain(experiment)["engine"]
-    used = ["twinnet", "numpy"]
-    if engine["kind"] == "keras":
-        used.append("keras")
-    library = engine.get("array") or engine.get("backend")
-    used += {"tensorflow": ["tensorflow", "tensorflow-cpu"], "jax": ["jax"]}.get(str(library), [])
+def _versions(experiment: Experiment) -> dict[str, str]:
+    """Versions of Python, of this library and of the libraries that the engine computes with."""
+    engine = experiment.engine
+    names = ["twinnet", "numpy", *(["keras"] if engine.kind == "keras" else [])]
+    names += {"tensorflow": ["tensorflow", "tensorflow-cpu"], "jax": ["jax"]}.get(engine.library, [])
     found = {"python": platform.python_version()}
-    for name in used:
+    for name in names:
         try:
             found[name.removesuffix("-cpu")] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -110,42 +178,25 @@ def versions(experiment: Experiment) -> dict[str, str]:
     return found
 
 
-def dvc(experiment: Experiment, root: Path | None) -> dict[str, str]:
-    """What DVC calls this run: its stage and experiment, and the hash of the data in dvc.lock."""
-    told = {"stage": os.environ.get("DVC_STAGE", ""), "exp": os.environ.get("DVC_EXP_NAME", "")}
-    wanted = str(paths.PROCESSED / experiment.data.file)
+def _dvc(experiment: Experiment, root: Path) -> dict[str, str]:
+    """The run's stage and experiment in DVC, and the hash of the data in dvc.lock."""
+    found = {"stage": os.environ.get("DVC_STAGE", ""), "exp": os.environ.get("DVC_EXP_NAME", "")}
+    read = str(paths.PROCESSED / experiment.data.file)
     try:
-        lock = ((root or Path()) / "dvc.lock").read_text()
+        lock = (root / "dvc.lock").read_text(encoding="utf-8")
         stages = yaml.load(lock, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"].values()
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         stages = []
     for stage in stages:
         for out in stage.get("outs", []):
-            if out.get("path") == wanted:
-                told["data"] = f"{out.get('hash', 'md5')}:{out.get(out.get('hash', 'md5'), '')}"
-    return {key: value for key, value in told.items() if value}
+            if out.get("path") == read:
+                found["data"] = f"{out.get('hash', 'md5')}:{out.get(out.get('hash', 'md5'), '')}"
+    return {key: value for key, value in found.items() if value}
 
 
-def command() -> str:
-    """How this process was started, without the folders of this machine."""
+def _command() -> str:
+    """The command line of this process, without the folders of this machine."""
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     started = f"-m {spec.name.removesuffix('.__main__')}" if spec else Path(sys.argv[0] or "-").name
     return " ".join(["python", started, *sys.argv[1:]])
-
-
-def reconstruct(directory: Path, metrics: Mapping[str, Any]) -> RunInfo:
-    """The facts of a run that left no record.json, as far as its other files tell them."""
-    experiment = config.experiment(yaml.safe_load((directory / "config.yaml").read_text()))
-    network = build_network(experiment)
-    ended = int((directory / "metrics.json").stat().st_mtime * 1000)
-    return RunInfo(
-        config=config.plain(experiment),
-        started=ended - int(float(metrics.get("seconds", 0)) * 1000),
-        ended=ended,
-        parameters=network.parameters(),
-        input_shape=list(network.input_shape),
-        units=network.shapes()[-1][0],
-        device=str(metrics.get("device", "")),
-        data={"source": metrics.get("data_source", ""), "file": str(paths.PROCESSED / experiment.data.file)},
-    )

@@ -1,0 +1,41 @@
+"""Points of a curve in the tracking store: about as many as MLflow's charts draw."""
+
+import numpy as np
+import pandas as pd
+
+from twinnet.core.history import History
+
+STEPS = 320  # of a curve, about
+
+
+def thin_history(history: History, start: int, epochs: int) -> list[dict[str, float]]:
+    """The steps among the chunks from `start` on, as `thin_table` gives them, of a training of so many epochs."""
+    metric, ends = history.metric, history.valid_epoch
+    return [
+        {
+            "epoch": ends[i],
+            "train/loss": float(history.train_loss[i][-1]),
+            f"train/{metric}": float(history.train_metric[i][-1]),
+            "valid/loss": history.valid_loss[i],
+            f"valid/{metric}": history.valid_metric[i],
+        }
+        for i in range(start, len(ends))
+        if _is_step(ends[i], ends[i - 1] if i else 0, epochs)
+    ]
+
+
+def thin_table(curves: pd.DataFrame, epochs: int) -> list[dict[str, float]]:
+    """Rows of history.csv that a curve in the tracking store has, and the last: the finite values, `epoch` an int."""
+    rows, before = curves.to_dict("records"), [0, *curves["epoch"]]
+    kept = []
+    for i, row in enumerate(rows):
+        if i == len(rows) - 1 or _is_step(row["epoch"], before[i], epochs):
+            values = {str(key): float(value) for key, value in row.items() if np.isfinite(value)}
+            kept.append(values | {"epoch": int(row["epoch"])})
+    return kept
+
+
+def _is_step(epoch: int, before: int, epochs: int) -> bool:
+    """Whether the row of an epoch, after that of `before`, is the first one, the last one or the next of STEPS."""
+    stride = -(-epochs // STEPS)
+    return not before or epoch >= epochs or epoch // stride > before // stride
