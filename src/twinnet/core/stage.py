@@ -1,4 +1,4 @@
-"""What every stage does the same: read params.yaml, log plainly, tell a user's mistake in one line."""
+"""Set-up of every DVC stage: params.yaml, a plain log, a user's mistake in one line."""
 
 import logging
 import signal
@@ -11,7 +11,10 @@ from typing import Any
 
 import yaml
 
-from twinnet.core.errors import ConfigError, exit_on_error
+from twinnet.core.errors import ConfigError, exit_on_error, one_line_text
+
+PARAMS = Path("params.yaml")
+PARTS = ("experiments", "datasets", "compare", "tracking")
 
 
 @contextmanager
@@ -23,7 +26,7 @@ def stage() -> Iterator[None]:
 
     signal.signal(signal.SIGTERM, terminate)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
-    logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of each device that it does not find
+    logging.getLogger("jax").setLevel(logging.WARNING)  # it reports each device that it does not find
     try:
         with exit_on_error():
             yield
@@ -32,8 +35,23 @@ def stage() -> Iterator[None]:
 
 
 def params() -> dict[str, Any]:
-    """params.yaml of the working directory."""
+    """Return params.yaml of the working directory. Raises ConfigError if it is missing or not a composition."""
     try:
-        return yaml.safe_load(Path("params.yaml").read_text())
+        values = yaml.load(PARAMS.read_text(encoding="utf-8-sig"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except FileNotFoundError as error:
         raise ConfigError("expected params.yaml in the working directory; found none; run `make params`") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"params.yaml: expected a YAML file; received {one_line_text(error)}; run `make params`"
+        ) from error
+    if not isinstance(values, dict) or not all(isinstance(values.get(part), dict) for part in PARTS):
+        raise ConfigError("params.yaml: expected the composition of conf/; received another file; run `make params`")
+    return values
+
+
+def entry(part: str, name: str) -> dict[str, Any]:
+    """Return one experiment or data set of params.yaml. Raises ConfigError if it is not there."""
+    entries = params()[part]
+    if name not in entries:
+        raise ConfigError(f"{part}: expected one of {', '.join(entries)}; received {name!r}")
+    return entries[name]
