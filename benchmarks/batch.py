@@ -1,4 +1,4 @@
-"""256 configurations of 2-4-1 (initial weights and learning rates of their own): together, and one after the other."""
+"""256 configurations of 2-4-1 (initial weights and learning rates of their own): at once, and one after the other."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,19 +17,19 @@ ROWS = [
         "batch",
         "configuration and epoch",
         [
-            Peer("scratch, together", "benchmarks.batch:together"),
+            Peer("scratch, at once", "benchmarks.batch:at_once"),
             Peer("compiled, one after the other", "benchmarks.batch:alone"),
             Peer("reference, one after the other", "benchmarks.batch:reference"),
         ],
-        at_least={"compiled, one after the other": 10},
-        aim={"compiled, one after the other": 25},
+        at_least={"compiled, one after the other": 1.5},
+        aim={"compiled, one after the other": 2},
         rounds=2,
-        note=f"{CONFIGURATIONS} configurations of {EPOCHS} epochs, thinned; {SLICE} of them one after the other",
+        note=f"{CONFIGURATIONS} configurations of {EPOCHS} epochs; {SLICE} of them one after the other",
     )
 ]
 
 
-def together() -> Callable[[], int]:
+def at_once() -> Callable[[], int]:
     from twinnet.engines import scratch
 
     problems = [_configuration("jax", EPOCHS, seed) for seed in range(CONFIGURATIONS)]

@@ -113,7 +113,7 @@ def test_points_are_the_rows_of_the_table() -> None:
 def test_a_curve_in_the_store_has_few_steps_evenly_over_all_epochs(chunks: int, length: int, stopped: bool) -> None:
     history, planned = History(), chunks * length * (3 if stopped else 1)
     for _ in range(chunks):
-        history.append(Chunk(np.zeros(1), np.zeros(1), 0.0, 0.0, length))
+        history.append(Chunk(np.zeros(length), np.zeros(length), 0.0, 0.0))
     live, later = (
         [row["epoch"] for row in rows]
         for rows in (records.points(history, 0, planned), records.steps(history.table(), planned))

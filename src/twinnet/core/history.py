@@ -18,7 +18,6 @@ class Chunk:
     train_metric: np.ndarray
     valid_loss: float
     valid_metric: float
-    epochs: int | None = None  # how many, in a thinned history: one value of the last epoch then stands for all
 
 
 @dataclass
@@ -34,7 +33,7 @@ class History:
 
     @classmethod
     def restore(cls, metric: str, arrays: Mapping[str, np.ndarray]) -> "History":
-        """The history of which these are the `arrays()`; not of a thinned one."""
+        """Return the history of which these are the `arrays()`."""
         ends = arrays["valid_epoch"][:-1]
         return cls(
             metric,
@@ -52,15 +51,12 @@ class History:
     def append(self, chunk: Chunk) -> None:
         self.train_loss.append(np.asarray(chunk.train_loss, dtype=float))
         self.train_metric.append(np.asarray(chunk.train_metric, dtype=float))
-        self.valid_epoch.append(self.epochs + (chunk.epochs or len(chunk.train_loss)))
+        self.valid_epoch.append(self.epochs + len(chunk.train_loss))
         self.valid_loss.append(float(chunk.valid_loss))
         self.valid_metric.append(float(chunk.valid_metric))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The whole history under the contract's names; train/… are (epochs,), valid/… and valid_epoch (chunks,).
-
-        In a thinned history train/… are (chunks,) too: those of the epochs in valid_epoch.
-        """
+        """The whole history under the contract's names; train/… are (epochs,), valid/… and valid_epoch (chunks,)."""
         return {
             "train/loss": np.concatenate(self.train_loss or [np.empty(0)]),
             f"train/{self.metric}": np.concatenate(self.train_metric or [np.empty(0)]),
@@ -75,7 +71,7 @@ class History:
         Row `epoch` holds what was recorded in that epoch's training, and the validation split after it.
         """
         arrays = self.arrays()
-        rows = np.cumsum([len(losses) for losses in self.train_loss], dtype=int) - 1  # the last of each chunk
+        rows = arrays["valid_epoch"] - 1  # the last of each chunk
         return pd.DataFrame(
             {
                 "epoch": arrays["valid_epoch"],

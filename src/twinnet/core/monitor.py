@@ -90,7 +90,7 @@ class Monitor:
 
     def _diverged(self, chunk: Chunk, finite: np.ndarray) -> None:
         bad = int(np.argmin(finite)) if not finite.all() else len(finite) - 1
-        epoch = self.history.epochs + (chunk.epochs or bad + 1)
+        epoch = self.history.epochs + bad + 1
         earlier = np.concatenate([*self.history.train_loss, np.asarray(chunk.train_loss, dtype=float)[:bad]])
         last = f"the last finite loss was {earlier[-1]:.6g}" if len(earlier) else "no loss was finite"
         raise DivergedError(

@@ -22,9 +22,7 @@ def learning_curves(history: History, title: str, notes: Sequence[str] = ()) -> 
     for axes, key in zip(figure.subplots(1, 2), ("loss", history.metric), strict=True):
         marker = "o" if history.epochs <= MARKERS_TO else None
         train = arrays[f"train/{key}"]
-        thinned = len(train) < history.epochs
-        epochs = arrays["valid_epoch"] if thinned else np.arange(1, history.epochs + 1)
-        axes.plot(epochs, train, color=TRAIN, label="training", marker=marker, markersize=4)
+        axes.plot(np.arange(1, history.epochs + 1), train, color=TRAIN, label="training", marker=marker, markersize=4)
         axes.plot(
             arrays["valid_epoch"],
             arrays[f"valid/{key}"],

@@ -16,7 +16,7 @@ from filelock import Timeout
 
 from twinnet.core import config
 from twinnet.core.errors import DivergedError
-from twinnet.core.history import Chunk
+from twinnet.core.history import Chunk, History
 from twinnet.core.monitor import Monitor
 from twinnet.core.problem import Problem, TrainedNetwork
 from twinnet.engines import scratch
@@ -123,9 +123,6 @@ def _replay(folder: Path, problem: Problem, monitor: Monitor) -> tuple[TrainedNe
 
 def _chunks(file: Path, metric: str) -> Iterator[Chunk]:
     with np.load(file, allow_pickle=False) as arrays:
-        epochs = np.diff(arrays["valid_epoch"], prepend=0)
-        names = (f"{split}/{key}" for split in ("train", "valid") for key in ("loss", metric))
-        measured = [arrays[name] for name in names]
-    for i, length in enumerate(epochs):
-        train_loss, train_metric, valid_loss, valid_metric = (values[i] for values in measured)
-        yield Chunk(np.array([train_loss]), np.array([train_metric]), valid_loss, valid_metric, int(length))
+        history = History.restore(metric, arrays)
+    parts = (history.train_loss, history.train_metric, history.valid_loss, history.valid_metric)
+    yield from map(Chunk, *parts)

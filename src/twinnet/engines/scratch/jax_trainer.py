@@ -17,7 +17,7 @@ from twinnet.core.history import Chunk
 from twinnet.core.problem import Problem
 from twinnet.engines.scratch import optimizers
 from twinnet.engines.scratch.arrays import Parameters, inward
-from twinnet.engines.scratch.jit import Carry, Masked, Size, compile_chunks
+from twinnet.engines.scratch.jit import Carry, Masked, Measured, Size, compile_chunks
 from twinnet.engines.scratch.step import spread
 from twinnet.engines.scratch.trainer import Masks, evaluation_batch, program, rows, threads
 
@@ -56,17 +56,25 @@ class Compiled:
         ):
             yield
 
+    def compile(self) -> None:
+        """Compile the program of `run`, by a call that trains no chunk; it stays compiled in this process."""
+        with self.context():
+            self._call(range(1), 0, self.size.length)
+
     def run(self, chunks: list[range]) -> list[Chunk]:
         length, epochs = len(chunks[0]), range(chunks[0].start, chunks[-1].stop)
-        self.carry, train, valid = compile_chunks(self.recipe, self.size, self.one_thread)(
-            self.carry, self.rate, self.data, self.orders(epochs), self.drawn_masks(epochs), len(chunks), length
-        )
-        train, valid = np.asarray(train, dtype=float), np.asarray(valid, dtype=float)
+        train, valid = (np.asarray(measured, dtype=float) for measured in self._call(epochs, len(chunks), length))
         parts = [slice(i * length, (i + 1) * length) for i in range(len(chunks))]
         return [
             Chunk(train[0, part], train[1, part], loss, metric)
             for part, (loss, metric) in zip(parts, valid.T, strict=False)
         ]
+
+    def _call(self, epochs: range, chunks: int, length: int) -> tuple[Measured, Measured]:
+        self.carry, train, valid = compile_chunks(self.recipe, self.size, self.one_thread)(
+            self.carry, self.rate, self.data, self.orders(epochs), self.drawn_masks(epochs), chunks, length
+        )
+        return train, valid
 
     def state(self) -> Carry:
         return self.carry

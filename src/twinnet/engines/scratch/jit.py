@@ -25,16 +25,11 @@ class Size:
     evaluated: int  # samples at once
     chunks: int  # in a call, at most
     length: int  # of a chunk, at most
-    thinned: bool = False  # record the last epoch of each chunk only
 
 
 @cache
-def compile_chunks(recipe: Recipe, size: Size, one_thread: bool, several: bool = False) -> Callable[..., Any]:
-    """`train_chunks` of this recipe; for one thread without the machinery that hands work to others.
-
-    With `several`, of many trainings at once: every argument but the data, `chunks` and `length` has one for each of
-    them along a new first axis.
-    """
+def compile_chunks(recipe: Recipe, size: Size, one_thread: bool) -> Callable[..., Any]:
+    """`train_chunks` of this recipe; for one thread without the machinery that hands work to others."""
     options: dict[str, Any] = {}
     if one_thread:
         options = {
@@ -42,10 +37,7 @@ def compile_chunks(recipe: Recipe, size: Size, one_thread: bool, several: bool =
             "xla_cpu_multi_thread_eigen": False,
             "xla_cpu_prefer_vector_width": 512,
         }
-    program = partial(train_chunks, recipe, size)
-    if several:
-        program = jax.vmap(program, in_axes=(0, 0, None, 0, 0, None, None))
-    return jax.jit(program, donate_argnums=0, compiler_options=options)
+    return jax.jit(partial(train_chunks, recipe, size), donate_argnums=0, compiler_options=options)
 
 
 def train_chunks(
@@ -61,8 +53,8 @@ def train_chunks(
 ) -> tuple[Carry, Measured, Measured]:
     """Train `chunks` chunks of `length` epochs.
 
-    Gives weights and state; loss and metric of each epoch, (epochs of a call,) each, or (chunks of a call,) where they
-    are thinned; and those of the validation split after each chunk, (chunks of a call,).
+    Return weights and state; loss and metric of each epoch, (epochs of a call,) each; and those of the validation
+    split after each chunk, (chunks of a call,) each.
     """
     X, y, X_valid, y_valid = data
     everything = inputs(recipe, X, y, jnp)
@@ -80,18 +72,11 @@ def train_chunks(
             return carry, _written(held[1], number, measured)
 
         carry, train, valid = held
-        if size.thinned:
-            last = (i + 1) * length - 1
-            carry = jax.lax.fori_loop(i * length, last, lambda number, carry: epoch(number, carry)[0], carry)
-            carry, measured = epoch(last, carry)
-            train = _written(train, i, measured)
-        else:
-            carry, train = jax.lax.fori_loop(i * length, (i + 1) * length, record, (carry, train))
+        carry, train = jax.lax.fori_loop(i * length, (i + 1) * length, record, (carry, train))
         evaluated = _evaluate(recipe, size.evaluated, carry[0], X_valid, y_valid)
         return carry, train, _written(valid, i, evaluated)
 
-    valid = (jnp.zeros(size.chunks, X.dtype),) * 2
-    train = valid if size.thinned else (jnp.zeros(size.chunks * size.length, X.dtype),) * 2
+    train, valid = ((jnp.zeros(count, X.dtype),) * 2 for count in (size.chunks * size.length, size.chunks))
     return jax.lax.fori_loop(0, chunks, chunk, (carry, train, valid))
 
 
