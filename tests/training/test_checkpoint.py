@@ -16,7 +16,9 @@ from twinnet.core.errors import DivergedError
 from twinnet.core.history import History
 from twinnet.core.schema import Experiment
 from twinnet.training import checkpoint
-from twinnet.training.experiment import Run, train
+from twinnet.training.experiment import train
+from twinnet.training.run import Run
+from twinnet.training.run_info import RunInfo
 
 SCRATCH = (
     "nba_scratch",
@@ -36,18 +38,42 @@ ENGINES = {
 }  # fmt: skip
 
 
+def rewrite(file: Path, **changes: np.ndarray | None) -> None:
+    """Change arrays of a checkpoint (None: remove them); `__` in a name stands for `/`."""
+    with np.load(file) as archive:
+        arrays = dict(archive)
+    for name, value in changes.items():
+        key = name.replace("__", "/")
+        arrays.pop(key, None) if value is None else arrays.update({key: value})
+    np.savez(file, **arrays)
+
+
+DAMAGES = {
+    "truncated": lambda file: file.write_bytes(file.read_bytes()[:100]),
+    "empty": lambda file: file.write_bytes(b""),
+    "text": lambda file: file.write_text("a text"),
+    "no weights": lambda file: rewrite(file, **{"engine__state/0": None}),
+    "weights of another shape": lambda file: rewrite(file, **{"engine__state/0": np.zeros((7, 7))}),
+    "no history": lambda file: rewrite(file, history__valid_epoch=None),
+    "an empty history": lambda file: rewrite(file, history__valid_epoch=np.empty(0, int)),
+    "half a history": lambda file: rewrite(file, **{"history__train/loss": np.zeros(2)}),
+    "no best epoch": lambda file: rewrite(file, best_epoch=None),
+    "seconds that are a text": lambda file: rewrite(file, seconds=np.array("long")),
+}
+
+
 class Stop:
     """Interrupts a training after some epochs, as Ctrl-C does."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
-        self.heard: list[int] = []
+        self.epochs_seen: list[int] = []
 
-    def started(self, *_: object) -> None:
+    def started(self, info: RunInfo) -> None:
         pass
 
     def progressed(self, history: History) -> None:
-        self.heard.append(history.epochs)
+        self.epochs_seen.append(history.epochs)
         if history.epochs == self.epochs:
             raise KeyboardInterrupt
 
@@ -68,7 +94,7 @@ def files(directory: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_interrupted_training_ends_with_the_same_bits(
+def test_resumed_training_ends_with_the_same_bits(
     engine: str, tiny_project: Path, compose: Callable[..., Experiment]
 ) -> None:
     experiment = compose(*SCRATCH, *ENGINES[engine])
@@ -77,33 +103,34 @@ def test_an_interrupted_training_ends_with_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         train(experiment, tiny_project / "cut", root=tiny_project, tracker=cut)
     assert not (tiny_project / "cut").exists()
-    goes_on = Stop(epochs=-1)
-    run = train(experiment, tiny_project / "cut", root=tiny_project, tracker=goes_on)
-    assert goes_on.heard[0] > 1, "it started anew"
+    resumed = Stop(epochs=-1)
+    run = train(experiment, tiny_project / "cut", root=tiny_project, tracker=resumed)
+    assert resumed.epochs_seen[0] > 1, "it started over"
     assert files(run.directory) == files(whole.directory)
     assert not list((tiny_project / checkpoint.CHECKPOINTS).glob("*/")), "nothing is left of a run that ended"
 
 
-def test_another_configuration_starts_anew(tiny_project: Path, compose: Callable[..., Experiment]) -> None:
+def test_another_configuration_starts_over(tiny_project: Path, compose: Callable[..., Experiment]) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(compose(*SCRATCH), tiny_project / "run", root=tiny_project, tracker=Stop(epochs=17))
     other = Stop(epochs=-1)
     train(compose(*SCRATCH, "seed=1"), tiny_project / "run", root=tiny_project, tracker=other)
-    assert other.heard[0] == 1
+    assert other.epochs_seen[0] == 1
 
 
-def test_a_broken_checkpoint_is_told_of_and_left(tiny_project: Path, compose, caplog) -> None:
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_unfit_checkpoint_is_set_aside(damage: str, tiny_project: Path, compose, caplog) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(compose(*SCRATCH), tiny_project / "run", root=tiny_project, tracker=Stop(epochs=17))
     [file] = (tiny_project / checkpoint.CHECKPOINTS).glob("*/state.npz")
-    file.write_bytes(file.read_bytes()[:100])
+    DAMAGES[damage](file)
     again = Stop(epochs=-1)
     train(compose(*SCRATCH), tiny_project / "run", root=tiny_project, tracker=again)
-    assert again.heard[0] == 1
-    assert "cannot be read" in caplog.text
+    assert again.epochs_seen[0] == 1
+    assert "does not fit" in caplog.text
 
 
-def test_a_training_that_diverges_leaves_no_checkpoint(tiny_project: Path, compose) -> None:
+def test_diverged_training_leaves_no_checkpoint(tiny_project: Path, compose) -> None:
     diverging = compose("nba_points", "epochs=40", "optimizer=gradient_descent", "optimizer.learning_rate=10",
                         "data.features=[apg,rpg]", "checkpoint_seconds=0")  # fmt: skip
     with pytest.raises(DivergedError):
@@ -111,7 +138,7 @@ def test_a_training_that_diverges_leaves_no_checkpoint(tiny_project: Path, compo
     assert not list((tiny_project / checkpoint.CHECKPOINTS).glob("*/"))
 
 
-def test_two_of_the_same_at_once_do_not_share_a_checkpoint(tmp_path: Path) -> None:
+def test_checkpoint_is_not_shared_between_processes(tmp_path: Path) -> None:
     with checkpoint.checkpoint_for(tmp_path, "key", 0) as first:
         first.save({"history/valid_epoch": np.array([3])})
         with checkpoint.checkpoint_for(tmp_path, "key", 0) as second:
@@ -123,16 +150,16 @@ def test_two_of_the_same_at_once_do_not_share_a_checkpoint(tmp_path: Path) -> No
 KILLED = """
 import logging, sys
 from pathlib import Path
-from twinnet import config
+from twinnet.core import config
 logging.basicConfig(level=logging.INFO, stream=sys.stdout)
-from twinnet.training import train
+from twinnet.training.experiment import train
 root, project, *overrides = sys.argv[1:]
 train(config.experiment(config.compose(Path(root), "train", overrides)), Path(project) / "run", root=Path(project))
 """
 
 
 @pytest.mark.parametrize("engine", ["numpy", pytest.param("keras", marks=pytest.mark.exhaustive)])
-def test_it_goes_on_after_kill_9(
+def test_it_resumed_after_kill_9(
     engine: str, root: Path, tiny_project: Path, compose: Callable[..., Experiment]
 ) -> None:
     name, *settings = SCRATCH
@@ -146,7 +173,7 @@ def test_it_goes_on_after_kill_9(
         process.wait()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "goes on from the checkpoint" in done.stdout
+    assert "resumes from the checkpoint" in done.stdout
     whole = train(compose(name, *overrides[1:]), tiny_project / "whole", root=tiny_project)
     assert files(tiny_project / "run") == files(whole.directory)
 

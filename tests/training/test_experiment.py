@@ -1,6 +1,11 @@
 """`train`: a run is whole or absent, a failure keeps what can be kept, and the tracker hears of everything."""
 
 import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,41 +16,41 @@ import yaml
 
 from twinnet.core.errors import DataError, DivergedError
 from twinnet.core.history import History
-from twinnet.core.network import Network
 from twinnet.core.schema import Experiment
-from twinnet.core.splits import Splits
-from twinnet.training import experiment as training
-from twinnet.training.experiment import Run, train
+from twinnet.training import progress
+from twinnet.training.experiment import train
+from twinnet.training.run import Run
+from twinnet.training.run_info import RunInfo
 
 SMALL = ["engine=scratch_numpy", "epochs=30", "optimizer.learning_rate=0.1"]
 
 
 class Listener:
-    """A tracker that writes down what it is told; `interrupt` makes it stop the training like Ctrl-C does."""
+    """A tracker that records its calls; `interrupt` makes it stop the training like Ctrl-C does."""
 
     def __init__(self, interrupt: bool = False) -> None:
-        self.told: list[str] = []
+        self.events: list[str] = []
         self.interrupt = interrupt
         self.error: BaseException | None = None
 
-    def started(self, experiment: Experiment, splits: Splits, network: Network, device: str) -> None:
-        self.told.append("started")
+    def started(self, info: RunInfo) -> None:
+        self.events.append("started")
 
     def progressed(self, history: History) -> None:
         if self.interrupt:
             raise KeyboardInterrupt
-        self.told.append(str(history.epochs))
+        self.events.append(str(history.epochs))
 
     def finished(self, run: Run) -> None:
         assert (run.directory / "metrics.json").exists()
-        self.told.append("finished")
+        self.events.append("finished")
 
     def failed(self, error: BaseException) -> None:
-        self.told.append("failed")
+        self.events.append("failed")
         self.error = error
 
 
-def test_a_run_leaves_the_files_of_the_contract(tiny_project: Path, compose: Callable[..., Experiment]) -> None:
+def test_run_leaves_the_files_of_the_contract(tiny_project: Path, compose: Callable[..., Experiment]) -> None:
     experiment = compose("nba_scratch", *SMALL)
     listener = Listener()
     run = train(experiment, tiny_project / "runs" / "nba_scratch", root=tiny_project, tracker=listener)
@@ -53,16 +58,15 @@ def test_a_run_leaves_the_files_of_the_contract(tiny_project: Path, compose: Cal
     files = {path.relative_to(run.directory).as_posix() for path in run.directory.rglob("*") if path.is_file()}
     assert files == {
         "config.yaml", "metrics.json", "history.csv", "history.npz", "predictions.npz", "scaling.json", "model.npz",
-        "figures/learning_curves.png", "figures/confusion_matrix.png", "figures/decision_boundary.png",
+        "record.json",
     }  # fmt: skip
-    assert listener.told == ["started", *map(str, range(1, 31)), "finished"]
+    assert listener.events == ["started", *map(str, range(1, 31)), "finished"]
     assert json.loads((run.directory / "metrics.json").read_text()) == run.metrics
     assert run.metrics["parameters"] == 17
     assert run.metrics["epochs"] == 30
     assert run.metrics["data_source"] == "synthetic"
-    assert any("stand-in" in warning for warning in run.warnings)
+    assert any("synthetic" in warning for warning in run.warnings)
     assert yaml.safe_load((run.directory / "config.yaml").read_text())["optimizer"]["learning_rate"] == 0.1
-    assert not list((tiny_project / "build" / "staging").iterdir())
 
 
 def test_metrics_are_those_of_the_saved_predictions(tiny_project: Path, compose: Callable[..., Experiment]) -> None:
@@ -74,7 +78,7 @@ def test_metrics_are_those_of_the_saved_predictions(tiny_project: Path, compose:
     assert last["valid/loss"] == pytest.approx(run.metrics["valid/loss"], abs=1e-9)
 
 
-def test_a_second_run_replaces_the_first_whole(tiny_project: Path, compose: Callable[..., Experiment]) -> None:
+def test_second_run_replaces_the_first_whole(tiny_project: Path, compose: Callable[..., Experiment]) -> None:
     directory = tiny_project / "run"
     train(compose("nba_scratch", *SMALL), directory, root=tiny_project)
     (directory / "train.log").write_text("what Hydra writes beside a run stays")
@@ -88,7 +92,7 @@ def test_limits_of_a_profile_cap_epochs_and_samples(tiny_project: Path, compose:
     assert run.metrics["epochs"] == run.experiment.limits.epochs
 
 
-def test_a_diverging_run_keeps_its_history_and_leaves_no_run(
+def test_diverged_run_saves_its_history_and_leaves_no_run(
     tiny_project: Path, compose: Callable[..., Experiment]
 ) -> None:
     experiment = compose(
@@ -98,19 +102,18 @@ def test_a_diverging_run_keeps_its_history_and_leaves_no_run(
     listener = Listener()
     with pytest.raises(DivergedError, match="last finite loss"):
         train(experiment, tiny_project / "run", root=tiny_project, tracker=listener)
-    assert listener.told[-1] == "failed"
+    assert listener.events[-1] == "failed"
     assert not (tiny_project / "run").exists()
     (kept,) = (tiny_project / "outputs" / "failed").glob("*/history.csv")
     assert np.isfinite(pd.read_csv(kept).to_numpy()).all()
 
 
-def test_an_interrupted_run_says_so_and_leaves_nothing(tiny_project: Path, compose: Callable[..., Experiment]) -> None:
+def test_interrupted_run_says_so_and_leaves_nothing(tiny_project: Path, compose: Callable[..., Experiment]) -> None:
     listener = Listener(interrupt=True)
     with pytest.raises(KeyboardInterrupt):
         train(compose("nba_scratch", *SMALL), tiny_project / "run", root=tiny_project, tracker=listener)
     assert isinstance(listener.error, KeyboardInterrupt)
     assert not (tiny_project / "run").exists()
-    assert not list((tiny_project / "build" / "staging").iterdir())
 
 
 def test_missing_data_names_the_command_that_makes_it(tiny_project: Path, compose: Callable[..., Experiment]) -> None:
@@ -119,14 +122,74 @@ def test_missing_data_names_the_command_that_makes_it(tiny_project: Path, compos
         train(compose("nba_scratch", *SMALL), tiny_project / "run", root=tiny_project)
 
 
-def test_early_stopping_reports_the_epoch_whose_weights_it_keeps(
+def test_early_stopping_reports_the_epoch_of_its_weights(
     tiny_project: Path, compose: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = compose("nba_scratch", *SMALL, "epochs=400", "early_stopping.patience=3", "optimizer.learning_rate=2")
-    monkeypatch.setattr(training, "LOG_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
     run = train(experiment, tiny_project / "run", root=tiny_project)
     history = pd.read_csv(run.directory / "history.csv")
     assert run.metrics["epochs"] < 400
     best = history.loc[history["valid/loss"].idxmin()]
     assert run.metrics["valid/loss"] == pytest.approx(best["valid/loss"], abs=1e-9)
     assert run.metrics["train/loss"] == best["train/loss"]
+
+
+def test_result_folder_may_be_on_another_file_system(
+    tiny_project: Path, compose: Callable[..., Experiment], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tiny_project.stat().st_dev:
+        pytest.skip("needs a second file system at /dev/shm")
+    place = other / f"twinnet-{os.getpid()}"
+    try:
+        (tiny_project / "runs").symlink_to(place)
+        run = train(compose("nba_scratch", *SMALL), place / "a", root=tiny_project)
+        again = train(compose("nba_scratch", *SMALL), tiny_project / "runs" / "a", root=tiny_project)
+        assert Run.read(run.directory).metrics.keys() == Run.read(again.directory).metrics.keys()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def test_run_without_room_is_saved_elsewhere(tiny_project: Path, compose: Callable[..., Experiment]) -> None:
+    (tiny_project / "full").write_text("a file, where the run's folder should be")
+    with pytest.raises(DataError, match=r"expected room for the finished run; .*; the run is complete in .*rescued"):
+        train(compose("nba_scratch", *SMALL), tiny_project / "full" / "run", root=tiny_project)
+    (saved,) = (tiny_project / "outputs" / "rescued").iterdir()
+    assert Run.read(saved).metrics["epochs"] == 30
+
+
+FULL_DISK = """
+import sys
+from pathlib import Path
+from twinnet.core import config
+from twinnet.core.errors import exit_on_error
+from twinnet.training.experiment import train
+root, project, *overrides = sys.argv[1:]
+with exit_on_error():
+    train(config.experiment(config.compose(Path(root), "train", overrides)), Path(project) / "run", root=Path(project))
+"""
+
+
+def test_full_disk_costs_checkpoints_and_is_one_line(root: Path, tiny_project: Path) -> None:
+    def no_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # bytes of a file: a write beyond fails
+
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(root), str(tiny_project), *SMALL, "checkpoint_seconds=0"],
+        capture_output=True, text=True, preexec_fn=no_room, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    _, warning, error = done.stderr.splitlines()  # the first one says that the data are synthetic
+    assert "no checkpoint could be saved" in warning
+    assert "expected room for the finished run" in error
+    assert "no other place had room" in error
+
+
+def test_staging_of_a_dead_process_is_removed(tiny_project: Path, compose: Callable[..., Experiment]) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = tiny_project / "run" / f".staging-{dead.pid}"
+    left.mkdir(parents=True)
+    train(compose("nba_scratch", *SMALL), tiny_project / "run", root=tiny_project)
+    assert not left.exists()

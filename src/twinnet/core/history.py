@@ -33,8 +33,16 @@ class History:
 
     @classmethod
     def restore(cls, metric: str, arrays: Mapping[str, np.ndarray]) -> "History":
-        """Return the history of which these are the `arrays()`."""
-        ends = arrays["valid_epoch"][:-1]
+        """Return the history of which these are the `arrays()`.
+
+        Raises KeyError, IndexError or ValueError if they are not those of one history.
+        """
+        ends, chunks = arrays["valid_epoch"][:-1], len(arrays["valid_epoch"])
+        lengths = {f"train/{key}": int(arrays["valid_epoch"][-1]) for key in ("loss", metric)}
+        lengths |= {f"valid/{key}": chunks for key in ("loss", metric)}
+        for name, length in lengths.items():
+            if arrays[name].shape != (length,):
+                raise ValueError(f"{name}: expected {length} values; received shape {arrays[name].shape}")
         return cls(
             metric,
             np.split(arrays["train/loss"], ends),
