@@ -67,9 +67,6 @@ def _checkout(folder: Path) -> Path:
     problem = players("numpy", EPOCHS)
     X, y = np.concatenate([problem.X_train, problem.X_valid]), np.concatenate([problem.y_train, problem.y_valid])
     table = pd.DataFrame({"apg": X[:, 0], "rpg": X[:, 1], "is_forward": y})
-    (folder / "data" / "processed").mkdir(parents=True)
-    table.to_csv(folder / "data" / "processed" / "nba_players.csv", index=False)
-    raw = folder / "data" / "raw" / "nba"
-    raw.mkdir(parents=True)
-    provenance.write(raw, Provenance("nba", "synthetic", "none", "drawn for a benchmark", ()))
+    drawn = Provenance("nba", provenance.SYNTHETIC, "none", "drawn for a benchmark", ())
+    provenance.write_processed(folder, "table.csv", table.to_csv(index=False).encode(), drawn)
     return folder

@@ -64,7 +64,7 @@ def project(experiment: str) -> Path:
     """A checkout with stand-in data for the experiment, which goes when this process ends."""
     from twinnet.core import config
     from twinnet.data.download.download import download_dataset
-    from twinnet.data.preprocess import preprocess_dataset, tabulate
+    from twinnet.data.preprocess import preprocess_dataset
 
     folder = Path(tempfile.mkdtemp(prefix="twinnet-bench-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -76,7 +76,7 @@ def project(experiment: str) -> Path:
     suite = config.compose(folder, "config", [f"datasets.{name}.source=synthetic"])
     dataset = config.dataset(suite["datasets"][name])
     download_dataset(dataset, folder)
-    (tabulate if name == "nba" else preprocess_dataset)(dataset, folder)
+    preprocess_dataset(dataset, folder)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     return folder
 

@@ -52,7 +52,7 @@ out = root / "outputs" / "notebooks"
 # with G is a guard, everybody else counts as a forward.
 
 # %%
-players = pd.read_csv(root / "data/processed/nba_players.csv")
+players = pd.read_csv(root / "data/processed/nba/table.csv")
 print(f"{len(players)} players, {players['is_forward'].mean():.0%} of them forwards")
 players[["apg", "rpg", "is_forward"]].describe().round(2)
 

@@ -1,4 +1,4 @@
-"""Stage `card`: what a data set of params.yaml is, to reports/data/<name>.md and .png."""
+"""Stage `card`: what a data set of params.yaml is, to reports/data/<name>/."""
 
 import sys
 

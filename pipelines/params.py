@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from twinnet.core import config, paths
+from twinnet.core import config, paths, rules
 from twinnet.core.errors import ConfigError
 from twinnet.core.stage import PARAMS, params, stage
 
@@ -60,9 +60,9 @@ def compose(overrides: list[str]) -> DictConfig:
 def validate(composed: Any) -> None:
     """Raise ConfigError for the first experiment, data set or setting that cannot be used."""
     for node in composed.experiments.values():
-        config.experiment(node)
+        rules.check_file(config.experiment(node).data)
     for node in composed.datasets.values():
-        config.dataset(node)
+        rules.check_file(config.dataset(node).reading)
     config.compare(composed.compare)
 
 

@@ -1,4 +1,4 @@
-"""Stage `preprocess`: data/raw/<name>/ to the arrays of each split in data/processed/<name>.npz."""
+"""Stage `preprocess`: data/raw/<name>/ to data/processed/<name>/: arrays.npz or table.csv."""
 
 import sys
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from twinnet.core import config, provenance
-from twinnet.core.provenance import Provenance
+from tests.processed import write_table
+from twinnet.core import config
 from twinnet.core.schema import Experiment
 from twinnet.tracking.store import connect
 
@@ -68,9 +68,5 @@ def tiny_project(tmp_path: Path) -> Path:
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "config.yaml").write_text("")
     (tmp_path / "dvc.yaml").write_text("")
-    (tmp_path / "data" / "processed").mkdir(parents=True)
-    pd.DataFrame(columns).to_csv(tmp_path / "data" / "processed" / "nba_players.csv", index=False)
-    raw = tmp_path / "data" / "raw" / "nba"
-    raw.mkdir(parents=True)
-    provenance.write(raw, Provenance("nba", "synthetic", "none", "drawn for a test", ()))
+    write_table(tmp_path, "nba", pd.DataFrame(columns))
     return tmp_path

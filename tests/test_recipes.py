@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twinnet.core import provenance
+from tests.processed import write_arrays
 from twinnet.core.network import build_network
-from twinnet.core.provenance import Provenance
 from twinnet.core.schema import Backend, Experiment, KerasEngine
 from twinnet.sweeps import expand
 from twinnet.training.experiment import train
@@ -22,15 +21,11 @@ RECIPES = ("fashion_dense_best", "fashion_cnn_long", "fashion_resnet20", "fashio
 def garments(tmp_path: Path) -> Path:
     """A project root with a few drawn images in the place of Fashion-MNIST."""
     random = np.random.default_rng(0)
-    raw, processed = tmp_path / "data" / "raw" / "fashion_mnist", tmp_path / "data" / "processed"
-    raw.mkdir(parents=True)
-    processed.mkdir()
-    provenance.write(raw, Provenance("fashion_mnist", "synthetic", "none", "drawn for a test", ()))
     arrays = {}
-    for split, samples in (("train", 16), ("valid", 10), ("test", 10)):
+    for split, samples in (("train", 26), ("test", 10)):
         arrays[f"X_{split}"] = random.integers(0, 256, (samples, 28, 28), dtype=np.uint8)
         arrays[f"y_{split}"] = (np.arange(samples) % 10).astype(np.uint8)
-    np.savez(processed / "fashion_mnist.npz", **arrays)
+    write_arrays(tmp_path, "fashion_mnist", arrays)
     return tmp_path
 
 

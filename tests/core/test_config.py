@@ -65,7 +65,7 @@ def test_the_smoke_profile_caps_every_experiment_and_says_so_once(root: Path) ->
 
 
 def test_mnist_is_trained_by_naming_it(compose: Callable[..., Experiment]) -> None:
-    assert compose("fashion_cnn", "data=mnist").data.file == "mnist.npz"
+    assert compose("fashion_cnn", "data=mnist").data.name == "mnist"
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twinnet import data
 from twinnet.core import config
 from twinnet.core.errors import ConfigError, DataError
 from twinnet.core.schema import ImageDataset
 from twinnet.data.download.download import download_dataset
 from twinnet.data.formats import idx
 from twinnet.data.preprocess import preprocess_dataset
+from twinnet.training.dataset import load_splits
 
 ROOT = Path(__file__).parents[2]
 READING = """
@@ -23,7 +23,6 @@ defaults:
   - schema/images@_here_
   - _self_
 name: own
-file: own.npz
 task: multiclass
 classes: [circle, square]
 image_shape: [6, 5, 1]
@@ -89,7 +88,7 @@ def test_two_yaml_files_are_enough(npz: bool, tmp_path: Path, monkeypatch: pytes
     download_dataset(dataset, root)
     preprocess_dataset(dataset, root)
     experiment = config.experiment(composed.experiments.fashion_dense)
-    splits = data.load(experiment.data, root=root)
+    splits = load_splits(experiment.data, root=root)
     assert splits.source == "mirror"
     assert splits.X_test is None
     everything = np.concatenate([splits.X_valid, splits.X_train])[..., 0] * 255

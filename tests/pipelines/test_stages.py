@@ -87,6 +87,6 @@ def test_plots_and_metrics_name_each_experiment_of_the_suite(root: Path) -> None
 
 def test_stages_other_than_train_and_compare_never_load_a_framework(root: Path, imports: grimp.ImportGraph) -> None:
     """`download` and `preprocess` reach neither the engines nor MLflow."""
-    for stage in ("pipelines.params", "pipelines.download", "pipelines.preprocess", "pipelines.tabulate"):
+    for stage in ("pipelines.params", "pipelines.download", "pipelines.preprocess"):
         reached = imports.find_upstream_modules(stage)
         assert not any(module.startswith(("twinnet.engines", "twinnet.tracking")) for module in reached), stage

@@ -21,10 +21,9 @@ import pytest
 import yaml
 from PIL import Image, ImageDraw
 
+from tests.processed import write_arrays
 from twinnet import tracking
-from twinnet.core import provenance
 from twinnet.core.errors import DataError
-from twinnet.core.provenance import Provenance
 from twinnet.core.schema import Experiment
 from twinnet.data.formats.idx import decode_idx
 from twinnet.predict import __main__, pictures
@@ -64,16 +63,13 @@ def arrays(samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with drawn images as its Fashion-MNIST."""
     root = tmp_path_factory.mktemp("predict")
-    for folder in ("conf", "data/processed", "data/raw/fashion_mnist"):
-        (root / folder).mkdir(parents=True)
+    (root / "conf").mkdir(parents=True)
     (root / "conf" / "config.yaml").touch()
     (root / "dvc.yaml").touch()
     splits = {f"{name}_{split}": array for split, samples, seed in (("train", 60, 0), ("valid", 15, 1), ("test", 24, 2))
               for name, array in zip("Xy", arrays(samples, seed), strict=True)}  # fmt: skip
-    np.savez(root / "data/processed/fashion_mnist.npz", **splits)
-    provenance.write(
-        root / "data/raw/fashion_mnist", Provenance("fashion_mnist", "synthetic", "none", "drawn for a test", ())
-    )
+    splits |= {f"{name}_train": np.concatenate([splits.pop(f"{name}_valid"), splits[f"{name}_train"]]) for name in "Xy"}
+    write_arrays(root, "fashion_mnist", splits)
     return root
 
 
@@ -122,7 +118,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture
 def evaluated(project: Path) -> tuple[np.ndarray, np.ndarray]:
-    with np.load(project / "data/processed/fashion_mnist.npz") as saved:
+    with np.load(project / "data/processed/fashion_mnist/arrays.npz") as saved:
         return saved["X_test"], saved["y_test"]
 
 

@@ -123,7 +123,7 @@ def test_a_result_belongs_to_configuration_data_and_code(lab: Path, monkeypatch:
     assert len({first, key("seed=1"), key("epochs=21"), key("limits.epochs=7"), key("engine.dtype=float32")}) == 5
     together = ["engine=scratch", "engine.dtype=float64"]
     assert key(*together, "engine.batch_configs=true") == key(*together)
-    table = lab / "data" / "processed" / "nba_players.csv"
+    table = lab / "data" / "processed" / "nba" / "table.csv"
     content = table.read_text()
     table.write_text(content.replace("0\n", "1\n", 1))
     assert key() != first

@@ -14,7 +14,7 @@ from twinnet import tracking
 from twinnet.core import config
 from twinnet.core.schema import Experiment, Tracking
 from twinnet.data.download.download import download_dataset
-from twinnet.data.preprocess import tabulate
+from twinnet.data.preprocess import preprocess_dataset
 from twinnet.figures.style import BLUE, GREEN, ORANGE
 from twinnet.tracking.store import connect
 from twinnet.training import experiment as training
@@ -125,7 +125,7 @@ def test_the_picture_in_the_readme(
     shutil.rmtree(project / "data")
     dataset = config.dataset(config.compose(root, "config", ["datasets.nba.source=real"]).datasets.nba)
     download_dataset(dataset, project)
-    tabulate(dataset, project)
+    preprocess_dataset(dataset, project)
     for name, colour, experiment, *overrides in (
         ("learning_rate=0.01", GREEN, "nba_scratch", "optimizer.learning_rate=0.01"),
         ("nba_keras", ORANGE, "nba_keras"),

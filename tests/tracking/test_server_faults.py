@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.processed import write_bytes
 from twinnet import tracking
 from twinnet.core.schema import Tracking
 from twinnet.tracking.store import connect
@@ -38,8 +39,9 @@ def runs_of(server: str, run: Run) -> Counter[str]:
 @pytest.fixture
 def train(train: Callable[..., Run], project: Path) -> Callable[..., Run]:
     """Training on a table that no other test has, so that its runs can be told from theirs."""
-    table = project / "data" / "processed" / "nba_players.csv"
-    table.write_text(f"{table.read_text()}0.1,0.1,{time.time_ns()},1\n")
+    table = project / "data" / "processed" / "nba" / "table.csv"
+    row = f"0.1,0.1,{time.time_ns()},1\n"
+    write_bytes(project, "nba", table.name, table.read_bytes() + row.encode())
     return train
 
 
@@ -122,7 +124,7 @@ def test_a_server_that_is_back_before_the_end_gets_the_whole_run_at_once(
 def _await_run(server: str, project: Path) -> None:
     from twinnet.core.provenance import sha256
 
-    digest = sha256(project / "data" / "processed" / "nba_players.csv")
+    digest = sha256(project / "data" / "processed" / "nba" / "table.csv")
     until = time.monotonic() + 300
     while time.monotonic() < until:
         for _ in connect(server).search(f"tags.`dvc.data` = 'sha256:{digest}'"):

@@ -1,4 +1,4 @@
-"""load(): what an experiment gets, and the one line where it gets nothing."""
+"""The splits that an experiment reads, and the one line if it cannot."""
 
 import subprocess
 import sys
@@ -10,51 +10,38 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.data.faults.worlds import World, idx_world, json_world, npz_world
+from tests.data.faults.worlds import Images, World, idx_world, json_world, npz_world
+from tests.processed import write_arrays, write_bytes, write_table
 from twinnet.core import provenance
-from twinnet.core.errors import DataError
+from twinnet.core.errors import ConfigError, DataError
 from twinnet.core.provenance import Provenance
-from twinnet.core.schema import Data, ImageData, Scaling, SourcePolicy, TableData, Task
+from twinnet.core.schema import Data, ImageData, Scaling, Source, SourcePolicy, TableData, Task
 from twinnet.data.download.download import download_dataset
-from twinnet.data.preprocess import preprocess_dataset, tabulate
+from twinnet.data.preprocess import preprocess_dataset
 from twinnet.training.dataset import load_splits
-
-
-def described(root: Path, name: str, source: str = "mirror") -> None:
-    folder = root / "data" / "raw" / name
-    folder.mkdir(parents=True)
-    provenance.write(folder, Provenance(name, source, "MIT", "", ()))
-    (root / "data" / "processed").mkdir(exist_ok=True)
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> TableData:
     """A table of 100 rows, its column y the sign of x, and how to read it."""
-    described(tmp_path, "t")
     x = np.random.default_rng(0).normal(5, 3, 100).round(2)
     frame = pd.DataFrame({"x": x, "constant": 2.0, "y": (x > 5).astype(int), "height": 2 * x})
-    frame.to_csv(tmp_path / "data" / "processed" / "t.csv", index=False)
-    return TableData(
-        name="t", file="t.csv", task=Task.binary, classes=["a", "b"], features=["x", "constant"], target="y"
-    )
+    write_table(tmp_path, "t", frame, "mirror")
+    return TableData(name="t", task=Task.binary, classes=["a", "b"], features=["x", "constant"], target="y")
+
+
+def image_arrays() -> dict[str, np.ndarray]:
+    X = np.random.default_rng(0).integers(256, size=(80, 4, 4), dtype=np.uint8)
+    y = (np.arange(80) % 3).astype(np.uint8)
+    return {"X_train": X[:60], "y_train": y[:60], "X_test": X[60:], "y_test": y[60:]}
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> ImageData:
-    """60 images of 4 x 4 pixels in three classes, 20 of them for validation, and how to read them."""
-    described(tmp_path, "i", "synthetic")
-    X = np.random.default_rng(0).integers(256, size=(80, 4, 4), dtype=np.uint8)
-    y = np.arange(80) % 3
-    arrays = {"X_valid": X[:20], "y_valid": y[:20], "X_train": X[20:60], "y_train": y[20:60]}
-    np.savez(tmp_path / "data" / "processed" / "i.npz", **arrays, X_test=X[60:], y_test=y[60:])
-    return ImageData(
-        name="i",
-        file="i.npz",
-        task=Task.multiclass,
-        classes=["a", "b", "c"],
-        image_shape=[4, 4, 1],
-        valid_samples=20,
-    )
+    """60 training images of 4 x 4 pixels in three classes, 20 of them for validation, and how to read them."""
+    write_arrays(tmp_path, "i", image_arrays())
+    classes = ["a", "b", "c"]
+    return ImageData(name="i", task=Task.multiclass, classes=classes, image_shape=[4, 4, 1], valid_samples=20)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -63,7 +50,7 @@ def test_a_table_is_read_in_the_engine_s_type(table: TableData, tmp_path: Path, 
     assert (splits.X_train.shape, splits.X_valid.shape, splits.X_test) == ((67, 2), (33, 2), None)
     assert (splits.X_train.dtype, splits.y_train.dtype) == (np.dtype(dtype), np.int64)
     assert splits.source == "mirror"
-    assert splits.digest == provenance.sha256(tmp_path / "data" / "processed" / "t.csv")
+    assert splits.digest == provenance.sha256(tmp_path / "data/processed/t/table.csv")
     np.testing.assert_array_equal(splits.y_train, splits.X_train[:, 0] > 5)
     np.testing.assert_array_equal((splits.mean, splits.scale), ([0, 0], [1, 1]))
 
@@ -92,10 +79,10 @@ def test_images_get_their_channels_and_keep_their_pixels(images: ImageData, tmp_
     assert (splits.X_train.shape, splits.X_valid.shape) == ((40, 4, 4, 1), (20, 4, 4, 1))
     assert splits.X_test is not None
     assert splits.source == "synthetic"
-    with np.load(tmp_path / "data" / "processed" / "i.npz") as stored:
-        np.testing.assert_array_equal(splits.X_test[..., 0], stored["X_test"])
-        unit = load_splits(replace(images, scaling=Scaling.unit), root=tmp_path)
-        np.testing.assert_array_equal(unit.X_train[..., 0], stored["X_train"].astype(np.float32) / np.float32(255))
+    stored = image_arrays()
+    np.testing.assert_array_equal(splits.X_test[..., 0], stored["X_test"])
+    unit = load_splits(replace(images, scaling=Scaling.unit), root=tmp_path)
+    np.testing.assert_array_equal(unit.X_train[..., 0], stored["X_train"][20:].astype(np.float32) / np.float32(255))
     standard = load_splits(replace(images, scaling=Scaling.standard), root=tmp_path, dtype="float64")
     np.testing.assert_allclose((standard.X_train.mean(), standard.X_train.std()), (0, 1), atol=1e-12)
 
@@ -107,32 +94,49 @@ def test_every_split_is_capped(images: ImageData, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["table", "images"])
-def test_missing_files_name_the_command(kind: str, table: TableData, images: ImageData, tmp_path: Path) -> None:
+def test_missing_file_names_the_command(kind: str, table: TableData, images: ImageData, tmp_path: Path) -> None:
     read: Data = table if kind == "table" else images
-    command = "dvc repro tabulate" if kind == "table" else "dvc repro preprocess@i"
-    (tmp_path / "data" / "processed" / read.file).unlink()
-    with pytest.raises(DataError, match=f"expected data/processed/{read.file}; found none; run `{command}`"):
+    folder = tmp_path / "data/processed" / read.name
+    for file in (read.file, "provenance.json"):
+        (folder / file).unlink()
+        expected = f"expected data/processed/{read.name}/{file}; found none; run `dvc repro preprocess@{read.name}`"
+        with pytest.raises(DataError, match=expected):
+            load_splits(read, root=tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["table", "images"])
+def test_file_other_than_its_provenance_is_refused(
+    kind: str, table: TableData, images: ImageData, tmp_path: Path
+) -> None:
+    read: Data = table if kind == "table" else images
+    file = tmp_path / "data/processed" / read.name / read.file
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(DataError, match=rf"{read.file}: expected the SHA-256 .*; received .*; run `dvc repro pre") as e:
         load_splits(read, root=tmp_path)
-    (tmp_path / "data" / "raw" / read.name / "provenance.json").unlink()
-    with pytest.raises(DataError, match=f"run `dvc repro download@{read.name}`"):
-        load_splits(read, root=tmp_path)
+    assert "\n" not in str(e.value)
+
+
+def test_file_of_older_conf_is_refused_with_the_new_name(table: TableData, tmp_path: Path) -> None:
+    expected = r"data.file: expected table.csv, in data/processed/t/; received 'nba_players.csv'; leave it out"
+    with pytest.raises(ConfigError, match=expected):
+        load_splits(replace(table, file="nba_players.csv"), root=tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 broken"])
-def test_a_damaged_archive_is_one_line(content: bytes, images: ImageData, tmp_path: Path) -> None:
-    (tmp_path / "data" / "processed" / "i.npz").write_bytes(content)
+def test_damaged_archive_is_one_line(content: bytes, images: ImageData, tmp_path: Path) -> None:
+    write_bytes(tmp_path, "i", "arrays.npz", content)
     with pytest.raises(DataError, match=r"expected an \.npz archive of arrays"):
         load_splits(images, root=tmp_path)
 
 
-def test_an_archive_without_an_array_is_one_line(images: ImageData, tmp_path: Path) -> None:
-    np.savez(tmp_path / "data" / "processed" / "i.npz", X_train=np.zeros((3, 4, 4), np.uint8))
-    with pytest.raises(DataError, match="expected the arrays"):
+def test_archive_without_an_array_is_one_line(images: ImageData, tmp_path: Path) -> None:
+    write_arrays(tmp_path, "i", {"X_train": np.zeros((3, 4, 4), np.uint8)})
+    with pytest.raises(DataError, match="expected the arrays y_train"):
         load_splits(images, root=tmp_path)
 
 
-def test_a_pickled_array_is_refused(images: ImageData, tmp_path: Path) -> None:
-    np.savez(tmp_path / "data" / "processed" / "i.npz", X_train=np.array([{}], object))
+def test_pickled_array_is_refused(images: ImageData, tmp_path: Path) -> None:
+    write_arrays(tmp_path, "i", {"X_train": np.array([{}], object)})
     with pytest.raises(DataError, match=r"expected an \.npz archive of arrays"):
         load_splits(images, root=tmp_path)
 
@@ -140,8 +144,6 @@ def test_a_pickled_array_is_refused(images: ImageData, tmp_path: Path) -> None:
 @pytest.mark.parametrize("world", [idx_world(), npz_world(), json_world()], ids=["idx", "npz", "json"])
 def test_from_a_mirror_to_splits(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The three stages one after the other, twice: the same bytes each time."""
-    from twinnet.core.schema import Source
-
     folder = tmp_path / "m" / ("nba/2019-20" if world.kind == "json" else "pictures")
     folder.mkdir(parents=True)
     for name, content in world.files.items():
@@ -151,38 +153,38 @@ def test_from_a_mirror_to_splits(world: World, tmp_path: Path, monkeypatch: pyte
     digests = []
     for root in (tmp_path / "a", tmp_path / "b"):
         download_dataset(dataset, root)
-        paths = [preprocess_dataset(dataset, root)]
-        if world.kind == "json":
-            paths.append(tabulate(dataset, root))
-        digests.append([provenance.sha256(path) for path in paths])
+        file = preprocess_dataset(dataset, root)
         splits = load_splits(dataset.reading, root=root, dtype="float64")
-        with np.load(paths[0]) as processed:
-            np.testing.assert_array_equal(splits.X_train.ravel(), processed["X_train"].ravel())
-            np.testing.assert_array_equal(splits.y_valid, processed["y_valid"])
-            assert processed["y_train"].dtype == np.int64
+        assert (splits.source, splits.digest) == ("mirror", provenance.sha256(file))
+        assert sorted(path.name for path in file.parent.iterdir()) == sorted([dataset.reading.file, "provenance.json"])
+        digests.append([provenance.sha256(path) for path in file.parent.iterdir()])
+        if isinstance(world, Images):
+            stored = world.arrays()
+            np.testing.assert_array_equal(splits.X_valid[..., 0], stored["X_train"][:50])
+            np.testing.assert_array_equal(splits.X_train[..., 0], stored["X_train"][50:])
+            np.testing.assert_array_equal(splits.y_train, stored["y_train"][50:])
     assert digests[0] == digests[1]
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".") and path.is_file()]
 
 
-def test_preprocess_and_tabulate_name_the_command_that_is_missing(tmp_path: Path) -> None:
+def test_preprocess_names_the_command_that_is_missing(tmp_path: Path) -> None:
     for dataset in (json_world().dataset(), idx_world().dataset()):
         with pytest.raises(DataError, match=f"run `dvc repro download@{dataset.name}`"):
             preprocess_dataset(dataset, tmp_path)
-        described(tmp_path, dataset.name)
+        provenance.write(tmp_path / "data/raw" / dataset.name, Provenance(dataset.name, "mirror", "MIT", "", ()))
         with pytest.raises(DataError, match=rf"expected .*; found none; run `dvc repro -f download@{dataset.name}`"):
             preprocess_dataset(dataset, tmp_path)
-    with pytest.raises(DataError, match="expected a table to write; received images"):
-        tabulate(idx_world().dataset(), tmp_path)
+        with pytest.raises(ConfigError, match=r"data\.file: expected .*; received 'old'; leave it out"):
+            preprocess_dataset(replace(dataset, reading=replace(dataset.reading, file="old")), tmp_path)
 
 
 def test_70000_images_are_read_in_under_half_a_second(tmp_path: Path) -> None:
     """Reading and splitting, without the conversion to the engine's type; the disk cache is warm."""
-    described(tmp_path, "big")
-    X, y = np.zeros((70_000, 28, 28), np.uint8), np.arange(70_000) % 10
-    cut = {"valid": slice(0, 5000), "train": slice(5000, 60_000), "test": slice(60_000, None)}
+    X, y = np.zeros((70_000, 28, 28), np.uint8), (np.arange(70_000) % 10).astype(np.uint8)
+    cut = {"train": slice(60_000), "test": slice(60_000, None)}
     arrays = {f"{name}_{split}": array[rows] for split, rows in cut.items() for name, array in (("X", X), ("y", y))}
-    np.savez(tmp_path / "data" / "processed" / "big.npz", **arrays)
-    big = ImageData(name="big", file="big.npz", task=Task.multiclass, classes=[str(c) for c in range(10)])
+    write_arrays(tmp_path, "big", arrays)
+    big = ImageData(name="big", task=Task.multiclass, classes=[str(c) for c in range(10)])
     times = []
     for _ in range(3):
         started = time.process_time()
@@ -193,23 +195,16 @@ def test_70000_images_are_read_in_under_half_a_second(tmp_path: Path) -> None:
 
 def test_loading_holds_no_more_than_two_copies(tmp_path: Path) -> None:
     """Of the arrays as the engine wants them: measured by the process's own peak of memory."""
-    described(tmp_path, "big")
-    X, y = np.zeros((40_000, 28, 28), np.uint8), np.arange(40_000) % 10
-    np.savez(
-        tmp_path / "data" / "processed" / "big.npz",
-        X_train=X[:35_000],
-        y_train=y[:35_000],
-        X_valid=X[:5000],
-        y_valid=y[:5000],
-    )
+    X, y = np.zeros((40_000, 28, 28), np.uint8), (np.arange(40_000) % 10).astype(np.uint8)
+    write_arrays(tmp_path, "big", {"X_train": X, "y_train": y})
     script = (
-        "import resource, sys; from pathlib import Path; from twinnet import data;"
+        "import resource, sys; from pathlib import Path; from twinnet.training.dataset import load_splits;"
         "from twinnet.core.schema import ImageData, Scaling, Task;"
-        "big = ImageData(name='big', file='big.npz', task=Task.multiclass, classes=list('0123456789'));"
+        "big = ImageData(name='big', task=Task.multiclass, classes=list('0123456789'));"
         "big.scaling = Scaling.standard;"
-        "small = load(big, root=Path(sys.argv[1]), samples=1);"
+        "small = load_splits(big, root=Path(sys.argv[1]), samples=1);"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
-        "splits = load(big, root=Path(sys.argv[1]));"
+        "splits = load_splits(big, root=Path(sys.argv[1]));"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)

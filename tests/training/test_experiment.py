@@ -117,8 +117,8 @@ def test_interrupted_run_says_so_and_leaves_nothing(tiny_project: Path, compose:
 
 
 def test_missing_data_names_the_command_that_makes_it(tiny_project: Path, compose: Callable[..., Experiment]) -> None:
-    (tiny_project / "data/processed/nba_players.csv").unlink()
-    with pytest.raises(DataError, match="dvc repro tabulate"):
+    (tiny_project / "data/processed/nba/table.csv").unlink()
+    with pytest.raises(DataError, match="dvc repro preprocess@nba"):
         train(compose("nba_scratch", *SMALL), tiny_project / "run", root=tiny_project)
 
 

@@ -11,14 +11,14 @@ from sklearn.preprocessing import StandardScaler
 
 from twinnet.core.errors import DataError
 from twinnet.core.schema import ImageData, TableData, Task
-from twinnet.training.splitting import check_labels, mean_and_std, split_images, split_rows, split_table
+from twinnet.training.dataset import check_labels, mean_and_std, split_images, split_rows, split_table
 
 FRACTIONS = st.floats(0.1, 0.9)
 SEEDS = st.integers(0, 2**32 - 1)
 
 
 def table_data(**changes: object) -> TableData:
-    facts = {"name": "t", "file": "t.csv", "task": Task.binary, "classes": ["a", "b"], "features": ["x"], "target": "y"}
+    facts = {"name": "t", "task": Task.binary, "classes": ["a", "b"], "features": ["x"], "target": "y"}
     return TableData(**(facts | changes))  # type: ignore[arg-type]
 
 
@@ -130,31 +130,28 @@ def test_images_are_standardised_by_channel(X: np.ndarray) -> None:
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(1, 29), st.integers(1, 29), st.floats(0.05, 1))
-def test_validation_images_are_the_first_of_the_file_whatever_was_processed(
-    processed: int, wanted: int, fraction: float
-) -> None:
+@given(st.integers(1, 29), st.floats(0.05, 1))
+def test_validation_images_are_the_first_training_images(wanted: int, fraction: float) -> None:
     X = np.arange(30 * 4, dtype=np.uint8).reshape(30, 2, 2)
     y = np.arange(30) % 2
-    arrays_ = {"X_valid": X[:processed], "X_train": X[processed:], "y_valid": y[:processed], "y_train": y[processed:]}
-    data = ImageData(name="i", file="i.npz", task=Task.binary, classes=["a", "b"], image_shape=[2, 2, 1])
+    data = ImageData(name="i", task=Task.binary, classes=["a", "b"], image_shape=[2, 2, 1])
     data.valid_samples, data.train_fraction = wanted, fraction
-    splits = split_images(arrays_ | {"X_test": X, "y_test": y}, data)
+    splits = split_images({"X_train": X, "y_train": y, "X_test": X, "y_test": y}, data)
     np.testing.assert_array_equal(splits["X_valid"][..., 0], X[:wanted])
-    kept = len(splits["X_train"])
-    assert kept == max(1, round((30 - wanted) * fraction))
-    np.testing.assert_array_equal(splits["X_train"][..., 0], X[wanted : wanted + kept])
-    np.testing.assert_array_equal(splits["y_train"], y[wanted : wanted + kept])
+    np.testing.assert_array_equal(splits["y_valid"], y[:wanted])
+    trained = len(splits["X_train"])
+    assert trained == max(1, round((30 - wanted) * fraction))
+    np.testing.assert_array_equal(splits["X_train"][..., 0], X[wanted : wanted + trained])
+    np.testing.assert_array_equal(splits["y_train"], y[wanted : wanted + trained])
     assert splits["X_test"].shape == (30, 2, 2, 1)
 
 
 def test_images_of_another_shape_are_refused() -> None:
-    X, y = np.zeros((4, 2, 2), np.uint8), np.array([0, 1, 0, 1])
-    splits = {"X_train": X, "y_train": y, "X_valid": X, "y_valid": y}
-    data = ImageData(name="i", file="i.npz", task=Task.binary, classes=["a", "b"], image_shape=[3, 3, 1])
+    arrays = {"X_train": np.zeros((8, 2, 2), np.uint8), "y_train": np.arange(8) % 2}
+    data = ImageData(name="i", task=Task.binary, classes=["a", "b"], image_shape=[3, 3, 1])
     data.valid_samples = 4
-    with pytest.raises(DataError, match=r"image_shape: expected \[2, 2\] as in i.npz; received \[3, 3, 1\]"):
-        split_images(dict(splits), data)
+    with pytest.raises(DataError, match=r"image_shape: expected \[2, 2\] as in i; received \[3, 3, 1\]"):
+        split_images(arrays, data)
     data.valid_samples = 8
     with pytest.raises(DataError, match="valid_samples=8: expected fewer than the 8 training images"):
-        split_images(dict(splits), data)
+        split_images(arrays, data)

@@ -35,10 +35,9 @@ class PredictedImages:
             log.warning("%s: its mistakes are not drawn: %s", run.name, error)
             return None
         if not np.array_equal(self._labels, run.y_true):
-            file = run.experiment.data.file
             log.warning(
-                "%s: its mistakes are not drawn: it predicted other images than data/processed/%s holds; "
-                "run `dvc repro`", run.name, file,
+                "%s: its mistakes are not drawn: it predicted other images than data/processed/%s/ holds; "
+                "run `dvc repro`", run.name, run.experiment.data.name,
             )  # fmt: skip
             return None
         return self._images

@@ -1,11 +1,12 @@
-"""data/raw/<dataset>/provenance.json: where the files came from and what they hash to.
+"""provenance.json of a data set: where its files came from, and their SHA-256.
 
-No timestamp stands in it, so that the same data is the same file.
+It lies in data/raw/<name>/ and in data/processed/<name>/. Without a timestamp, the same data is the same file.
 """
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from twinnet.core import paths
@@ -15,11 +16,12 @@ NAME = "provenance.json"
 SYNTHETIC = "synthetic"  # the source of data that no source answered for
 SYNTHETIC_NOTE = "synthetic data: drawn by a program, not measured"
 ORIGINS = ("upstream", "mirror", "snapshot", SYNTHETIC)
+STAGES = {paths.RAW: "download", paths.PROCESSED: "preprocess"}  # folder of data sets -> the stage that writes it
 
 
 @dataclass(frozen=True)
 class RawFile:
-    """One file of a data set: its path in the folder, where it came from, what it hashes to."""
+    """One file of a data set: its path in the folder, where it came from, its SHA-256."""
 
     name: str
     address: str
@@ -36,6 +38,7 @@ class Provenance:
     licence: str
     note: str
     files: tuple[RawFile, ...]
+    processed: Mapping[str, str] = field(default_factory=dict)  # file of data/processed/<name>/ -> SHA-256
 
 
 def sha256(path: Path) -> str:
@@ -50,20 +53,32 @@ def raw_file(folder: Path, name: str, address: str) -> RawFile:
 
 
 def write(folder: Path, provenance: Provenance) -> None:
-    (folder / NAME).write_text(json.dumps(asdict(provenance), indent=2, ensure_ascii=False) + "\n")
+    values = asdict(provenance)
+    if not provenance.processed:
+        del values["processed"]
+    paths.write_text(folder / NAME, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
-def read(name: str, root: Path = Path(".")) -> Provenance:
-    """The provenance of a downloaded data set; raises DataError where it is missing or not one."""
-    path = root / paths.RAW / name / NAME
+def write_processed(root: Path, file_name: str, content: bytes, raw: Provenance) -> Path:
+    """Write data/processed/<raw.dataset>/<file_name> and the provenance beside it; return the file's path."""
+    folder = root / paths.PROCESSED / raw.dataset
+    with paths.atomic_write(folder / file_name) as file:
+        file.write(content)
+    write(folder, replace(raw, processed={file_name: hashlib.sha256(content).hexdigest()}))
+    return folder / file_name
+
+
+def read(name: str, root: Path = Path("."), place: Path = paths.RAW) -> Provenance:
+    """Return the provenance in data/raw/<name>/ or, by `place`, data/processed/<name>/; raises DataError."""
+    path, command = place / name / NAME, f"{STAGES[place]}@{name}"
     try:
-        values = json.loads(path.read_text())
+        values = json.loads((root / path).read_text(encoding="utf-8"))
         files = tuple(RawFile(**file) for file in values.pop("files"))
         provenance = Provenance(**values, files=files)
     except FileNotFoundError as error:
-        raise DataError(f"expected {paths.RAW / name / NAME}; found none; run `dvc repro download@{name}`") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{paths.RAW / name / NAME} is damaged; run `dvc repro -f download@{name}`") from error
-    if provenance.source not in ORIGINS:
-        raise DataError(f"{paths.RAW / name / NAME}: expected source to be one of {', '.join(ORIGINS)}")
+        raise DataError(f"expected {path}; found none; run `dvc repro {command}`") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{path} is damaged; run `dvc repro -f {command}`") from error
+    if provenance.source not in ORIGINS or not isinstance(provenance.processed, dict):
+        raise DataError(f"{path}: expected a source of {', '.join(ORIGINS)}; run `dvc repro -f {command}`")
     return provenance

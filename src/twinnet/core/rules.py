@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from twinnet.core import paths
 from twinnet.core.errors import ConfigError
 from twinnet.core.schema import (
     CNN,
@@ -11,6 +12,7 @@ from twinnet.core.schema import (
     Augmentation,
     Backend,
     Compare,
+    Data,
     Dtype,
     Experiment,
     ImageData,
@@ -72,6 +74,18 @@ def _check_batch_configs(engine: ScratchEngine, sweep: bool) -> None:
     if engine.array is not ArrayLibrary.jax:
         raise ConfigError(
             f"engine.batch_configs=true: expected engine.array=jax, which compiles; received {engine.array.value}"
+        )
+
+
+def check_file(data: Data) -> None:
+    """Raise ConfigError unless `file` is the one that `preprocess` writes for this kind of data.
+
+    Not part of `check`, so that runs that older versions recorded with another `file` can still be read.
+    """
+    expected = type(data).file
+    if data.file != expected:
+        raise ConfigError(
+            f"data.file: expected {expected}, in {paths.PROCESSED / data.name}/; received {data.file!r}; leave it out"
         )
 
 

@@ -85,7 +85,7 @@ class Data:
 
     kind: str = MISSING
     name: str = MISSING  # the data set, as in datasets.<name>
-    file: str = MISSING  # under data/processed/
+    file: str = MISSING  # in data/processed/<name>/; each kind has one
     task: Task = MISSING
     classes: list[str] | None = None  # names of the classes 0, 1, ...; None for regression
     scaling: Scaling = Scaling.none
@@ -94,6 +94,7 @@ class Data:
 @dataclass
 class TableData(Data):
     kind: str = "table"
+    file: str = "table.csv"
     features: list[str] = MISSING  # columns of the table
     target: str = MISSING  # a column; for classes, one that holds 0, 1, ...
     valid_fraction: float = 0.33
@@ -105,6 +106,7 @@ class TableData(Data):
 @dataclass
 class ImageData(Data):
     kind: str = "images"
+    file: str = "arrays.npz"
     image_shape: list[int] = field(default_factory=lambda: [28, 28, 1])
     margin: int = 0  # pixels that the images leave free around their objects, for framing other pictures like them
     valid_samples: int = 5000  # the first ones of the training images
@@ -398,7 +400,7 @@ class Dataset:
     source: SourcePolicy = SourcePolicy.auto
     sources: dict[str, Source] = field(default_factory=dict)  # in the order to try
     transport: Transport = field(default_factory=Transport)
-    reading: Data = MISSING  # how its data/processed/<name>.npz is read
+    reading: Data = MISSING  # how data/processed/<name>/ is read
 
 
 @dataclass

@@ -1,8 +1,8 @@
-"""reports/data/<name>.md and <name>.png: what a data set is, where it came from, what is in it, what has changed."""
+"""The card of a data set, reports/data/<name>/card.md and samples.png: its source, contents and changes."""
 
-import os
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from twinnet.core import paths, provenance
-from twinnet.core.errors import DataError
 from twinnet.core.provenance import Provenance
-from twinnet.core.schema import Dataset, ImageData, NBADataset, TableData, Task
+from twinnet.core.schema import Dataset, ImageData, NBADataset, Scaling, TableData, Task
+from twinnet.core.splits import Splits
 from twinnet.data.download import drift
 from twinnet.data.download.places import Places
 from twinnet.data.formats import nba
 from twinnet.figures.run import AXIS_NAMES
 from twinnet.figures.style import BLUE, PALETTE, new_figure, save, styled
-from twinnet.training.splitting import SPLITS, Arrays
+from twinnet.training.dataset import SPLITS, load_splits, read_table
 
 FOLDER = paths.REPORTS / "data"
 SHOWN = 12  # images of each class
@@ -27,26 +27,23 @@ DRIFTED = 5  # columns that moved most
 
 
 def write(dataset: Dataset, root: Path = Path(".")) -> Path:
-    """Write the data card and its picture from data/raw/<name>/ and data/processed/<name>.npz; returns the card.
-
-    Raises DataError where either is missing.
-    """
-    recorded = provenance.read(dataset.name, root)
-    arrays = _arrays(dataset, root)
-    table = nba.table(dataset, root / paths.RAW / dataset.name) if isinstance(dataset, NBADataset) else None
-    folder = root / FOLDER
+    """Write the data card and its picture from data/processed/<name>/; return the card. Raises DataError."""
+    recorded = provenance.read(dataset.name, root, paths.PROCESSED)
+    reading = dataset.reading
+    table = read_table(reading, root) if isinstance(reading, TableData) else None
+    as_stored = "float64" if isinstance(reading, TableData) else "uint8"
+    splits = load_splits(replace(reading, scaling=Scaling.none), root=root, dtype=as_stored)
+    folder = root / FOLDER / dataset.name
     folder.mkdir(parents=True, exist_ok=True)
-    save(picture(dataset, arrays, table, recorded), folder / f"{dataset.name}.png")
-    card = folder / f"{dataset.name}.md"
-    part = card.with_name(f".{card.name}.{os.getpid()}")
-    part.write_text(text(dataset, arrays, table, recorded, _changes(dataset, root)), encoding="utf-8")
-    os.replace(part, card)
+    save(picture(dataset, splits, table, recorded), folder / "samples.png")
+    card = folder / "card.md"
+    paths.write_text(card, text(dataset, splits, table, recorded, _changes(dataset, root)))
     return card
 
 
 def text(
     dataset: Dataset,
-    arrays: Arrays,
+    splits: Splits,
     table: pd.DataFrame | None,
     recorded: Provenance,
     changed: list[dict[str, Any]],
@@ -59,14 +56,14 @@ def text(
         "",
         *said,
         *_markdown(("", ""), [("source", recorded.source), ("licence", recorded.licence), *_about(dataset)]),
-        f"![samples]({dataset.name}.png)",
+        "![samples](samples.png)",
         "",
         "## Files",
         *_markdown(("file", "bytes", "SHA-256", "from"), files),
         "## Samples of each split",
-        *_markdown(*_balance(dataset, arrays)),
+        *_markdown(*_balance(dataset, splits)),
         "## Values",
-        *_values(arrays, table),
+        *_values(splits.X_train, table),
         "## Changes since the version before",
         "",
         *_drift(dataset, changed, recorded),
@@ -75,13 +72,13 @@ def text(
 
 
 @styled
-def picture(dataset: Dataset, arrays: Arrays, table: pd.DataFrame | None, recorded: Provenance) -> Figure:
+def picture(dataset: Dataset, splits: Splits, table: pd.DataFrame | None, recorded: Provenance) -> Figure:
     """Samples of each class: rows of images, or the players on their first two features and by position."""
     notes = [recorded.note] if recorded.note else []
     title = f"{dataset.title or dataset.name} (source: {recorded.source})"
     if table is not None and isinstance(dataset.reading, TableData):
         return _scatter(dataset.reading, table, title, notes)
-    return _grid(dataset.reading.classes or [], arrays, title, notes)
+    return _grid(dataset.reading.classes or [], splits, title, notes)
 
 
 def _scatter(reading: TableData, table: pd.DataFrame, title: str, notes: list[str]) -> Figure:
@@ -99,8 +96,8 @@ def _scatter(reading: TableData, table: pd.DataFrame, title: str, notes: list[st
     return figure
 
 
-def _grid(classes: list[str], arrays: Arrays, title: str, notes: list[str]) -> Figure:
-    X, y = arrays["X_train"], arrays["y_train"]
+def _grid(classes: list[str], splits: Splits, title: str, notes: list[str]) -> Figure:
+    X, y = splits.X_train, splits.y_train
     rows = []
     for label in range(len(classes)):
         some = X[np.flatnonzero(y == label)[:SHOWN]]
@@ -115,15 +112,6 @@ def _grid(classes: list[str], arrays: Arrays, title: str, notes: list[str]) -> F
     return figure
 
 
-def _arrays(dataset: Dataset, root: Path) -> Arrays:
-    path = root / paths.PROCESSED / f"{dataset.name}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
-        raise DataError(f"expected {path}; found none; run `dvc repro preprocess@{dataset.name}`") from error
-
-
 def _about(dataset: Dataset) -> list[tuple[str, str]]:
     if not isinstance(dataset, NBADataset):
         return []
@@ -131,20 +119,19 @@ def _about(dataset: Dataset) -> list[tuple[str, str]]:
     return [("season", asked), ("type of season", nba.title(dataset.season_type))]
 
 
-def _balance(dataset: Dataset, arrays: Arrays) -> tuple[list[str], list[list[str]]]:
-    """Samples of each split and, for classes, how many of each class."""
-    splits = [split for split in SPLITS if f"y_{split}" in arrays]
-    rows = [["all", *(f"{len(arrays[f'y_{split}']):,}" for split in splits)]]
+def _balance(dataset: Dataset, splits: Splits) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows: samples of each split and, for classes, of each class."""
+    labels = {split: y for split in SPLITS if (y := getattr(splits, f"y_{split}")) is not None}
+    rows = [["all", *(f"{len(y):,}" for y in labels.values())]]
     if dataset.reading.task is not Task.regression:
         for label, name in enumerate(dataset.reading.classes or []):
-            share = [arrays[f"y_{split}"] == label for split in splits]
+            share = [y == label for y in labels.values()]
             rows.append([name, *(f"{members.sum():,} ({members.mean():.1%})" for members in share)])
-    return ["class", *splits], rows
+    return ["class", *labels], rows
 
 
-def _values(arrays: Arrays, table: pd.DataFrame | None) -> list[str]:
+def _values(X: np.ndarray, table: pd.DataFrame | None) -> list[str]:
     if table is None:
-        X = arrays["X_train"]
         facts = [
             ("shape", f"{' x '.join(map(str, X.shape[1:]))}, {X.dtype}"),
             ("range", f"{X.min()} to {X.max()}"),

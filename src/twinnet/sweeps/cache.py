@@ -14,10 +14,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from twinnet.core import paths
 from twinnet.core.errors import DataError
 from twinnet.core.schema import Experiment
 from twinnet.training import fingerprint
+from twinnet.training.dataset import processed_file
 
 RESULTS = Path("outputs/results")
 
@@ -29,15 +29,14 @@ def key(experiment: Experiment, root: Path) -> str:
 
 def data_digest(experiment: Experiment, root: Path) -> str:
     """SHA-256 of the processed file that the experiment reads."""
-    file = root / paths.PROCESSED / experiment.data.file
+    file = processed_file(experiment.data)
     try:
-        status = file.stat()
+        status = (root / file).stat()
     except OSError as error:
         raise DataError(
-            f"data set {experiment.data.name!r}: expected {paths.PROCESSED / experiment.data.file}; found none; "
-            f"run `dvc repro` or `make repro` first"
+            f"data set {experiment.data.name!r}: expected {file}; found none; run `dvc repro` or `make repro` first"
         ) from error
-    return _digest(file, status.st_mtime_ns, status.st_size)
+    return _digest(root / file, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache

@@ -125,10 +125,10 @@ def collect(
 
 
 def _data(experiment: Experiment, root: Path) -> dict[str, Any]:
-    """The processed file, and the addresses of its raw data, if data/raw/ tells."""
-    found: dict[str, Any] = {"file": str(paths.PROCESSED / experiment.data.file)}
+    """The processed file, and the addresses of its raw data, if its provenance tells."""
+    found: dict[str, Any] = {"file": str(paths.PROCESSED / experiment.data.name / experiment.data.file)}
     try:
-        raw = provenance.read(experiment.data.name, root)
+        raw = provenance.read(experiment.data.name, root, paths.PROCESSED)
     except DataError:
         return found
     addresses = sorted({file.address for file in raw.files if file.address})
@@ -181,7 +181,7 @@ def _versions(experiment: Experiment) -> dict[str, str]:
 def _dvc(experiment: Experiment, root: Path) -> dict[str, str]:
     """The run's stage and experiment in DVC, and the hash of the data in dvc.lock."""
     found = {"stage": os.environ.get("DVC_STAGE", ""), "exp": os.environ.get("DVC_EXP_NAME", "")}
-    read = str(paths.PROCESSED / experiment.data.file)
+    read = str(paths.PROCESSED / experiment.data.name)
     try:
         lock = (root / "dvc.lock").read_text(encoding="utf-8")
         stages = yaml.load(lock, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"].values()

@@ -67,7 +67,6 @@ class Players(World):
             transport=IMPATIENT,
             reading=TableData(
                 name="nba",
-                file="nba_players.csv",
                 task=Task.binary,
                 classes=["guard", "forward"],
                 features=["apg", "rpg"],
@@ -141,7 +140,6 @@ class Images(World):
             },
             reading=ImageData(
                 name="pictures",
-                file="pictures.npz",
                 task=Task.multiclass,
                 classes=[str(digit) for digit in range(10)],
                 image_shape=[8, 8, 1],

@@ -67,7 +67,7 @@ def unpack(path: Path, most: int) -> bytearray:
 
 
 def read(dataset: ImageDataset, raw: Path, *, pinned: bool = True) -> dict[str, np.ndarray]:
-    """The arrays of a data set, uint8 images and int64 labels; `pinned` insists on the SHA-256 of each file.
+    """Return the arrays of a data set, uint8; `pinned` insists on the SHA-256 of each file.
 
     Raises DataError where a hash, a header, a shape or a label is not the one expected.
     """
@@ -81,7 +81,6 @@ def read(dataset: ImageDataset, raw: Path, *, pinned: bool = True) -> dict[str, 
             arrays[key] = _member(content, array) if array.member else decode_idx(content, name, list(array.shape))
     classes = len(dataset.reading.classes or [])
     for key in [key for key in arrays if key.startswith("y_")]:
-        arrays[key] = arrays[key].astype(np.int64)
         if set(np.unique(arrays[key])) != set(range(classes)):
             raise DataError(f"{dataset.arrays[key].file}: expected each label from 0 to {classes - 1}, and no other")
     return arrays
