@@ -1,9 +1,11 @@
 """Paths: the repository root and its data, runs and reports folders, and files that are written whole."""
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,8 +25,19 @@ def root(start: Path | None = None) -> Path:
     start = (start or Path.cwd()).resolve()
     for folder in (start, *start.parents):
         if (folder / "dvc.yaml").is_file() and (folder / "conf" / "config.yaml").is_file():
+            _warn_of_other_code(folder)
             return folder
     raise TwinnetError(f"expected to be inside a checkout of the project (with conf/ and dvc.yaml); received {start}")
+
+
+@lru_cache
+def _warn_of_other_code(folder: Path) -> None:
+    """Say, once, that a copied checkout runs the code of the one that it was copied from."""
+    here, code = folder / "src" / "twinnet", Path(__file__).resolve().parents[1]
+    if here.is_dir() and not here.samefile(code):
+        print(
+            f"warning: the code that runs is {code}, not {here}; run `make repro` or `make test` here", file=sys.stderr
+        )
 
 
 def main_root() -> Path:
