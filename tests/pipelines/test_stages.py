@@ -1,92 +1,94 @@
-"""dvc.yaml says what its stages really need: every module they import, every value they read."""
+"""Which stages an edit makes stale: one line in each room, and the answer of `dvc status`."""
 
-import re
-import sys
-from copy import deepcopy
-from pathlib import Path
-from typing import Any
+import json
+from collections.abc import Callable
 
-import grimp
 import pytest
 import yaml
 
-ENGINES = ("scratch", "keras")
-# What a tracker does cannot change a result: editing it publishes again, and trains nothing again.
-WITHOUT_EFFECT = {"train": "twinnet.tracking"}
+from tests.pipelines.project import Project
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]  # DVC looks at the project once for each room
+
+ALWAYS = {"publish"}
+DATA = {"download", "preprocess", "card"}
+# Room -> the stages that an edit of it makes stale; a training is named by its engine.
+ROOMS = {
+    "core": {"params", "train scratch", "train keras", "compare"} | DATA,
+    "training": {"train scratch", "train keras", "compare"},
+    "engines/scratch": {"train scratch"},
+    "engines/keras": {"train keras"},
+    "data/formats": DATA,
+    "data/download": {"download", "card"},
+    "figures": {"card", "compare"},
+    "compare": {"compare"},
+    "tracking": set(),
+    "sweeps": set(),
+    "predict": set(),
+    "teaching": set(),
+}
 
 
 @pytest.fixture(scope="module")
-def stages(root: Path) -> dict[str, dict[str, Any]]:
-    """Each stage of dvc.yaml as it is run: `do` where there is a foreach."""
-    written = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
-    return {name: stage.get("do", stage) for name, stage in written.items()}
+def mine(copy: Callable[[], Project]) -> Project:
+    return copy()
 
 
 @pytest.fixture(scope="module")
-def imports(root: Path) -> grimp.ImportGraph:
-    sys.path.insert(0, str(root))
+def engines(mine: Project) -> dict[str, str]:
+    """Experiment -> its engine."""
+    experiments = yaml.safe_load((mine.folder / "params.yaml").read_text())["experiments"]
+    return {name: experiment["engine"]["kind"] for name, experiment in experiments.items()}
+
+
+def stale(project: Project, engines: dict[str, str]) -> set[str]:
+    """The stages that `dvc status` names, those of an engine's trainings as one; all of a kind, or none."""
+    names = set(json.loads(project.run("dvc", "status", "--json").stdout))
+    for engine in ("scratch", "keras"):
+        trainings = {f"train@{name}" for name in engines if engines[name] == engine}
+        if trainings <= names:
+            names = names - trainings | {f"train {engine}"}
+    sets = {name.partition("@")[2] for name in names if name.startswith("preprocess@")}
+    for stage in DATA:
+        if (sets and {f"{stage}@{name}" for name in sets} <= names) or not sets:
+            names = {stage if name.startswith(f"{stage}@") else name for name in names}
+    return names - ALWAYS
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_edit_of_a_room_makes_its_stages_stale(room: str, mine: Project, engines: dict[str, str]) -> None:
+    file = sorted((mine.folder / "src/twinnet" / room).glob("*.py"))[-1]
+    text = file.read_text()
     try:
-        return grimp.build_graph("pipelines", "twinnet", cache_dir=None)
+        file.write_text(text + "# a comment\n")
+        assert stale(mine, engines) == ROOMS[room]
     finally:
-        sys.path.remove(str(root))
+        file.write_text(text)
 
 
-def module_file(root: Path, module: str) -> Path | None:
-    base = root / (module if module.startswith("pipelines") else f"src/{module}").replace(".", "/")
-    found = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
-    return found.relative_to(root) if found.read_text().strip() else None
+def test_description_retrains_nothing(mine: Project, engines: dict[str, str]) -> None:
+    file = mine.folder / "conf/experiment/nba_scratch.yaml"
+    text = file.read_text()
+    try:
+        file.write_text(text.replace("description: ", "description: Described anew; "))
+        mine.run("make", "-o", ".venv/runtime", "params", f"S={' '.join(mine.overrides())}")
+        assert stale(mine, engines) == {"params"}
+        mine.run("dvc", "repro", "-s", "params")
+        assert stale(mine, engines) == set()
+    finally:
+        file.write_text(text)
+        mine.run("make", "-o", ".venv/runtime", "params", f"S={' '.join(mine.overrides())}")
 
 
-def needed(root: Path, imports: grimp.ImportGraph, modules: list[str], without: str | None) -> set[Path]:
-    """Files of the project that the modules import, directly or not, with the packages that hold them."""
-    imports = deepcopy(imports)
-    for module in [module for module in imports.modules if without and f"{module}.".startswith(f"{without}.")]:
-        imports.remove_module(module)
-    found = set(modules)
-    for module in modules:
-        found |= imports.find_upstream_modules(module)
-    for module in list(found):
-        parts = module.split(".")
-        found |= {".".join(parts[:end]) for end in range(1, len(parts))}
-    return {file for module in found if (file := module_file(root, module))}
+def test_equal_downloads_train_nothing(mine: Project, engines: dict[str, str]) -> None:
+    file = mine.folder / "src/twinnet/data/download/sources.py"
+    file.write_text(file.read_text() + "# a comment\n")
+    mine.run("dvc", "repro", "preprocess")
+    assert stale(mine, engines) <= {"card", "params"}
 
 
-def test_the_deps_of_each_stage_name_every_module_it_imports(
-    root: Path, stages: dict[str, dict[str, Any]], imports: grimp.ImportGraph
-) -> None:
-    missing: dict[str, list[str]] = {}
-    for name, stage in stages.items():
-        module = re.fullmatch(r"python -m (pipelines\.\w+).*", stage["cmd"])[1]  # type: ignore[index]  # else fails
-        for engine in ENGINES if name == "train" else ("",):
-            roots = [module] + ([f"twinnet.engines.{engine}"] if engine else [])
-            deps = [Path(str(dep).replace("${item.engine.kind}", engine)) for dep in stage["deps"]]
-            uncovered = [
-                str(file)
-                for file in needed(root, imports, roots, WITHOUT_EFFECT.get(name))
-                if not any(file == dep or dep in file.parents for dep in deps)
-            ]
-            if uncovered:
-                missing[f"{name} {engine}".strip()] = sorted(uncovered)
-    assert not missing
-
-
-def test_every_file_among_the_deps_exists(root: Path, stages: dict[str, dict[str, Any]]) -> None:
-    for name, stage in stages.items():
-        for dep in map(str, stage["deps"]):
-            if dep.startswith(("src/", "pipelines", "conf")):
-                for engine in ENGINES:
-                    assert (root / dep.replace("${item.engine.kind}", engine)).exists(), f"{name}: {dep}"
-
-
-def test_plots_and_metrics_name_each_experiment_of_the_suite(root: Path) -> None:
-    written = yaml.safe_load((root / "dvc.yaml").read_text())
-    experiments = set(yaml.safe_load((root / "params.yaml").read_text())["experiments"])
-    named = {metric.split("/")[1] for metric in written["metrics"] if metric.startswith("runs/")}
-    assert named == experiments
-
-
-def test_stages_other_than_train_and_compare_never_load_a_framework(root: Path, imports: grimp.ImportGraph) -> None:
-    """`download` and `preprocess` reach neither the engines nor MLflow."""
-    for stage in ("pipelines.params", "pipelines.download", "pipelines.preprocess"):
-        reached = imports.find_upstream_modules(stage)
-        assert not any(module.startswith(("twinnet.engines", "twinnet.tracking")) for module in reached), stage
+def test_value_that_cannot_be_trained_removes_nothing(mine: Project) -> None:
+    done = mine.run("dvc", "exp", "run", "-S", "experiments.nba_scratch.epochs=0", check=False)
+    assert done.returncode != 0
+    assert "epochs: expected at least 1; received 0" in done.stdout
+    assert (mine.folder / "runs/nba_scratch/metrics.json").exists()
