@@ -1,4 +1,4 @@
-"""How good predictions are.
+"""Metrics of predictions.
 
 `y_true` is (samples,); `y_prob` holds the activations of the output layer, (samples, units): the probability of
 class 1 for a binary task (one unit), of each class for a multiclass one, the predicted value for regression.
@@ -7,7 +7,6 @@ class 1 for a binary task (one unit), of each class for a multiclass one, the pr
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, mean_squared_error
 
 from twinnet.core.schema import Loss, Task
 
@@ -39,13 +38,13 @@ def compute_metrics(task: Task, loss: Loss, y_true: np.ndarray, y_prob: np.ndarr
     if task is Task.regression:
         values = np.asarray(y_prob, dtype=float)[:, 0]
         return {
-            "loss": float(mean_squared_error(y_true, values)),
-            "mae": float(mean_absolute_error(y_true, values)),
+            "loss": float(np.mean((y_true - values) ** 2)),
+            "mae": float(np.mean(np.abs(y_true - values))),
         }
     y_true = np.asarray(y_true, dtype=int)
     return {
         "loss": _class_loss(loss, y_true, np.asarray(y_prob)),
-        "accuracy": float(accuracy_score(y_true, predicted_classes(y_prob))),
+        "accuracy": float(np.mean(y_true == predicted_classes(y_prob))),
     }
 
 
@@ -53,10 +52,10 @@ def _class_loss(loss: Loss, y_true: np.ndarray, y_prob: np.ndarray) -> float:
     units = y_prob.shape[1]
     targets = y_true[:, None] if units == 1 else np.eye(units)[y_true]
     if loss is Loss.mean_squared_error:
-        return float(mean_squared_error(targets, np.asarray(y_prob, dtype=float)))
+        return float(np.mean(np.mean((targets - np.asarray(y_prob, dtype=float)) ** 2, axis=0)))
     if loss is Loss.categorical_crossentropy and units == 1:
         return 0.0  # the one output is normalised to 1, whose logarithm is 0 for every sample
     epsilon = np.finfo(y_prob.dtype).eps if np.issubdtype(y_prob.dtype, np.floating) else np.finfo(float).eps
     probabilities = np.clip(class_probabilities(y_prob), epsilon, 1 - epsilon)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    return float(log_loss(y_true, probabilities, labels=range(probabilities.shape[1])))
+    return float(np.mean(-np.log(probabilities[np.arange(len(y_true)), y_true])))
