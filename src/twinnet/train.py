@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def job(composed: DictConfig) -> float:
-    """Train one experiment; returns the loss on the validation split."""
+    """Train one experiment, draw it, and return its loss on the validation split."""
     from twinnet import tracking
     from twinnet.compare.draw import draw_run
     from twinnet.training.experiment import train
@@ -35,21 +35,20 @@ def job(composed: DictConfig) -> float:
         settings = OmegaConf.to_object(composed.tracking)
         assert isinstance(settings, Tracking)
         overrides = list(hydra_config.overrides.task)
-        run = train(experiment, directory, tracker=tracking.tracker(settings), overrides=overrides)
-        draw_run(run)
+        run = train(experiment, directory, tracker=tracking.tracker(settings), overrides=overrides, draw=draw_run)
     log.info("the run lies in %s", directory)
     return float(run.metrics["valid/loss"])
 
 
 def main() -> None:
-    """Check the whole command line in one line's worth of words, then hand it to Hydra."""
+    """Validate the overrides, then start Hydra."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sweeps.quiet()
     with exit_on_error():
         root = paths.root()
         arguments = get_args_parser().parse_args()
         if not (arguments.help or arguments.hydra_help or arguments.cfg or arguments.info):
-            # Of a sweep, only what chooses and sets the launcher: its jobs are checked by twinnet.sweeps.
+            # For a sweep, only the launcher's overrides: twinnet.sweeps checks the jobs.
             own = [word for word in arguments.overrides if not arguments.multirun or word.startswith("hydra")]
             composed = config.compose(root, "train", own)
             if not arguments.multirun:

@@ -18,7 +18,7 @@ REPORTS = Path("reports")
 
 
 def root(start: Path | None = None) -> Path:
-    """The folder that holds conf/ and dvc.yaml: the nearest one at or above `start` (the working directory).
+    """Return the folder that holds conf/ and dvc.yaml: the nearest one at or above `start` (the working directory).
 
     In a DVC experiment that is its temporary copy, so that stages read and write there.
     """
@@ -41,7 +41,7 @@ def _warn_of_other_code(folder: Path) -> None:
 
 
 def main_root() -> Path:
-    """The repository itself, also inside a DVC experiment's temporary copy (DVC_ROOT): where stores live."""
+    """Return the repository itself, also inside a DVC experiment's temporary copy (DVC_ROOT): stores lie there."""
     return Path(os.environ["DVC_ROOT"]) if os.environ.get("DVC_ROOT") else root()
 
 

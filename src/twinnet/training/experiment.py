@@ -72,18 +72,21 @@ def train(
     tracker: Tracker | None = None,
     overrides: Sequence[str] = (),
     fit: Fit = fit,
+    draw: Callable[[Run], object] | None = None,
 ) -> Run:
     """Train an experiment and leave its run in `directory`, as the contract of outputs says.
 
     The files appear in `directory` when all of them are complete, metrics.json last. A training that diverges leaves
     its history under outputs/failed/ instead. `overrides` are Hydra's, for the record; `fit` is another way to the
-    trained network.
+    trained network; `draw` adds pictures to the finished run before the tracker reads it.
 
     Raises ConfigError, DataError, DeviceError or DivergedError if the experiment cannot be trained.
     """
     root = root or paths.root()
     try:
         run = _train(experiment, directory, root, tracker, overrides, fit)
+        if draw:
+            draw(run)
     except BaseException as error:
         _save_failed_history(error, root / "outputs" / "failed", experiment.name)
         if tracker:
