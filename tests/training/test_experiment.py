@@ -193,3 +193,16 @@ def test_staging_of_a_dead_process_is_removed(tiny_project: Path, compose: Calla
     left.mkdir(parents=True)
     train(compose("nba_scratch", *SMALL), tiny_project / "run", root=tiny_project)
     assert not left.exists()
+
+
+def test_figures_that_fail_cost_no_run(
+    tiny_project: Path, compose: Callable[..., Experiment], caplog: pytest.LogCaptureFixture
+) -> None:
+    def draw(run: Run) -> None:
+        raise RuntimeError("no font")
+
+    listener = Listener()
+    run = train(compose("nba_scratch", *SMALL), tiny_project / "run", root=tiny_project, tracker=listener, draw=draw)
+    assert Run.read(run.directory).metrics == run.metrics
+    assert listener.events[-1] == "finished"
+    assert "its figures are not drawn: RuntimeError: no font" in caplog.text

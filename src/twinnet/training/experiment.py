@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from twinnet.core import engine, paths, rules
-from twinnet.core.errors import DataError, DivergedError, TwinnetError
+from twinnet.core.errors import DataError, DivergedError, TwinnetError, one_line_text
 from twinnet.core.history import History
 from twinnet.core.metrics import Predict, compute_metrics, flip_tta
 from twinnet.core.monitor import Monitor
@@ -85,15 +85,19 @@ def train(
     root = root or paths.root()
     try:
         run = _train(experiment, directory, root, tracker, overrides, fit)
-        if draw:
-            draw(run)
     except BaseException as error:
         _save_failed_history(error, root / "outputs" / "failed", experiment.name)
         if tracker:
             tracker.failed(error)
         raise
-    if tracker:
-        tracker.finished(run)
+    try:
+        if draw:
+            draw(run)
+    except Exception as error:  # the run is complete without them
+        log.warning("%s: its figures are not drawn: %s", experiment.name, one_line_text(error))
+    finally:
+        if tracker:
+            tracker.finished(run)
     log.info("%s: %s", experiment.name, _summary(run.metrics))
     return run
 
