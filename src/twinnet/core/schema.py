@@ -64,9 +64,9 @@ class Backend(StrEnum):
 
 
 class SourcePolicy(StrEnum):
-    auto = "auto"  # the sources in order, then the stand-in when no host at all answers
-    real = "real"  # never the stand-in
-    synthetic = "synthetic"  # the stand-in, without asking anybody
+    auto = "auto"  # the sources in order, then synthetic data if no host answers
+    real = "real"  # never synthetic data
+    synthetic = "synthetic"  # synthetic data, without a request
 
 
 class ScheduleKind(StrEnum):
@@ -357,7 +357,7 @@ class SeasonType(StrEnum):
     playoffs = "playoffs"
 
 
-class StandIn(StrEnum):
+class SyntheticKind(StrEnum):
     garments = "garments"
     digits = "digits"
     none = "none"
@@ -376,7 +376,7 @@ class Source:
 
 @dataclass
 class Transport:
-    """How patiently files are asked for."""
+    """Timeouts, retries and limits of downloads."""
 
     connect_timeout: float = 5.0  # seconds
     read_timeout: float = 15.0  # seconds of silence
@@ -429,7 +429,7 @@ class ImageDataset(Dataset):
     kind: str = "images"
     files: dict[str, str] = MISSING  # file name -> SHA-256, of the decompressed bytes where it ends in .gz
     arrays: dict[str, ArrayFile] = MISSING  # X_train, y_train and, where there is a test split, X_test, y_test
-    stand_in: StandIn = StandIn.none
+    stand_in: SyntheticKind = SyntheticKind.none  # the synthetic images
 
 
 @dataclass

@@ -1,10 +1,9 @@
-"""The card of a data set, reports/data/<name>/card.md and samples.png: its source, contents and changes."""
+"""The card of a data set, reports/data/<name>/card.md and samples.png: its source and contents."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +11,8 @@ from matplotlib.figure import Figure
 
 from twinnet.core import paths, provenance
 from twinnet.core.provenance import Provenance
-from twinnet.core.schema import Dataset, ImageData, NBADataset, Scaling, TableData, Task
+from twinnet.core.schema import Dataset, NBADataset, Scaling, TableData, Task
 from twinnet.core.splits import Splits
-from twinnet.data.download import drift
-from twinnet.data.download.places import Places
 from twinnet.data.formats import nba
 from twinnet.figures.run import AXIS_NAMES
 from twinnet.figures.style import BLUE, PALETTE, new_figure, save, styled
@@ -23,7 +20,6 @@ from twinnet.training.dataset import SPLITS, load_splits, read_table
 
 FOLDER = paths.REPORTS / "data"
 SHOWN = 12  # images of each class
-DRIFTED = 5  # columns that moved most
 
 
 def write(dataset: Dataset, root: Path = Path(".")) -> Path:
@@ -37,18 +33,12 @@ def write(dataset: Dataset, root: Path = Path(".")) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     save(picture(dataset, splits, table, recorded), folder / "samples.png")
     card = folder / "card.md"
-    paths.write_text(card, text(dataset, splits, table, recorded, _changes(dataset, root)))
+    paths.write_text(card, text(dataset, splits, table, recorded))
     return card
 
 
-def text(
-    dataset: Dataset,
-    splits: Splits,
-    table: pd.DataFrame | None,
-    recorded: Provenance,
-    changed: list[dict[str, Any]],
-) -> str:
-    """The card in Markdown."""
+def text(dataset: Dataset, splits: Splits, table: pd.DataFrame | None, recorded: Provenance) -> str:
+    """Return the card in Markdown."""
     files = [(f"`{file.name}`", f"{file.bytes:,}", f"`{file.sha256}`", file.address) for file in recorded.files]
     said = [f"**{recorded.note}**", ""] if recorded.note else []
     parts = [
@@ -64,9 +54,6 @@ def text(
         *_markdown(*_balance(dataset, splits)),
         "## Values",
         *_values(splits.X_train, table),
-        "## Changes since the version before",
-        "",
-        *_drift(dataset, changed, recorded),
     ]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(parts)).rstrip() + "\n"
 
@@ -148,34 +135,6 @@ def _values(X: np.ndarray, table: pd.DataFrame | None) -> list[str]:
             low, mean, high = (f"{value:g}" for value in (values.min(), round(values.mean(), 3), values.max()))
         rows.append((f"`{column}`", low, mean, high, str(int(values.isna().sum()))))
     return _markdown(("column", "least", "mean", "most", "missing"), rows)
-
-
-def _drift(dataset: Dataset, changed: list[dict[str, Any]], recorded: Provenance) -> list[str]:
-    if isinstance(dataset.reading, ImageData) and recorded.source != "synthetic":
-        return ["None is possible: every file is pinned by its SHA-256."]
-    if not changed:
-        return ["None known: this is the first version on this machine, or the same as the one before."]
-    lines = []
-    for change in changed:
-        moved = sorted(change["drift"].items(), key=lambda item: -abs(item[1]))[:DRIFTED]
-        lines += [
-            f"Season {change['season']}, {change['before']} to {change['after']}: {change['added']} rows added, "
-            f"{change['removed']} removed, {change['changed']} changed.",
-            "",
-            *_markdown(("column", "cells changed"), [(f"`{k}`", str(n)) for k, n in change["cells"].items()]),
-            *_markdown(
-                ("column", "its mean moved by, in standard deviations"), [(f"`{k}`", f"{d:+.4f}") for k, d in moved]
-            ),
-        ]
-    return lines
-
-
-def _changes(dataset: Dataset, root: Path) -> list[dict[str, Any]]:
-    if not isinstance(dataset, NBADataset):
-        return []
-    folder = Places.of(dataset, root).versions
-    found = ((season, drift.last_change(season, folder)) for season in nba.seasons(dataset))
-    return [{"season": nba.label(season), **change} for season, change in found if change]
 
 
 def _markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:

@@ -16,7 +16,7 @@ from tests.data.faults.server import FaultServer
 from tests.data.faults.worlds import Players, World, csv_world, idx_world, json_world
 from twinnet.core import config, provenance
 from twinnet.core.errors import ConfigError, DataError
-from twinnet.core.schema import Dataset, NBADataset, SeasonType, Source, SourcePolicy, StandIn
+from twinnet.core.schema import Dataset, NBADataset, SeasonType, Source, SourcePolicy, SyntheticKind
 from twinnet.data.download.download import download_dataset
 
 ROOT = Path(__file__).parents[3]
@@ -50,7 +50,7 @@ def test_a_mirror_folder_comes_first_and_its_path_is_not_recorded(
     world = json_world()
     monkeypatch.setenv("TWINNET_MIRROR", str(mirror_folder(world, tmp_path / "m")))
     target = download_dataset(with_sources(world.dataset(), mirror=MIRROR, upstream=GONE), tmp_path)
-    assert world.is_true(target)
+    assert world.matches_truth(target)
     record = provenance.read("nba", tmp_path)
     assert record.source == "mirror"
     assert [file.address for file in record.files] == [
@@ -71,7 +71,7 @@ def test_a_mirror_may_be_an_address_with_a_password(
     server.files = {f"/m/pictures/{name}": content for name, content in world.files.items()}
     monkeypatch.setenv("TWINNET_MIRROR", server.address.replace("http://", "http://me:secret@") + "/m")
     target = download_dataset(with_sources(world.dataset(), mirror=MIRROR), tmp_path)
-    assert world.is_true(target)
+    assert world.matches_truth(target)
     assert "secret" not in (target / "provenance.json").read_text()
     assert server.requests[0][2]["authorization"].startswith("Basic ")
 
@@ -115,8 +115,8 @@ def test_the_stand_in_takes_the_place_of_data_that_nobody_serves_and_says_so(
     download_dataset(with_sources(dataset, mirror=MIRROR, upstream=GONE_STATS), tmp_path)
     record = provenance.read("nba", tmp_path)
     assert (record.source, record.licence) == ("synthetic", "MIT")
-    assert "stand-in" in record.note
-    assert "STAND-IN DATA" in caplog.text
+    assert record.note == provenance.SYNTHETIC_NOTE
+    assert f"nba: {provenance.SYNTHETIC_NOTE}" in caplog.text
     assert "mirror: TWINNET_MIRROR is not set; upstream: connection refused" in caplog.text
 
 
@@ -147,8 +147,8 @@ def test_synthetic_asks_nobody(server: FaultServer, tmp_path: Path) -> None:
 
 
 def test_a_data_set_without_a_stand_in_says_so(tmp_path: Path) -> None:
-    dataset = replace(idx_world().dataset(), stand_in=StandIn.none)  # type: ignore[call-arg]  # it is an ImageDataset
-    with pytest.raises(DataError, match="it has no stand-in"):
+    dataset = replace(idx_world().dataset(), stand_in=SyntheticKind.none)  # type: ignore[call-arg]  # it is an ImageDataset
+    with pytest.raises(DataError, match="it has no synthetic data"):
         download_dataset(with_sources(dataset, upstream=GONE), tmp_path)
 
 
@@ -170,7 +170,7 @@ def test_the_old_data_stays_until_new_data_is_complete(server: FaultServer, tmp_
     server.behaviours["/json/playerindex"] = fault_server.refused("500 Oops")
     with pytest.raises(DataError):
         download_dataset(dataset, tmp_path)
-    assert world.is_true(target)
+    assert world.matches_truth(target)
     assert [path.name for path in target.parent.iterdir()] == ["nba"]
 
 
@@ -188,7 +188,7 @@ def test_downloads_at_once_do_not_harm_each_other(server: FaultServer, tmp_path:
 
     def work() -> None:
         try:
-            assert world.is_true(download_dataset(dataset, tmp_path))
+            assert world.matches_truth(download_dataset(dataset, tmp_path))
         except BaseException as error:
             failed.append(error)
 
@@ -199,8 +199,7 @@ def test_downloads_at_once_do_not_harm_each_other(server: FaultServer, tmp_path:
         thread.join()
     assert failed == []
     assert [path.name for path in (tmp_path / "data" / "raw").iterdir()] == ["pictures"]
-    # The first one fetched; to the others the server said that nothing had changed.
-    assert sum("if-none-match" not in headers for _, _, headers in server.requests) == len(world.files)
+    assert len(server.requests) == len(world.files)  # the first one's; the others found the files in the cache
 
 
 def test_several_seasons_and_the_playoffs(server: FaultServer, tmp_path: Path) -> None:
@@ -229,12 +228,12 @@ def test_a_source_that_does_not_fit_is_a_mistake_of_the_configuration(tmp_path: 
 
 
 def test_the_service_is_asked_with_every_parameter_and_the_headers_of_a_browser() -> None:
-    from twinnet.data.download.sources import locator
+    from twinnet.data.download.sources import source_kind
 
     dataset = config.dataset(config.compose(ROOT).datasets.nba)
     assert isinstance(dataset, NBADataset)
     upstream = dataset.sources["upstream"]
-    index, stats = locator(upstream).remotes(upstream, dataset)
+    index, stats = source_kind(upstream).remotes(upstream, dataset)
     assert index.address.startswith("https://stats.nba.com/stats/playerindex?")
     assert {"Historical=1", "LeagueID=00", "Season=2019-20", "Active=", "DraftYear="} <= set(
         index.address.partition("?")[2].split("&")

@@ -1,4 +1,4 @@
-"""One file from one address: what is asked for, resumed, kept, and how long it may take."""
+"""One file from one address: requests, retries, the cache, and the time it may take."""
 
 import logging
 import time
@@ -12,7 +12,7 @@ from tests.data.faults import server as fault_server
 from tests.data.faults.server import FaultServer
 from tests.data.faults.worlds import IMPATIENT
 from twinnet.data.download.fetch import Client, SourceError
-from twinnet.data.download.sources import Remote
+from twinnet.data.download.sources import RemoteFile
 
 BODY = bytes(range(256)) * 40
 MOST = 1_000_000
@@ -23,83 +23,71 @@ def client(tmp_path: Path) -> Client:
     return Client(IMPATIENT, tmp_path / "cache" / "x")
 
 
-def remote(server: FaultServer, pinned: bool = True, **facts: object) -> Remote:
+def remote(server: FaultServer, pin: str = "pin", **facts: object) -> RemoteFile:
     server.files["/x.gz"] = BODY
-    return Remote("x.gz", f"{server.address}/x.gz", "recorded", pinned=pinned, **facts)  # type: ignore[arg-type]
+    return RemoteFile("x.gz", f"{server.address}/x.gz", "recorded", pin=pin, **facts)  # type: ignore[arg-type]
 
 
 def asked(server: FaultServer, header: str) -> list[str | None]:
     return [headers.get(header) for _, _, headers in server.requests]
 
 
-def test_a_broken_download_is_continued_where_it_broke_off(server: FaultServer, client: Client, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pin", ["pin", ""])
+def test_broken_download_is_fetched_again(server: FaultServer, client: Client, tmp_path: Path, pin: str) -> None:
     server.behaviours["/x.gz"] = fault_server.at_first(1, fault_server.cut)
-    client.fetch(remote(server), tmp_path / "x", MOST)
+    client.fetch(remote(server, pin), tmp_path / "x", MOST)
     assert (tmp_path / "x").read_bytes() == BODY
-    assert asked(server, "range") == [None, f"bytes={len(BODY) // 2}-"]
-    assert client.resumed == {"x.gz"}
+    assert len(server.requests) == 2
 
 
-def test_a_download_is_continued_by_the_next_process(server: FaultServer, client: Client, tmp_path: Path) -> None:
+def test_download_that_fails_leaves_no_file(server: FaultServer, client: Client, tmp_path: Path) -> None:
     server.behaviours["/x.gz"] = fault_server.cut
-    with pytest.raises(SourceError, match="broke off"):
+    with pytest.raises(SourceError, match="broke off after"):
         client.fetch(remote(server), tmp_path / "x", MOST)
     assert not (tmp_path / "x").exists()
-    server.behaviours.clear()
-    Client(IMPATIENT, client.cache).fetch(remote(server), tmp_path / "x", MOST)
-    assert (tmp_path / "x").read_bytes() == BODY
-    assert asked(server, "range")[-1] is not None
+    assert not list(client.cache.glob("*"))
 
 
-def test_what_is_not_pinned_is_never_continued(server: FaultServer, client: Client, tmp_path: Path) -> None:
-    server.behaviours["/x.gz"] = fault_server.at_first(1, fault_server.cut)
-    client.fetch(remote(server, pinned=False), tmp_path / "x", MOST)
-    assert (tmp_path / "x").read_bytes() == BODY
-    assert asked(server, "range") == [None, None]
-
-
-def test_a_server_that_ignores_ranges_is_read_from_the_beginning(
-    server: FaultServer, client: Client, tmp_path: Path
-) -> None:
-    whole = fault_server.gives(lambda body: body)
-    server.behaviours["/x.gz"] = fault_server.at_first(1, fault_server.cut, whole)
-    client.fetch(remote(server), tmp_path / "x", MOST)
-    assert (tmp_path / "x").read_bytes() == BODY
-
-
-def test_an_accepted_file_is_not_sent_again_unless_it_changed(
-    server: FaultServer, client: Client, tmp_path: Path
-) -> None:
+def test_accepted_pinned_file_is_not_requested_again(server: FaultServer, client: Client, tmp_path: Path) -> None:
     file = remote(server)
     client.fetch(file, tmp_path / "x.gz", MOST)
-    client.keep([file], tmp_path)
-    again = Client(IMPATIENT, client.cache)
-    again.fetch(file, tmp_path / "again", MOST)
-    again.keep([file], tmp_path)
+    client.accept(file, tmp_path / "x.gz")
+    Client(IMPATIENT, client.cache).fetch(file, tmp_path / "again", MOST)
     assert (tmp_path / "again").read_bytes() == BODY
-    assert asked(server, "if-none-match")[1] is not None
+    assert len(server.requests) == 1
     server.files["/x.gz"] = BODY[::-1]
-    Client(IMPATIENT, client.cache).fetch(file, tmp_path / "changed", MOST)
+    changed = replace(file, pin="another hash in conf")
+    client.fetch(changed, tmp_path / "changed", MOST)
     assert (tmp_path / "changed").read_bytes() == BODY[::-1]
 
 
-def test_a_damaged_copy_is_not_asked_about(server: FaultServer, client: Client, tmp_path: Path) -> None:
+def test_file_without_pin_is_requested_each_time(server: FaultServer, client: Client, tmp_path: Path) -> None:
+    file = remote(server, pin="")
+    for body in (BODY, BODY[::-1]):
+        server.files["/x.gz"] = body
+        client.fetch(file, tmp_path / "x.gz", MOST)
+        client.accept(file, tmp_path / "x.gz")
+        assert (tmp_path / "x.gz").read_bytes() == body
+    assert len(list(client.cache.iterdir())) == 1
+
+
+def test_damaged_copy_in_the_cache_is_not_used(server: FaultServer, client: Client, tmp_path: Path) -> None:
     file = remote(server)
     client.fetch(file, tmp_path / "x.gz", MOST)
-    client.keep([file], tmp_path)
-    (body,) = client.cache.glob("*.body")
-    body.write_bytes(b"damaged")
+    client.accept(file, tmp_path / "x.gz")
+    (copy,) = client.cache.iterdir()
+    copy.write_bytes(b"damaged")
     client.fetch(file, tmp_path / "again", MOST)
     assert (tmp_path / "again").read_bytes() == BODY
-    assert asked(server, "if-none-match") == [None, None]
+    assert len(server.requests) == 2
 
 
-def test_where_nobody_answers_the_accepted_copy_serves(
+def test_accepted_copy_serves_if_no_host_answers(
     server: FaultServer, client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file = remote(server)
+    file = remote(server, pin="")
     client.fetch(file, tmp_path / "x.gz", MOST)
-    client.keep([file], tmp_path)
+    client.accept(file, tmp_path / "x.gz")
     server.behaviours["/x.gz"] = fault_server.Exchange.reset
     client.fetch(file, tmp_path / "again", MOST)
     assert (tmp_path / "again").read_bytes() == BODY
@@ -110,7 +98,7 @@ def test_where_nobody_answers_the_accepted_copy_serves(
 
 
 def test_requests_to_one_host_keep_their_distance(server: FaultServer, client: Client, tmp_path: Path) -> None:
-    file = remote(server, interval=0.3)
+    file = remote(server, pin="", interval=0.3)
     server.behaviours["/x.gz"] = fault_server.at_first(1, fault_server.refused("503 Busy"))
     client.fetch(file, tmp_path / "x", MOST)
     other = Client(IMPATIENT, client.cache.parent / "another_data_set")
@@ -151,7 +139,7 @@ def test_the_proxy_of_the_environment_is_used_and_its_refusal_is_no_answer_of_th
     monkeypatch.setenv("http_proxy", server.address)
     monkeypatch.setenv("NO_PROXY", "")
     monkeypatch.delenv("no_proxy", raising=False)
-    file = Remote("x", "http://far.example/x", "recorded")
+    file = RemoteFile("x", "http://far.example/x", "recorded")
     server.behaviours["http://far.example/x"] = fault_server.refused("403 Forbidden")
     with pytest.raises(SourceError, match="through a proxy") as refused:
         client.fetch(file, tmp_path / "x", MOST)
@@ -190,7 +178,7 @@ def test_nothing_is_logged_that_the_address_holds(
     server: FaultServer, client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="twinnet")
-    secret = Remote("x", server.address.replace("http://", "http://me:secret@") + "/x?token=secret", "recorded")
+    secret = RemoteFile("x", server.address.replace("http://", "http://me:secret@") + "/x?token=secret", "recorded")
     with pytest.raises(SourceError) as failed:
         client.fetch(secret, tmp_path / "x", MOST)
     assert "secret" not in str(failed.value) + " ".join(r.getMessage() for r in caplog.records if "twinnet" in r.name)

@@ -1,4 +1,4 @@
-"""The stand-ins: deterministic, plausible, learnable, and read like the real data."""
+"""Synthetic data: deterministic, plausible, learnable, and read like the real data."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from twinnet.core import config, provenance
-from twinnet.core.schema import ImageDataset, NBADataset, StandIn
+from twinnet.core.schema import ImageDataset, NBADataset, SyntheticKind
 from twinnet.data.download import synthetic, synthetic_images, synthetic_players
 from twinnet.data.formats import idx, nba
 
@@ -24,7 +24,7 @@ def test_players_are_the_same_each_time_and_others_each_season() -> None:
 def test_players_pass_the_checks_of_real_ones_and_can_be_told_apart(tmp_path: Path) -> None:
     dataset = config.dataset(config.compose(ROOT).datasets.nba)
     assert isinstance(dataset, NBADataset)
-    synthetic.write(dataset, tmp_path / "nba")
+    synthetic.generate(dataset, tmp_path / "nba")
     table = nba.table(dataset, tmp_path / "nba")
     assert len(table) == synthetic_players.PLAYERS
     assert 0.4 < table["is_forward"].mean() < 0.6
@@ -36,8 +36,8 @@ def test_players_pass_the_checks_of_real_ones_and_can_be_told_apart(tmp_path: Pa
     assert 0.7 < LogisticRegression().fit(X, y).score(X, y) < 0.98
 
 
-@pytest.mark.parametrize("kind", [StandIn.garments, StandIn.digits])
-def test_pictures_are_the_same_each_time_and_learnable(kind: StandIn) -> None:
+@pytest.mark.parametrize("kind", [SyntheticKind.garments, SyntheticKind.digits])
+def test_pictures_are_the_same_each_time_and_learnable(kind: SyntheticKind) -> None:
     labels = np.arange(1500) % 10
     X = synthetic_images.draw(kind, labels, 1)
     assert (X.shape, X.dtype) == ((1500, 28, 28), np.uint8)
@@ -53,8 +53,8 @@ def test_pictures_lie_in_files_like_the_real_ones(tmp_path: Path) -> None:
     composed = config.compose(ROOT, "config", _smaller("mnist"))
     dataset = config.dataset(composed.datasets.mnist)
     assert isinstance(dataset, ImageDataset)
-    names = synthetic.write(dataset, tmp_path / "a")
-    synthetic.write(dataset, tmp_path / "b")
+    names = synthetic.generate(dataset, tmp_path / "a")
+    synthetic.generate(dataset, tmp_path / "b")
     assert sorted(names) == sorted(path.name for path in (tmp_path / "a").iterdir())
     for name in names:
         assert provenance.sha256(tmp_path / "a" / name) == provenance.sha256(tmp_path / "b" / name)

@@ -60,7 +60,7 @@ def run(case: Case, server: FaultServer, folder: Path) -> Outcome:
     faulty, good = serve(case, world, server)
     started, said, crashed, accepted, right = time.monotonic(), "", False, False, False
     try:
-        right = world.is_true(_download(case.configured(world), {"faulty": faulty}, folder))
+        right = world.matches_truth(_download(case.configured(world), {"faulty": faulty}, folder))
         accepted = True
     except TwinnetError as error:
         said = str(error)
@@ -69,7 +69,7 @@ def run(case: Case, server: FaultServer, folder: Path) -> Outcome:
     seconds = time.monotonic() - started
     left = () if accepted else tuple(sorted(_found(folder) - {"data", "data/raw"}))
     try:
-        recovered = world.is_true(_download(world.dataset(), {"faulty": faulty, "good": good}, folder))
+        recovered = world.matches_truth(_download(world.dataset(), {"faulty": faulty, "good": good}, folder))
     except TwinnetError:
         recovered = False
     return Outcome(case, said, seconds, crashed, accepted, right, left, recovered)

@@ -112,17 +112,8 @@ def serving() -> Iterator[FaultServer]:
 
 
 def well(exchange: Exchange) -> None:
-    """A good server: an ETag, ranges, and 304 for those who have the file."""
-    body, etag = exchange.body, f'"{hash(exchange.body):x}"'
-    if exchange.headers.get("if-none-match") == etag:
-        return exchange.send("304 Not Modified", {"ETag": etag})
-    if exchange.headers.get("range", "").startswith("bytes="):
-        start = int(exchange.headers["range"][6:].rstrip("-"))
-        if start >= len(body):
-            return exchange.send("416 Range Not Satisfiable")
-        total = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}", "ETag": etag}
-        return exchange.send("206 Partial Content", total, body[start:])
-    return exchange.send(headers={"ETag": etag}, body=body)
+    """A good server."""
+    exchange.send(body=exchange.body)
 
 
 def refused(status: str, **headers: str) -> Behaviour:
@@ -141,7 +132,7 @@ def at_first(times: int, fault: Behaviour, then: Behaviour = well) -> Behaviour:
 
 
 def cut(exchange: Exchange) -> None:
-    """Announces everything and sends half, or half of the rest."""
+    """Announces everything and sends half."""
     exchange.send(headers={"Content-Length": str(len(exchange.body))}, body=exchange.body[: len(exchange.body) // 2])
 
 
@@ -199,26 +190,6 @@ def chunked(exchange: Exchange) -> None:
 def encoded(exchange: Exchange) -> None:
     """Compresses although nobody asked for it."""
     exchange.send(headers={"Content-Encoding": "gzip"}, body=gzip.compress(exchange.body))
-
-
-def wrong_range(exchange: Exchange) -> None:
-    """Breaks off, then goes on somewhere else than asked."""
-    if "range" not in exchange.headers:
-        return cut(exchange)
-    rest = exchange.body[-10:]
-    exchange.send("206 Partial Content", {"Content-Range": f"bytes 3-12/{len(exchange.body)}"}, rest)
-
-
-def another_rest(exchange: Exchange) -> None:
-    """Breaks off, and continues with the rest of another file; asked from the beginning it gives the right one."""
-    if exchange.before == 0:
-        return cut(exchange)
-    if "range" not in exchange.headers:
-        return well(exchange)
-    start = int(exchange.headers["range"][6:].rstrip("-"))
-    rest = bytes(255 - byte for byte in exchange.body[start:])
-    total = {"Content-Range": f"bytes {start}-{len(exchange.body) - 1}/{len(exchange.body)}"}
-    exchange.send("206 Partial Content", total, rest)
 
 
 def redirected(to: str) -> Behaviour:

@@ -44,7 +44,7 @@ class World:
     def dataset(self) -> Dataset:
         raise NotImplementedError
 
-    def is_true(self, folder: Path) -> bool:
+    def matches_truth(self, folder: Path) -> bool:
         raise NotImplementedError
 
     def source(self, address: str) -> Source:
@@ -74,7 +74,7 @@ class Players(World):
             ),
         )
 
-    def is_true(self, folder: Path) -> bool:
+    def matches_truth(self, folder: Path) -> bool:
         table = nba.table(self.dataset(), folder)  # type: ignore[arg-type]  # it is an NBADataset
         columns = ["player_id", "player_name", "pos", "apg", "rpg", "ppg", "age", "blk", "weight", "is_forward"]
         return sorted(table[columns].itertuples(index=False, name=None)) == _true_players()
@@ -94,10 +94,10 @@ def json_world() -> World:
     """stats.nba.com."""
     stats, index = season(SEASON)
     asked = {"Season": nba.label(SEASON)}
-    told = asked | {"SeasonType": "Regular Season", "PerMode": "PerGame"}
+    asked_stats = asked | {"SeasonType": "Regular Season", "PerMode": "PerGame"}
     answers = {
-        "playerindex": synthetic_players.envelope("playerindex", index, asked),
-        "leaguedashplayerstats": synthetic_players.envelope("leaguedashplayerstats", stats, told),
+        "playerindex": synthetic_players.as_api_response("playerindex", index, asked),
+        "leaguedashplayerstats": synthetic_players.as_api_response("leaguedashplayerstats", stats, asked_stats),
     }
     files = {name: json.dumps(answer).encode() for name, answer in answers.items()}
     return Players("json", "nba_stats", "leaguedashplayerstats", files)
@@ -147,7 +147,7 @@ class Images(World):
             ),
         )
 
-    def is_true(self, folder: Path) -> bool:
+    def matches_truth(self, folder: Path) -> bool:
         for name, array in self.arrays().items():
             if self.kind == "npz":
                 received = np.load(folder / "pictures.npz", allow_pickle=False)[name].astype(np.uint8).tobytes()

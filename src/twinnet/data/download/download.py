@@ -1,4 +1,4 @@
-"""The first source that gives a data set whole and verified, to data/raw/<name>/."""
+"""Fill data/raw/<name>/ from the first source that gives a data set whole and verified."""
 
 import logging
 import os
@@ -9,70 +9,72 @@ from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 
-import pandas as pd
 from filelock import FileLock, Timeout
 
 from twinnet.core import paths, provenance
-from twinnet.core.errors import DataError
-from twinnet.core.provenance import Provenance
+from twinnet.core.errors import DataError, one_line_text
+from twinnet.core.provenance import SYNTHETIC, SYNTHETIC_NOTE, Provenance
 from twinnet.core.schema import Dataset, ImageDataset, NBADataset, Source, SourcePolicy
-from twinnet.data.download import drift, synthetic
+from twinnet.data.download import synthetic
 from twinnet.data.download.fetch import Client, SourceError
-from twinnet.data.download.places import Places
-from twinnet.data.download.sources import MIRROR, Remote, locator
+from twinnet.data.download.sources import MIRROR, RemoteFile, source_kind
 from twinnet.data.formats import idx, nba
 
 log = logging.getLogger(__name__)
 
-SYNTHETIC = "synthetic"
+CACHE, REJECTED = Path("data/cache"), Path("data/rejected")
 
 
 def download_dataset(dataset: Dataset, root: Path = Path(".")) -> Path:
-    """Fill data/raw/<name>/ from the first of `dataset.sources` whose files pass; returns the folder.
+    """Fill data/raw/<name>/ from the first of `dataset.sources` whose files pass; return the folder.
 
-    The folder appears under its name only when it is complete and verified; what lay there before stays otherwise.
-    Where no host at all answers and `source` is auto, the stand-in takes its place and says so.
-    Raises DataError naming each source with its reason where there is no data.
+    The folder appears under its name only when it is complete and verified; otherwise the earlier one stays.
+    If no host answers at all and `source` is auto, synthetic data takes its place (logged).
+    Raises DataError naming each source with its reason if there is no data.
     """
     try:
-        record = _download(dataset, Places.of(dataset, root))
+        recorded = _download(dataset, root)
     except OSError as error:  # no space, no permission, a file where a folder should be
         raise DataError(f"{dataset.name}: expected to write {error.filename}; {error.strerror}") from error
-    size, first = sum(file.bytes for file in record.files), record.files[0].address
-    log.info("%s: %s, %d files, %.1f MB, %s", dataset.name, record.source, len(record.files), size / 1e6, first)
+    size, first = sum(file.bytes for file in recorded.files), recorded.files[0].address
+    log.info("%s: %s, %d files, %.1f MB, %s", dataset.name, recorded.source, len(recorded.files), size / 1e6, first)
     return root / paths.RAW / dataset.name
 
 
-def _download(dataset: Dataset, places: Places) -> Provenance:
-    target = places.target
+def _download(dataset: Dataset, root: Path) -> Provenance:
+    target = root / paths.RAW / dataset.name
+    shared = Path(os.environ.get("DVC_ROOT") or root)  # by the temporary copies of a DVC experiment
+    cache = shared / CACHE / dataset.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    places.cache.mkdir(parents=True, exist_ok=True)
-    with _alone(places.cache.with_name(f"{dataset.name}.lock"), dataset.name):
+    cache.mkdir(parents=True, exist_ok=True)
+    with _exclusive(cache.with_name(f"{dataset.name}.lock"), dataset.name):
         for abandoned in target.parent.glob(f".{dataset.name}.making-*"):  # by a process that was killed
             shutil.rmtree(abandoned, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=f".{dataset.name}.making-", dir=target.parent) as made:
             folder = Path(made) / dataset.name
-            record = None if dataset.source is SourcePolicy.synthetic else _real(dataset, folder, places)
-            record = record or _stand_in(dataset, folder)
-            provenance.write(folder, record)
+            recorded = None
+            if dataset.source is not SourcePolicy.synthetic:
+                client = Client(dataset.transport, cache)
+                recorded = _from_first_source(dataset, folder, client, shared / REJECTED / dataset.name)
+            recorded = recorded or _generate(dataset, folder)
+            provenance.write(folder, recorded)
             if target.exists():
                 os.replace(target, Path(made) / "replaced")
             os.replace(folder, target)
-    return record
+    return recorded
 
 
-def verify(dataset: Dataset, folder: Path, *, pinned: bool = True) -> pd.DataFrame | None:
-    """Raise DataError where the files in `folder` are not the data set; returns the table, where it is one."""
+def verify(dataset: Dataset, folder: Path, *, pinned: bool = True) -> None:
+    """Raise DataError if the files in `folder` are not the data set."""
     if isinstance(dataset, NBADataset):
-        return nba.table(dataset, folder)
+        nba.table(dataset, folder)
     if isinstance(dataset, ImageDataset):
         idx.read(dataset, folder, pinned=pinned)
-    return None
 
 
 @contextmanager
-def _alone(path: Path, name: str) -> Iterator[None]:
-    """One download of a data set at a time; the second process waits, and then finds the first one's files kept."""
+def _exclusive(path: Path, name: str) -> Iterator[None]:
+    """One download of a data set at a time: a second process waits, and then finds the files in the cache."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0.1)
@@ -85,89 +87,70 @@ def _alone(path: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def _real(dataset: Dataset, folder: Path, places: Places) -> Provenance | None:
-    """From the first source that has it; None where nobody answered and a stand-in is allowed."""
-    client = Client(dataset.transport, places.cache)
+def _from_first_source(dataset: Dataset, folder: Path, client: Client, rejected: Path) -> Provenance | None:
+    """Fetch from the first source that has the data set; None if no host answered and synthetic data is allowed."""
     reasons, answered = [], False
     for name, source in dataset.sources.items():
-        remotes = locator(source).remotes(source, dataset)
+        remotes = source_kind(source).remotes(source, dataset)
         if not remotes:
             reasons.append(f"{name}: {MIRROR} is not set")
             continue
         try:
-            return _from(name, source, remotes, dataset, folder, client, places)
+            return _fetch_and_verify(source, remotes, dataset, folder, client)
         except SourceError as error:
             reason, answered = str(error), answered or error.answered
         except DataError as error:
-            reason, answered = " ".join(str(error).split()), True
+            reason, answered = one_line_text(error), True
+            _quarantine(name, remotes, folder, rejected, reason)
+        shutil.rmtree(folder, ignore_errors=True)
         log.warning("%s: %s: %s", dataset.name, name, reason)
         reasons.append(f"{name}: {reason}")
-    told = "; ".join(reasons) or "no sources are listed"
+    listed = "; ".join(reasons) or "no sources are listed"
     if answered or dataset.source is SourcePolicy.real:
         raise DataError(
-            f"{dataset.name}: no source gave the data: {told}; set {MIRROR} to a folder or address that has it, "
-            f"or datasets.{dataset.name}.source=synthetic for stand-in data"
+            f"{dataset.name}: no source gave the data: {listed}; set {MIRROR} to a folder or address that has it, "
+            f"or datasets.{dataset.name}.source=synthetic for synthetic data"
         )
-    log.warning("%s: nobody answered (%s)", dataset.name, told)
+    log.warning("%s: no host answered (%s)", dataset.name, listed)
     return None
 
 
-def _from(
-    name: str, source: Source, remotes: list[Remote], dataset: Dataset, folder: Path, client: Client, places: Places
+def _fetch_and_verify(
+    source: Source, remotes: list[RemoteFile], dataset: Dataset, folder: Path, client: Client
 ) -> Provenance:
-    """Everything from one source, verified; raises SourceError or DataError, leaving nothing in `folder`."""
-    for attempt in (1, 2):
-        client.resumed.clear()
-        try:
-            table = _fetched(source, remotes, dataset, folder, client)
-            break
-        except (SourceError, DataError) as error:
-            if isinstance(error, DataError):
-                _reject(name, remotes, folder, places.rejected, str(error))
-                client.forget(remotes)
-            shutil.rmtree(folder, ignore_errors=True)
-            # What was put together from two answers may be neither of them: once more, from the beginning.
-            if attempt == 2 or isinstance(error, SourceError) or not client.resumed:
-                raise
-    origin = locator(source).origin
-    client.keep(remotes, folder)
-    if table is not None:
-        drift.record(table, origin, places.versions)
-    files = tuple(provenance.raw_file(folder, remote.name, remote.recorded) for remote in remotes)
-    return Provenance(dataset.name, origin, dataset.licence, "", files)
-
-
-def _fetched(
-    source: Source, remotes: list[Remote], dataset: Dataset, folder: Path, client: Client
-) -> pd.DataFrame | None:
+    """Fetch every file of one source to `folder` and verify them; raises SourceError or DataError."""
     for remote in remotes:
         client.fetch(remote, folder / remote.name, most_bytes(dataset, remote))
         expected = source.sha256.get(remote.name)
         if expected and (received := provenance.sha256(folder / remote.name)) != expected:
             raise DataError(f"{remote.name}: expected the SHA-256 {expected}; received {received}")
-    return verify(dataset, folder)
+    verify(dataset, folder)
+    for remote in remotes:
+        client.accept(remote, folder / remote.name)
+    files = tuple(provenance.raw_file(folder, remote.name, remote.recorded) for remote in remotes)
+    return Provenance(dataset.name, source_kind(source).origin, dataset.licence, "", files)
 
 
-def _reject(name: str, remotes: list[Remote], folder: Path, rejected: Path, reason: str) -> None:
-    """Keep the files of a source that failed aside, each as <source>-<file>, and why in <source>-reason.txt."""
+def _quarantine(name: str, remotes: list[RemoteFile], folder: Path, rejected: Path, reason: str) -> None:
+    """Copy the files of a source that failed to `rejected`, each as <source>-<file>, and why to <source>-reason.txt."""
     rejected.mkdir(parents=True, exist_ok=True)
     for remote in remotes:
         if (folder / remote.name).exists():
-            os.replace(folder / remote.name, rejected / f"{name}-{remote.name.replace('/', '-')}")
-    (rejected / f"{name}-reason.txt").write_text(reason + "\n")
+            shutil.copyfile(folder / remote.name, rejected / f"{name}-{remote.name.replace('/', '-')}")
+    paths.write_text(rejected / f"{name}-reason.txt", reason + "\n")
 
 
-def most_bytes(dataset: Dataset, remote: Remote) -> int:
-    """How large a file may be as it travels: for a known array its own size, since compression makes it smaller."""
+def most_bytes(dataset: Dataset, remote: RemoteFile) -> int:
+    """Return how large a file may be as it travels: for a known array its own size, since compression reduces it."""
     if not isinstance(dataset, ImageDataset):
         return dataset.transport.max_bytes
     values = sum(prod(array.shape) for array in dataset.arrays.values() if array.file == remote.name)
     return 8 * values + (1 << 16)
 
 
-def _stand_in(dataset: Dataset, folder: Path) -> Provenance:
-    names = synthetic.write(dataset, folder)
+def _generate(dataset: Dataset, folder: Path) -> Provenance:
+    names = synthetic.generate(dataset, folder)
     verify(dataset, folder, pinned=False)
-    log.warning("%s: STAND-IN DATA. %s", dataset.name, synthetic.NOTE)
+    log.warning("%s: %s", dataset.name, SYNTHETIC_NOTE)
     files = tuple(provenance.raw_file(folder, name, "drawn by twinnet") for name in names)
-    return Provenance(dataset.name, SYNTHETIC, "MIT", synthetic.NOTE, files)
+    return Provenance(dataset.name, SYNTHETIC, "MIT", SYNTHETIC_NOTE, files)

@@ -1,26 +1,24 @@
-"""Getting one file from an address: with retries, resumed where it broke off, never longer than a limit."""
+"""Fetch one file from an address or a folder: with retries, within a deadline, and with a cache of accepted files."""
 
+import hashlib
 import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from filelock import FileLock
-from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
 from tqdm import tqdm
-from urllib3.exceptions import HTTPError, MaxRetryError
+from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
+from twinnet.core import paths, provenance
 from twinnet.core.schema import Transport
-from twinnet.data.download.cache import VALIDATORS, Kept
-from twinnet.data.download.sources import Remote
+from twinnet.data.download.sources import RemoteFile
 
 log = logging.getLogger(__name__)
 
@@ -30,197 +28,172 @@ FROM_PROXY = (403, 407, *RETRIED)  # what a proxy answers in place of a host tha
 
 
 class SourceError(Exception):
-    """Why a source did not give a file; `answered` is whether a host (or a folder that was named) spoke at all."""
+    """Why a source did not give a file.
 
-    def __init__(self, reason: str, *, answered: bool) -> None:
+    `answered` is whether a host, or a folder that the user named, answered at all. `retry_after` is after how many
+    seconds a further request may succeed; None if none will.
+    """
+
+    def __init__(self, reason: str, *, answered: bool, retry_after: float | None = None) -> None:
         super().__init__(" ".join(reason.split()))
-        self.answered = answered
+        self.answered, self.retry_after = answered, retry_after
 
 
-class BrokenOffError(Exception):
-    """A body that ended early; what came is kept, so that the rest can be asked for."""
+class CacheEntry:
+    """The accepted file of one address (and pinned hash), in a file named by their hash and by its own SHA-256."""
 
+    def __init__(self, cache: Path, remote: RemoteFile) -> None:
+        key = hashlib.sha256(f"{remote.address} {remote.pin}".encode()).hexdigest()[:16]  # an address may hold a secret
+        self.cache, self.key = cache, key
 
-class PatientRetry(Retry):
-    """urllib3's retries, with at least `interval` seconds between two, giving up where Retry-After asks too much."""
+    def copy_to(self, target: Path) -> bool:
+        """Copy the accepted file to `target`; False if there is none, or if it is damaged."""
+        for file in self.cache.glob(f"{self.key}-*"):
+            if file.name == f"{self.key}-{provenance.sha256(file)}":
+                shutil.copyfile(file, target)
+                return True
+        return False
 
-    interval: float = 0.0
-    patience: float = 0.0
-
-    def new(self, **kwargs: Any) -> "PatientRetry":
-        other = super().new(**kwargs)
-        other.interval, other.patience = self.interval, self.patience
-        return other
-
-    def get_backoff_time(self) -> float:
-        return max(super().get_backoff_time(), self.interval)
-
-    def increment(
-        self, method: Any = None, url: Any = None, response: Any = None, *args: Any, **kwargs: Any
-    ) -> "PatientRetry":
-        wait = self.get_retry_after(response) if response is not None else None
-        if wait is not None and wait > self.patience:
-            raise MaxRetryError(kwargs["_pool"], url)
-        if response is not None:
-            log.info("answered %s, asking again", response.status)
-        return super().increment(method, url, response, *args, **kwargs)
+    def accept(self, file: Path) -> None:
+        name = f"{self.key}-{provenance.sha256(file)}"
+        for older in self.cache.glob(f"{self.key}-*"):
+            older.unlink(missing_ok=True)
+        with paths.atomic_write(self.cache / name) as copy, file.open("rb") as content:
+            shutil.copyfileobj(content, copy)
 
 
 class Client:
-    """Fetches the files of one data set; what `cache` keeps of earlier downloads is continued, or asked about."""
+    """Fetches the files of one data set, with the accepted files of earlier downloads in `cache`."""
 
     def __init__(self, settings: Transport, cache: Path) -> None:
-        self.settings = settings
-        self.cache = cache
-        self.resumed: set[str] = set()  # names of the files that were put together from more than one answer
-        self._validators: dict[str, dict[str, str]] = {}  # address -> what came with its answer
+        self.settings, self.cache = settings, cache
 
-    def fetch(self, remote: Remote, target: Path, most: int) -> None:
-        """Write the file at `remote.address` to `target`; raises SourceError, leaving no `target`, where it fails.
+    def fetch(self, remote: RemoteFile, target: Path, most: int) -> None:
+        """Write the file at `remote.address`, of at most `most` bytes, to `target`.
 
-        Where no host answers, the file that was accepted from this address before serves, and the log says so.
+        An accepted file in the cache serves if its hash is pinned, or if no host answers (logged). Raises SourceError.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         if not remote.is_web:
-            return _copy(Path(remote.address).expanduser(), remote, target, most)
-        kept = Kept(self.cache, remote.address)
+            return _copy(Path(remote.address), remote, target, most)
+        entry = CacheEntry(self.cache, remote)
+        if remote.pin and entry.copy_to(target):
+            return None
+        deadline = time.monotonic() + self.settings.total_timeout
         try:
-            _within(self.settings.total_timeout, lambda stopped: self._get(remote, kept, most, stopped))
+            _within(self.settings.total_timeout, lambda: self._get(remote, target, most, deadline))
         except SourceError as error:
-            if not remote.pinned:
-                kept.part.unlink(missing_ok=True)
-            if error.answered or kept.body is None:
+            if error.answered or not entry.copy_to(target):
+                target.unlink(missing_ok=True)
                 raise
             log.warning("%s: %s; the copy of an earlier download serves", remote.name, error)
-            shutil.copyfile(kept.body, kept.part)
-        shutil.move(kept.part, target)
+        return None
 
-    def keep(self, remotes: Sequence[Remote], folder: Path) -> None:
-        """Keep files that were accepted, for the next download."""
-        for remote in remotes:
-            if remote.is_web:
-                validators = self._validators.get(remote.address, {})
-                Kept(self.cache, remote.address).keep(folder / remote.name, validators)
+    def accept(self, remote: RemoteFile, file: Path) -> None:
+        """Cache a file that was verified, for the next download."""
+        if remote.is_web:
+            CacheEntry(self.cache, remote).accept(file)
 
-    def forget(self, remotes: Sequence[Remote]) -> None:
-        """Drop what is kept of files that were rejected, so that they are asked for anew."""
-        for remote in remotes:
-            Kept(self.cache, remote.address).forget()
-
-    def _get(self, remote: Remote, kept: Kept, most: int, stopped: threading.Event) -> None:
-        reason = ""
-        with requests.Session() as session:
-            session.max_redirects = self.settings.max_redirects
-            adapter = HTTPAdapter(max_retries=self._retry(remote))
-            session.mount("http://", adapter)
-            session.mount("https://", adapter)
-            for _ in range(self.settings.retries + 1):
-                try:
-                    return self._stream(session, remote, kept, most, stopped)
-                except BrokenOffError as error:
-                    reason = str(error)
-                except requests.RequestException as error:
-                    raise _explained(error) from error
-        raise SourceError(reason, answered=True)  # every answer began, and none came to its end
-
-    def _retry(self, remote: Remote) -> PatientRetry:
+    def _get(self, remote: RemoteFile, target: Path, most: int, deadline: float) -> None:
         s = self.settings
-        retry = PatientRetry(
-            total=s.retries,
-            connect=min(1, s.retries),
-            read=min(1, s.retries),
-            status_forcelist=RETRIED,
-            backoff_factor=s.backoff,
-            raise_on_status=False,
-            retry_after_max=int(s.total_timeout) + 86_400,
-        )
-        retry.interval, retry.patience = remote.interval, s.patience
-        return retry
+        with requests.Session() as session:
+            session.max_redirects = s.max_redirects
+            for attempt in range(s.retries + 1):
+                try:
+                    with _rate_limited(remote):
+                        return self._request(session, remote, target, most, deadline)
+                except SourceError as error:
+                    wait = error.retry_after
+                    # A host that is silent twice is not there: the next source is asked.
+                    last = attempt == s.retries or (attempt == 1 and not error.answered)
+                    if last or wait is None or wait > s.patience:
+                        raise
+                    log.info("%s: %s; trying again", remote.name, error)
+                    time.sleep(max(wait, s.backoff * 2 ** (attempt - 1) if attempt else 0.0))
+        return None
 
-    def _stream(
-        self, session: requests.Session, remote: Remote, kept: Kept, most: int, stopped: threading.Event
-    ) -> None:
-        """One request and its body, appended to the partial file where the server continues what is there."""
-        # Without a pinned hash nobody can tell whether the rest belongs to what is there.
-        start = kept.part.stat().st_size if remote.pinned and kept.part.exists() else 0
-        body = None if start else kept.body
-        # What is not pinned is asked for in gzip: its checksum tells a bit that flipped on the way.
-        encoding = "identity" if remote.pinned else "gzip"
+    def _request(self, session: requests.Session, remote: RemoteFile, target: Path, most: int, deadline: float) -> None:
+        # A file without a pinned hash is requested in gzip, whose checksum shows a flipped bit.
+        encoding = "identity" if remote.pin else "gzip"
         headers = {"User-Agent": self.settings.user_agent, "Accept-Encoding": encoding, **remote.headers}
-        headers |= {"Range": f"bytes={start}-"} if start else {}
-        headers |= kept.conditions if body else {}
         timeout = (self.settings.connect_timeout, self.settings.read_timeout)
-        with (
-            self._paced(remote),
-            session.get(remote.address, headers=headers, timeout=timeout, stream=True) as response,
-        ):
-            if response.status_code == 304 and body:
-                shutil.copyfile(body, kept.part)
-                return
-            continued = response.status_code == 206 and start > 0
-            elsewhere = continued and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-            if elsewhere or (response.status_code == 416 and start):
-                kept.part.unlink(missing_ok=True)
-                raise BrokenOffError("another range than the one asked for")
-            if response.status_code != 200 and not continued:
-                raise _refused(response)
-            if continued:
-                self.resumed.add(remote.name)
-            given = {name: response.headers[name] for name in VALIDATORS.values() if name in response.headers}
-            self._validators[remote.address] = given
-            _save(response, kept.part, start if continued else 0, most, stopped, remote)
-
-    @contextmanager
-    def _paced(self, remote: Remote) -> Iterator[None]:
-        """Begin `interval` seconds after the last request of any process to this host, and note when this one ends."""
-        if not remote.interval:
-            yield
-            return
-        clock = self.cache.parent / f"{urlsplit(remote.address).hostname}.last_request"
-        with FileLock(f"{clock}.lock"):
-            last = clock.stat().st_mtime if clock.exists() else 0.0
-            time.sleep(max(0.0, min(remote.interval, last + remote.interval - time.time())))
-            try:
-                yield
-            finally:
-                clock.touch()
-
-
-def _save(
-    response: requests.Response, part: Path, start: int, most: int, stopped: threading.Event, remote: Remote
-) -> None:
-    """Append the body to the first `start` bytes of `part`, to `most` bytes in all.
-
-    Raises BrokenOffError where the body ends early, SourceError where it is too long or may have ended anywhere.
-    """
-    encoded = "Content-Encoding" in response.headers and not remote.name.endswith(".gz")
-    length = response.headers.get("Content-Length", "")
-    expected = start + int(length) if length.isdigit() and not encoded else None
-    if (expected or 0) > most:
-        raise SourceError(f"expected at most {most} bytes; the server announces {expected}", answered=True)
-    if not (length or remote.pinned or response.headers.get("Transfer-Encoding") == "chunked"):
-        raise SourceError("the server does not say how long the answer is, so it may be cut", answered=True)
-    size = start
-    bar = tqdm(desc=remote.name, total=expected, initial=start, unit="B", unit_scale=True, leave=False, disable=None)
-    with part.open("ab" if start else "wb") as file, bar:
         try:
-            while chunk := response.raw.read1(CHUNK, decode_content=encoded):
-                if stopped.is_set():
-                    return
-                size += len(chunk)
-                if size > most:
-                    part.unlink()
-                    raise SourceError(f"expected at most {most} bytes; there are more", answered=True)
-                file.write(chunk)
-                bar.update(len(chunk))
-        except (HTTPError, OSError) as error:
-            raise BrokenOffError(f"broke off after {size} bytes ({type(error).__name__})") from error
-    if expected is not None and size != expected:
-        raise BrokenOffError(f"broke off after {size} of {expected} bytes")
+            response = session.get(remote.address, headers=headers, timeout=timeout, stream=True)
+        except requests.RequestException as error:
+            raise _connection_error(error) from error
+        with response:
+            if response.status_code != 200:
+                raise _http_error(response)
+            _save(response, remote, target, most, deadline)
 
 
-def _copy(path: Path, remote: Remote, target: Path, most: int) -> None:
-    """From a folder that the user named: what is missing there is an answer."""
+def _save(response: requests.Response, remote: RemoteFile, target: Path, most: int, deadline: float) -> None:
+    """Write the body to `target`. Raises SourceError if it is too long, ends early or may have ended early."""
+    length = response.headers.get("Content-Length", "")
+    announced = int(length) if length.isdigit() else None
+    if (announced or 0) > most:
+        raise SourceError(f"expected at most {most} bytes; the server announces {announced}", answered=True)
+    if not (length or remote.pin or response.headers.get("Transfer-Encoding") == "chunked"):
+        raise SourceError("the server does not say how long the answer is, so it may be cut", answered=True)
+    size = 0
+    bar = tqdm(desc=remote.name, total=announced, unit="B", unit_scale=True, leave=False, disable=None)
+    with target.open("wb") as file, bar:
+        for chunk in _chunks(response):
+            size += len(chunk)
+            if time.monotonic() > deadline:
+                raise SourceError("no whole answer in time", answered=True)
+            if size > most:
+                raise SourceError(f"expected at most {most} bytes; there are more", answered=True)
+            file.write(chunk)
+            bar.update(len(chunk))
+
+
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    size = 0
+    try:
+        while chunk := response.raw.read1(CHUNK, decode_content=True):
+            size += len(chunk)
+            yield chunk
+    except (HTTPError, OSError) as error:
+        reason = f"broke off after {size} bytes ({type(error).__name__})"
+        raise SourceError(reason, answered=True, retry_after=0.0) from error
+
+
+_last_request: dict[str, float] = {}  # host -> end of this process's last request to it, time.monotonic()
+
+
+@contextmanager
+def _rate_limited(remote: RemoteFile) -> Iterator[None]:
+    """Start at least `interval` seconds after the last request to this host."""
+    host = str(urlsplit(remote.address).hostname)
+    time.sleep(max(0.0, _last_request.get(host, -remote.interval) + remote.interval - time.monotonic()))
+    try:
+        yield
+    finally:
+        _last_request[host] = time.monotonic()
+
+
+def _within(seconds: float, work: Callable[[], None]) -> None:
+    """Do `work` in a thread and wait for it at most `seconds`: name servers and slow headers know no timeout."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise SourceError(f"no whole answer within {seconds:g} s", answered=True)
+    if raised:
+        raise raised[0]
+
+
+def _copy(path: Path, remote: RemoteFile, target: Path, most: int) -> None:
+    """Copy from a folder that the user named: a missing file is an answer."""
     if not path.is_file():
         raise SourceError(f"no file {remote.recorded}", answered=True)
     if path.stat().st_size > most:
@@ -231,38 +204,23 @@ def _copy(path: Path, remote: Remote, target: Path, most: int) -> None:
         raise SourceError(f"{remote.recorded}: {error.strerror}", answered=True) from error
 
 
-def _within(seconds: float, work: Callable[[threading.Event], None]) -> None:
-    """Do `work` in a thread and wait for it at most `seconds`: no trickle and no name server can hold us longer."""
-    stopped, raised = threading.Event(), []
-
-    def run() -> None:
-        try:
-            work(stopped)
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        thread.join(seconds)
-    finally:
-        stopped.set()
-    if thread.is_alive():
-        raise SourceError(f"no whole answer within {seconds:g} s", answered=True)
-    if raised:
-        raise raised[0]
-
-
-def _refused(response: requests.Response) -> SourceError:
+def _http_error(response: requests.Response) -> SourceError:
     proxied = bool(select_proxy(response.url, get_environ_proxies(response.url)))
     wait = response.headers.get("Retry-After")
     reason = f"{response.status_code} {response.reason}"
     reason += f", to be asked again: {wait}" if wait else ""
     reason += " (through a proxy)" if proxied else ""
-    return SourceError(reason, answered=not (proxied and response.status_code in FROM_PROXY))
+    answered = not (proxied and response.status_code in FROM_PROXY)
+    if response.status_code not in RETRIED:
+        return SourceError(reason, answered=answered)
+    try:
+        seconds = Retry().parse_retry_after(wait) if wait else 0.0  # a number of seconds, or a date
+    except HTTPError:
+        seconds = 0.0
+    return SourceError(reason, answered=answered, retry_after=seconds)
 
 
-# What the text of an exception of requests holds -> a few words for the user, and whether a host spoke. The text
+# What the text of an exception of requests holds -> a few words for the user, and whether a host answered. The text
 # itself carries addresses and the names of objects.
 REASONS = (
     ("resolve", "its name does not resolve", False),
@@ -278,9 +236,10 @@ REASONS = (
 )
 
 
-def _explained(error: requests.RequestException) -> SourceError:
+def _connection_error(error: requests.RequestException) -> SourceError:
     text = f"{type(error).__name__} {error}"
     for sign, reason, answered in REASONS:
         if sign in text:
-            return SourceError(reason, answered=answered)
-    return SourceError(type(error).__name__, answered=not isinstance(error, requests.ConnectionError))
+            return SourceError(reason, answered=answered, retry_after=None if answered else 0.0)
+    silent = isinstance(error, requests.ConnectionError)
+    return SourceError(type(error).__name__, answered=not silent, retry_after=0.0 if silent else None)

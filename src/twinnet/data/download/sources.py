@@ -1,7 +1,7 @@
-"""Where the files of a data set lie, source by source, in the order in which conf/dataset/<name>.yaml lists them.
+"""Kinds of sources: the names and addresses of a data set's files at each.
 
-A source is a class with one method that names files and addresses; how they are fetched and checked is the same for
-all. A source of one's own is a class here with a line in SOURCES, and its `kind` in the yaml file.
+Fetching and checking are the same for all. A source of one's own is a class here with a line in SOURCES, and its
+`kind` in conf/dataset/<name>.yaml.
 """
 
 import os
@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlencode, urlsplit
+from urllib.request import url2pathname
 
+from twinnet.core import paths
 from twinnet.core.errors import ConfigError
 from twinnet.core.schema import Dataset, ImageDataset, NBADataset, Source
 from twinnet.data.formats import nba
@@ -19,28 +21,28 @@ MIRROR = "TWINNET_MIRROR"
 
 
 @dataclass(frozen=True)
-class Remote:
-    """A file to get: its path in data/raw/<dataset>/, its address (http, https or a path), what is recorded of it."""
+class RemoteFile:
+    """A file to fetch: path in data/raw/<dataset>/, address (http, https or a path), address in provenance."""
 
     name: str
     address: str
     recorded: str
     headers: Mapping[str, str] = field(default_factory=dict)
     interval: float = 0.0  # seconds between two requests to this host
-    pinned: bool = False  # its hash is known, so that a partial download can be resumed without asking what changed
+    pin: str = ""  # its SHA-256 in conf, if any: an accepted copy in the cache then never changes
 
     @property
     def is_web(self) -> bool:
         return self.address.startswith(("http://", "https://"))
 
 
-class Locator(Protocol):
-    """What a source is. `origin` is how provenance.json calls what comes from it."""
+class SourceKind(Protocol):
+    """`origin` is the name of the source in provenance.json."""
 
     origin: str
 
-    def remotes(self, source: Source, dataset: Dataset) -> list[Remote]:
-        """The files of the data set at this source; none where it does not apply."""
+    def remotes(self, source: Source, dataset: Dataset) -> list[RemoteFile]:
+        """Return the files of the data set at this source; none if it is not configured."""
         ...
 
 
@@ -49,15 +51,15 @@ class Mirror:
 
     origin = "mirror"
 
-    def remotes(self, source: Source, dataset: Dataset) -> list[Remote]:
-        base = (source.address or os.environ.get(MIRROR, "")).rstrip("/")
-        if not base:
+    def remotes(self, source: Source, dataset: Dataset) -> list[RemoteFile]:
+        given = source.address or os.environ.get(MIRROR, "")
+        if not given:
             return []
-        base = base.removeprefix("file://")
         folder = "nba" if isinstance(dataset, NBADataset) else dataset.name
+        base = f"{_folder_or_address(given)}/{folder}"
         return [
-            Remote(name, f"{base}/{folder}/{name}", f"{MIRROR}/{folder}/{name}", source.headers, pinned=pinned)
-            for name, pinned in file_names(dataset).items()
+            RemoteFile(name, f"{base}/{name}", f"{MIRROR}/{folder}/{name}", source.headers, pin=pin)
+            for name, pin in file_names(dataset).items()
         ]
 
 
@@ -66,10 +68,10 @@ class Files:
 
     origin = "upstream"
 
-    def remotes(self, source: Source, dataset: Dataset) -> list[Remote]:
+    def remotes(self, source: Source, dataset: Dataset) -> list[RemoteFile]:
         return [
-            _remote(source, name, source.address.rstrip("/") + "/" + name, pinned)
-            for name, pinned in file_names(dataset).items()
+            _remote(source, name, source.address.rstrip("/") + "/" + name, pin)
+            for name, pin in file_names(dataset).items()
         ]
 
 
@@ -78,7 +80,7 @@ class NBAStats:
 
     origin = "upstream"
 
-    def remotes(self, source: Source, dataset: Dataset) -> list[Remote]:
+    def remotes(self, source: Source, dataset: Dataset) -> list[RemoteFile]:
         if not isinstance(dataset, NBADataset):
             raise ConfigError(f"datasets.{dataset.name}: kind nba_stats serves NBA seasons only")
         found = []
@@ -90,7 +92,7 @@ class NBAStats:
                 (nba.STATS, STATS_PARAMETERS | asked | {"SeasonType": nba.title(dataset.season_type)}),
             ):
                 address = f"{source.address}{name.removesuffix('.json')}?{urlencode(parameters)}"
-                found.append(_remote(source, f"{folder}/{name}", address, pinned=False))
+                found.append(_remote(source, f"{folder}/{name}", address))
         return found
 
 
@@ -99,14 +101,14 @@ class NBASnapshot:
 
     origin = "snapshot"
 
-    def remotes(self, source: Source, dataset: Dataset) -> list[Remote]:
+    def remotes(self, source: Source, dataset: Dataset) -> list[RemoteFile]:
         if not isinstance(dataset, NBADataset):
             raise ConfigError(f"datasets.{dataset.name}: kind nba_snapshot serves NBA seasons only")
         names = (nba.SNAPSHOT_STATS[dataset.season_type], nba.SNAPSHOT_INDEX)
-        return [_remote(source, name, f"{source.address}player/{name}", pinned=False) for name in names]
+        return [_remote(source, name, f"{source.address}player/{name}") for name in names]
 
 
-SOURCES: dict[str, Locator] = {
+SOURCES: dict[str, SourceKind] = {
     "mirror": Mirror(),
     "files": Files(),
     "nba_stats": NBAStats(),
@@ -149,23 +151,26 @@ STATS_PARAMETERS = dict.fromkeys(
 }
 
 
-def locator(source: Source) -> Locator:
+def source_kind(source: Source) -> SourceKind:
     if source.kind not in SOURCES:
         raise ConfigError(f"sources: expected a kind of {', '.join(SOURCES)}; received {source.kind!r}")
     return SOURCES[source.kind]
 
 
-def file_names(dataset: Dataset) -> dict[str, bool]:
-    """The files of a data set as a mirror names them -> whether their hash is pinned; none of them climbs out."""
+def file_names(dataset: Dataset) -> dict[str, str]:
+    """Return the files of a data set by their paths in a mirror, with their pinned SHA-256, if any.
+
+    Raises ConfigError for a path that leaves the folder.
+    """
     if isinstance(dataset, ImageDataset):
-        names = dict.fromkeys(dataset.files, True)
+        names = dict(dataset.files)
         for key, array in dataset.arrays.items():
             if array.file not in names:
                 expected = f"expected one of {', '.join(names)}; received {array.file!r}"
                 raise ConfigError(f"datasets.{dataset.name}.arrays.{key}.file: {expected}")
     elif isinstance(dataset, NBADataset):
         folders = [nba.folder(season, dataset.season_type) for season in nba.seasons(dataset)]
-        names = {f"{folder}/{name}": False for folder in folders for name in (nba.INDEX, nba.STATS)}
+        names = {f"{folder}/{name}": "" for folder in folders for name in (nba.INDEX, nba.STATS)}
     else:
         raise ConfigError(f"datasets.{dataset.name}: {dataset.kind} names no files")
     for name in names:
@@ -174,11 +179,20 @@ def file_names(dataset: Dataset) -> dict[str, bool]:
     return names
 
 
-def _remote(source: Source, name: str, address: str, pinned: bool) -> Remote:
-    return Remote(name, address, public(address), source.headers, source.interval, pinned)
+def _folder_or_address(mirror: str) -> str:
+    """Return a mirror as an http address or an absolute folder; a relative folder is relative to the checkout."""
+    if mirror.startswith(("http://", "https://")):
+        return mirror.rstrip("/")
+    folder = Path(url2pathname(urlsplit(mirror).path) if mirror.startswith("file:") else mirror).expanduser()
+    return str(folder if folder.is_absolute() else paths.main_root() / folder)
 
 
-def public(address: str) -> str:
-    """The address without user, password and fragment."""
+def _remote(source: Source, name: str, address: str, pin: str = "") -> RemoteFile:
+    pin = source.sha256.get(name, pin)
+    return RemoteFile(name, address, strip_credentials(address), source.headers, source.interval, pin)
+
+
+def strip_credentials(address: str) -> str:
+    """Return the address without user, password and fragment."""
     parts = urlsplit(address)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()

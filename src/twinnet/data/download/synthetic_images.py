@@ -1,4 +1,4 @@
-"""The stand-in for image data: ten garments or ten digits drawn by formula, for machines that reach no source at all.
+"""Synthetic images: ten garments or ten digits drawn by formula, for machines that reach no source.
 
 A shape is the set of points where a function of (u, v) is positive: u to the right, v downwards, the image from -1 to
 1 in both, and the value near an edge is the distance to it. Each picture moves, turns, stretches and shades its shape
@@ -10,16 +10,16 @@ from itertools import pairwise
 
 import numpy as np
 
-from twinnet.core.schema import StandIn
+from twinnet.core.schema import SyntheticKind
 
 SIDE = 28
 BATCH = 2000
 Shape = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def draw(kind: StandIn, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Pictures (samples, 28, 28) uint8 of the classes `labels` (samples,), 0 to 9."""
-    shapes = GARMENTS if kind is StandIn.garments else DIGITS
+def draw(kind: SyntheticKind, labels: np.ndarray, seed: int) -> np.ndarray:
+    """Return pictures (samples, 28, 28) uint8 of the classes `labels` (samples,), 0 to 9."""
+    shapes = GARMENTS if kind is SyntheticKind.garments else DIGITS
     rng = np.random.default_rng(seed)
     pictures = np.empty((len(labels), SIDE, SIDE), np.uint8)
     for label, shape in enumerate(shapes):
@@ -30,7 +30,7 @@ def draw(kind: StandIn, labels: np.ndarray, seed: int) -> np.ndarray:
     return pictures
 
 
-def _pictures(rng: np.random.Generator, shape: Shape, n: int, kind: StandIn) -> np.ndarray:
+def _pictures(rng: np.random.Generator, shape: Shape, n: int, kind: SyntheticKind) -> np.ndarray:
     axis = np.linspace(-1, 1, SIDE, dtype=np.float32)
     v, u = np.meshgrid(axis, axis, indexing="ij")
 
@@ -38,11 +38,11 @@ def _pictures(rng: np.random.Generator, shape: Shape, n: int, kind: StandIn) -> 
         return rng.uniform(low, high, (n, 1, 1)).astype(np.float32)
 
     turn, width, height = each(-0.12, 0.12), each(0.82, 1.08), each(0.86, 1.08)
-    slant = each(-0.2, 0.2) if kind is StandIn.digits else np.float32(0)
+    slant = each(-0.2, 0.2) if kind is SyntheticKind.digits else np.float32(0)
     x, y = u - each(-0.1, 0.1), v - each(-0.08, 0.08)
     x, y = (np.cos(turn) * x + np.sin(turn) * y) / width, (np.cos(turn) * y - np.sin(turn) * x) / height
     inside = np.clip(shape(x + slant * y, y) * 14 + 0.5, 0, 1)
-    if kind is StandIn.digits:
+    if kind is SyntheticKind.digits:
         return (255 * inside * each(0.8, 1.0)).astype(np.uint8)
     stripes = 1 + each(0, 0.3) * np.sin(each(4, 25) * y + each(0, 6))
     shaded = inside * each(0.35, 0.95) * stripes + inside * 0.08 * rng.standard_normal((n, SIDE, SIDE), np.float32)

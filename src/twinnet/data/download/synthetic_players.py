@@ -1,6 +1,6 @@
-"""The stand-in for NBA data: players drawn from per-position distributions, in the envelope of the real service.
+"""Synthetic NBA data: players drawn from per-position distributions, as the statistics service answers.
 
-It is for machines that reach no source at all. A player's minutes are drawn first; every count is minutes / 36 times
+It is for machines that reach no source. A player's minutes are drawn first; every count is minutes / 36 times
 a rate of the position (the table below, near the league's averages of the 2010s) times the player's own talent
 (gamma distributed, mean 1), rounded to tenths as the service rounds. Nothing here is a real player.
 """
@@ -36,8 +36,8 @@ RANKED = (
 FEWEST_ARE_BEST = ("L", "TOV", "PF")
 
 
-def write(dataset: NBADataset, raw: Path) -> list[str]:
-    """Write the two answers for each season under `raw`; returns the names of the files."""
+def generate(dataset: NBADataset, raw: Path) -> list[str]:
+    """Write the two answers for each season under `raw`; return the names of the files."""
     names = []
     for season in nba.seasons(dataset):
         place = nba.folder(season, dataset.season_type)
@@ -46,21 +46,21 @@ def write(dataset: NBADataset, raw: Path) -> list[str]:
         asked_stats = asked | {"SeasonType": nba.title(dataset.season_type), "PerMode": "PerGame"}
         (raw / place).mkdir(parents=True)
         for name, frame, parameters in ((nba.STATS, stats, asked_stats), (nba.INDEX, index, asked)):
-            answer = envelope(name.removesuffix(".json"), frame, parameters)
-            (raw / place / name).write_text(json.dumps(answer))
+            answer = as_api_response(name.removesuffix(".json"), frame, parameters)
+            (raw / place / name).write_text(json.dumps(answer), encoding="utf-8")
             names.append(f"{place}/{name}")
     return names
 
 
-def envelope(resource: str, frame: pd.DataFrame, parameters: dict[str, str]) -> dict[str, Any]:
-    """A table as the statistics service answers it."""
+def as_api_response(resource: str, frame: pd.DataFrame, parameters: dict[str, str]) -> dict[str, Any]:
+    """Return a table as the statistics service answers it."""
     rows = json.loads(frame.to_json(orient="values"))
     result = {"name": resource, "headers": list(frame.columns), "rowSet": rows}
     return {"resource": resource, "parameters": parameters, "resultSets": [result]}
 
 
 def players(season: int, number: int = PLAYERS) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Statistics and index of a season, `number` rows each; the same season is always the same table."""
+    """Return statistics and index of a season, `number` rows each; the same season is always the same table."""
     rng = np.random.default_rng(season)
     rates = pd.DataFrame(RATES, index=COLUMNS).T
     share = rates["share"].to_numpy() / rates["share"].sum()
@@ -89,7 +89,7 @@ def _stats(rng: np.random.Generator, own: pd.DataFrame, ids: np.ndarray) -> pd.D
     def count(name: str, spread: float) -> np.ndarray:
         return own[name].to_numpy() * minutes / 36 * rng.gamma(1 / spread, spread, n)
 
-    s = pd.DataFrame({"PLAYER_ID": ids, "PLAYER_NAME": [f"Stand-in {i:03d}" for i in range(1, n + 1)]})
+    s = pd.DataFrame({"PLAYER_ID": ids, "PLAYER_NAME": [f"Synthetic {i:03d}" for i in range(1, n + 1)]})
     s["TEAM_ID"] = 1 + rng.integers(TEAMS, size=n)
     s["TEAM_ABBREVIATION"] = [f"T{team:02d}" for team in s["TEAM_ID"]]
     s["AGE"] = np.clip(np.round(rng.gamma(9, 0.8, n) + 19), 19, 43)
