@@ -82,17 +82,17 @@ def project(experiment: str) -> Path:
 
 
 def training(name: str, tracked: bool) -> Callable[[], int]:
-    from twinnet import tracking
     from twinnet.core import config
     from twinnet.core.schema import Tracking
+    from twinnet.tracking.live import tracker
     from twinnet.training import experiment as training
 
     folder, runs = project(name), count()
     experiment = config.experiment(config.compose(folder, "train", [f"experiment={name}"]))
 
     def train() -> int:
-        tracker = tracking.tracker(Tracking(enabled=tracked), root=folder)
-        training.train(experiment, folder / "runs" / str(next(runs)), root=folder, tracker=tracker)
+        reporter = tracker(Tracking(enabled=tracked), root=folder)
+        training.train(experiment, folder / "runs" / str(next(runs)), root=folder, tracker=reporter)
         return 1
 
     return train

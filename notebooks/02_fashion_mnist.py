@@ -26,10 +26,10 @@ SAMPLES = 10_000
 import logging
 
 import pandas as pd
+from twinnet.compare.results import read
 
 from twinnet.compare.figures import curves, mistakes
 from twinnet.compare.images import PredictedImages
-from twinnet.compare.results import read
 from twinnet.core import config, paths
 from twinnet.core.network import build_network
 from twinnet.figures import run as figures

@@ -37,14 +37,15 @@ import mlflow
 import pandas as pd
 from IPython.display import Image
 
-from twinnet import tracking
 from twinnet.compare.figures import curves
 from twinnet.compare.seeds import over_seeds
 from twinnet.core import paths
 from twinnet.figures.sweeps import response
+from twinnet.tracking.search_runs import runs_table
+from twinnet.tracking.store import tracking_uri
 
 root = paths.root()
-mlflow.set_tracking_uri(tracking.address(root))
+mlflow.set_tracking_uri(tracking_uri(root))
 
 # %% [markdown]
 # ## The runs of a data set
@@ -101,7 +102,7 @@ print(sweep.stdout[-1500:] if sweep.returncode == 0 else sweep.stderr[-1500:])
 # seeds say whether a better score is more than a lucky start.
 
 # %%
-table = over_seeds(tracking.runs_table(root=root, datasets=["nba"]))
+table = over_seeds(runs_table(root=root, datasets=["nba"]))
 table[["experiment", "overrides", "seeds", "score", "mean", "sd", "loss"]].head(12)
 
 # %%

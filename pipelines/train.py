@@ -2,14 +2,14 @@
 
 import sys
 
-from twinnet import tracking
 from twinnet.core import config, paths
 from twinnet.core.schema import Tracking
 from twinnet.core.stage import params, stage
+from twinnet.tracking import live
 from twinnet.training.experiment import train
 
 with stage():
     name = sys.argv[1]
     composed = params()
-    tracker = tracking.tracker(Tracking(**composed["tracking"]))
+    tracker = live.tracker(Tracking(**composed["tracking"]))
     train(config.experiment(composed["experiments"][name]), paths.RUNS / name, tracker=tracker)

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 def job(composed: DictConfig) -> float:
     """Train one experiment, draw it, and return its loss on the validation split."""
-    from twinnet import tracking
     from twinnet.compare.draw import draw_run
+    from twinnet.tracking import live
     from twinnet.training.experiment import train
 
     hydra_config = HydraConfig.get()
@@ -35,7 +35,7 @@ def job(composed: DictConfig) -> float:
         settings = OmegaConf.to_object(composed.tracking)
         assert isinstance(settings, Tracking)
         overrides = list(hydra_config.overrides.task)
-        run = train(experiment, directory, tracker=tracking.tracker(settings), overrides=overrides, draw=draw_run)
+        run = train(experiment, directory, tracker=live.tracker(settings), overrides=overrides, draw=draw_run)
     log.info("the run lies in %s", directory)
     return float(run.metrics["valid/loss"])
 

@@ -22,12 +22,12 @@ import yaml
 from PIL import Image, ImageDraw
 
 from tests.processed import write_arrays
-from twinnet import tracking
 from twinnet.core.errors import DataError
 from twinnet.core.schema import Experiment
 from twinnet.data.formats.idx import decode_idx
 from twinnet.predict import __main__, pictures
 from twinnet.predict.__main__ import trained
+from twinnet.tracking.publish import publish
 from twinnet.tracking.store import connect
 from twinnet.training.experiment import train
 
@@ -419,7 +419,7 @@ def serving(model: str, store: Path) -> Iterator[str]:
 def models(scratch: Path, keras: Path, project: Path, migrated: Path) -> dict[str, str]:
     """The address of the model of each run, as its description in the store says it."""
     shutil.copy(migrated, project / "mlflow.db")
-    tracking.publish(project / "runs", root=project)
+    publish(project / "runs", root=project)
     described = {
         run.info.run_name: run.data.tags["mlflow.note.content"]
         for run in connect(f"sqlite:///{project / 'mlflow.db'}").search("")

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from twinnet import tracking
 from twinnet.core.history import History
 from twinnet.core.schema import Experiment, Tracking
+from twinnet.tracking.live import tracker
 from twinnet.training import experiment as training
-from twinnet.training.experiment import Run, Tracker
+from twinnet.training.experiment import Tracker
+from twinnet.training.run import Run
 
 Train = Callable[..., Run]
 ROOT = Path(__file__).parents[2]
@@ -59,11 +60,17 @@ def train(project: Path, compose: Callable[..., Experiment]) -> Train:
         **more: object,
     ) -> Run:
         experiment = compose(name, "engine=scratch_numpy", "epochs=30", *overrides)
-        tracker = tracking.tracker(settings or Tracking(), overrides=overrides, root=project, **more)
-        watched = Interfering(tracker, at) if at else tracker
-        return training.train(experiment, directory or project / "runs" / name, root=project, tracker=watched)
+        live = tracker(settings or Tracking(), root=project, **more)
+        watched = Interfering(live, at) if at and live else live
+        place = directory or project / "runs" / name
+        return training.train(experiment, place, root=project, tracker=watched, overrides=overrides, draw=_draw)
 
     return trained
+
+
+def _draw(run: Run) -> None:
+    (run.directory / "figures").mkdir()
+    (run.directory / "figures" / "learning_curves.png").write_bytes(b"a picture")
 
 
 def _free_port() -> int:

@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 import pytest
 
-from twinnet import tracking
 from twinnet.core import config
 from twinnet.core.schema import Experiment, Tracking
 from twinnet.data.download.download import download_dataset
 from twinnet.data.preprocess import preprocess_dataset
 from twinnet.figures.style import BLUE, GREEN, ORANGE
+from twinnet.tracking.live import tracker
 from twinnet.tracking.store import connect
 from twinnet.training import experiment as training
 from twinnet.training.experiment import Run
@@ -132,8 +132,10 @@ def test_the_picture_in_the_readme(
         ("nba_scratch", BLUE, "nba_scratch"),
     ):
         tags = {"mlflow.runName": name, "mlflow.runColor": colour}
-        tracker = tracking.tracker(PATIENT, overrides=overrides, root=project, tags=tags)
-        training.train(compose(experiment, *overrides), project / "runs" / name, root=project, tracker=tracker)
+        live = tracker(PATIENT, root=project, tags=tags)
+        training.train(
+            compose(experiment, *overrides), project / "runs" / name, root=project, tracker=live, overrides=overrides
+        )
     with serving(project, ["twinnet.tracking", "ui"]) as server:
         (experiment_id,) = {run.info.experiment_id for run in connect(server).search("")}
         page.set_viewport_size({"width": 1400, "height": 1000})

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import PASSWORD, cluster
-from twinnet import tracking
 from twinnet.core.schema import Tracking
+from twinnet.tracking.publish import publish
 from twinnet.tracking.store import connect
-from twinnet.training import run as records
-from twinnet.training.experiment import Run
+from twinnet.training.run import Run
 
 pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("postgres")]
 
@@ -42,9 +41,9 @@ def test_a_training_tracked_on_postgresql(
         run = train(settings=patient)
         (found,) = connect(server).search("")
         assert found.info.status == "FINISHED"
-        assert found.data.tags["twinnet.result"] == records.result(run.directory)
+        assert found.data.tags["twinnet.result"] == run.content_hash
         assert len(connect(server).client.get_metric_history(found.info.run_id, "valid/loss")) == 30
-        assert tracking.publish(project / "runs", patient, root=project).present == ("nba_scratch",)
+        assert publish(project / "runs", patient, root=project).present == ("nba_scratch",)
         assert {path.name for path in (folder / "mlartifacts").rglob("*.png")} == {
             path.name for path in (run.directory / "figures").iterdir()
         }

@@ -14,25 +14,26 @@ from pathlib import Path
 import psutil
 import pytest
 
-from twinnet.tracking.store import Store, alive, connect, this_process
-from twinnet.training import run as records
-from twinnet.training.experiment import Run
+from twinnet.tracking.store import Store, connect, is_running, this_process
+from twinnet.training.run import Run
 
 LONG = "epochs=20000000"  # minutes; a point of the curves every 20,000 epochs
 PATIENCE = 400  # seconds for what takes a few, on a machine that is slow and busy
 TRAIN = """
     import signal, sys
     from pathlib import Path
-    from twinnet import config, tracking, training
+    from twinnet.core import config
     from twinnet.core.schema import Tracking
+    from twinnet.tracking.live import tracker
+    from twinnet.training.experiment import train
 
     conf, root, name, *overrides = sys.argv[1:]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background of a shell inherit it ignored
     overrides = ["experiment=nba_scratch", "engine=scratch_numpy", *overrides]
     experiment = config.experiment(config.compose(Path(conf), "train", overrides))
-    tracker = tracking.tracker(Tracking(live_seconds=0.2), root=Path(root))
-    training.train(experiment, Path(root) / "runs" / name, root=Path(root), tracker=tracker)
+    live = tracker(Tracking(live_seconds=0.2), root=Path(root))
+    train(experiment, Path(root) / "runs" / name, root=Path(root), tracker=live)
 """
 
 
@@ -81,9 +82,9 @@ def await_status(root: Path, run_id: str, wanted: str) -> None:
     assert status(root, run_id) == wanted
 
 
-def worker_of(root: Path, run_id: str) -> psutil.Process:
-    process = store(root).client.get_run(run_id).data.tags["twinnet.process"]
-    return psutil.Process(int(process.split()[1]))
+def follower_of(root: Path) -> psutil.Process:
+    (heartbeat,) = (root / "build" / "live").glob(".*.follower")
+    return psutil.Process(int(heartbeat.read_text().split()[1]))
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
@@ -92,13 +93,13 @@ def test_an_interrupted_process_leaves_a_consistent_store(
 ) -> None:
     process = launch("a", LONG)
     run_id = await_curves(project, process)
-    worker = worker_of(project, run_id)
+    follower = follower_of(project)
     os.killpg(process.pid, how)
     process.communicate(timeout=PATIENCE)
     run = store(project).client.get_run(run_id)
     assert (run.info.status, run.data.tags["reason"]) == ("KILLED", "interrupted")
     assert run.data.metrics
-    worker.wait(timeout=PATIENCE)
+    follower.wait(timeout=PATIENCE)
     assert not (project / "runs" / "a").exists()
 
 
@@ -109,7 +110,7 @@ def test_a_training_that_is_killed_is_marked_by_its_worker(
     run_id = await_curves(project, process)
     process.kill()
     await_status(project, run_id, "KILLED")
-    assert "ended without a word" in store(project).client.get_run(run_id).data.tags["reason"]
+    assert "process died" in store(project).client.get_run(run_id).data.tags["reason"]
 
 
 def test_a_run_whose_processes_are_all_killed_is_marked_when_the_next_one_starts(
@@ -117,7 +118,7 @@ def test_a_run_whose_processes_are_all_killed_is_marked_when_the_next_one_starts
 ) -> None:
     process = launch("a", LONG)
     run_id = await_curves(project, process)
-    worker_of(project, run_id).kill()
+    follower_of(project).kill()
     time.sleep(random.uniform(0, 0.2))
     process.kill()
     process.communicate()
@@ -125,37 +126,39 @@ def test_a_run_whose_processes_are_all_killed_is_marked_when_the_next_one_starts
     train()
     assert status(project, run_id) == "KILLED"
     reason = store(project).client.get_run(run_id).data.tags["reason"]
-    assert "ended without a word" in reason
+    assert "process died" in reason
     assert Counter(run.info.status for run in store(project).search("")) == {"KILLED": 1, "FINISHED": 1}
 
 
 def test_a_live_process_is_told_from_one_that_has_its_number() -> None:
     me = this_process()
     host, pid, started = me.rsplit(" ", 2)
-    assert alive(me)
-    assert not alive(f"{host} {pid} {float(started) - 100:.2f}")
-    assert not alive(f"{host} {2**22 + 1} {started}")
+    assert is_running(me)
+    assert not is_running(f"{host} {pid} {started}0")
+    assert not is_running(f"{host} {2**22 + 1} {started}")
 
 
 STORM = """
     import os, sys
     from pathlib import Path
     import mlflow.pyfunc.model, mlflow.store.tracking.sqlalchemy_store  # once, before the processes part
-    from twinnet import records
-    from twinnet.tracking import recording
-    from twinnet.tracking.store import connect
+    from twinnet.tracking import log_run
+    from twinnet.tracking.curves import thin_table
+    from twinnet.tracking.store import connect, this_process
+    from twinnet.training.run import Run
 
     folder, directory, processes = sys.argv[1:]
     os.nice(15)  # the tests beside this one go on
-    record = records.read(Path(directory))
+    run = Run.read(Path(directory))
     children = []
     for _ in range(int(processes)):
         pid = os.fork()
         if pid == 0:
             store = connect(f"sqlite:///{folder}/new/mlflow.db")
-            run_id = recording.start(store, record.facts, {})
-            recording.rows(store, run_id, records.steps(record.curves, record.facts.epochs)[:10])
-            recording.finish(store, run_id, record, 10)
+            run_id = log_run.create(store, run.info, {}, this_process())
+            log_run.describe(store, run_id, run.info)
+            log_run.rows(store, run_id, thin_table(run.history, run.info.epochs)[:10])
+            log_run.finish(store, run_id, run, 10)
             os._exit(0)
         children.append(pid)
     failed = [pid for pid in children if os.waitpid(pid, 0)[1]]
@@ -176,7 +179,7 @@ def test_24_processes_at_once_on_a_new_store_all_finish(train: Callable[..., Run
     assert ran.returncode == 0, ran.stderr[-2000:]
     runs = list(store(project / "new").search(""))
     assert Counter(found.info.status for found in runs) == {"FINISHED": 24}
-    assert {found.data.tags["twinnet.result"] for found in runs} == {records.result(run.directory)}
+    assert {found.data.tags["twinnet.result"] for found in runs} == {run.content_hash}
     for found in (runs[0], runs[-1]):
         assert len(store(project / "new").client.get_metric_history(found.info.run_id, "valid/loss")) == 30
 

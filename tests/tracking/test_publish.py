@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from twinnet import tracking
 from twinnet.core.errors import DataError
 from twinnet.core.schema import Tracking
-from twinnet.tracking.store import Store, connect
-from twinnet.training import run as records
-from twinnet.training.experiment import Run
+from twinnet.tracking import log_run
+from twinnet.tracking.publish import PublishResult, publish
+from twinnet.tracking.store import Store, connect, this_process
+from twinnet.training.run import Run
 
 
 def store(root: Path) -> Store:
@@ -31,7 +32,7 @@ def finished(root: Path) -> dict[str, list[Any]]:
 
 def test_a_tracked_run_is_not_published_again(train: Callable[..., Run], project: Path) -> None:
     train()
-    assert tracking.publish(project / "runs", root=project).present == ("nba_scratch",)
+    assert publish(project / "runs", root=project).present == ("nba_scratch",)
     assert [len(runs) for runs in finished(project).values()] == [1]
 
 
@@ -39,16 +40,16 @@ def test_results_that_dvc_restored_are_published_once(train: Callable[..., Run],
     """After a clone and `dvc pull`, and where tracking was off: the store knows none of them."""
     untracked = train("seed=1", directory=project / "runs" / "untracked", settings=Tracking(enabled=False))
     tracked = train("seed=2", directory=project / "runs" / "tracked")
-    live = finished(project)[records.result(tracked.directory)][0]
+    live = finished(project)[tracked.content_hash][0]
     fresh = project / "clone"
     shutil.copytree(project / "runs", fresh / "runs")
-    assert tracking.publish(fresh / "runs", root=fresh).sent == ("tracked", "untracked")
+    assert publish(fresh / "runs", root=fresh).sent == ("tracked", "untracked")
     first = finished(fresh)
-    assert tracking.publish(fresh / "runs", root=fresh).present == ("tracked", "untracked")
-    assert finished(fresh).keys() == first.keys() == {records.result(run.directory) for run in (untracked, tracked)}
+    assert publish(fresh / "runs", root=fresh).present == ("tracked", "untracked")
+    assert finished(fresh).keys() == first.keys() == {run.content_hash for run in (untracked, tracked)}
     assert all(len(runs) == 1 for runs in finished(fresh).values())
 
-    (published,) = first[records.result(tracked.directory)]
+    (published,) = first[tracked.content_hash]
     for key in ("metrics", "params"):
         assert getattr(published.data, key) == getattr(live.data, key)
     same = {key for key, value in live.data.tags.items() if published.data.tags.get(key) == value}
@@ -58,32 +59,24 @@ def test_results_that_dvc_restored_are_published_once(train: Callable[..., Run],
 
 
 def test_a_result_that_was_sent_twice_at_once_is_kept_once(train: Callable[..., Run], project: Path) -> None:
-    from twinnet.tracking import log_run
-
-    run = train()
-    record = records.read(run.directory)
-    again = store(project)
-    log_run.finish(again, log_run.start(again, record.facts, {}), record)
+    run, again = train(), store(project)
+    log_run.finish(again, log_run.create(again, run.info, {}, this_process()), run)
     assert [len(runs) for runs in finished(project).values()] == [2]
-    tracking.publish(project / "runs", root=project)
+    publish(project / "runs", root=project)
     assert [len(runs) for runs in finished(project).values()] == [1]
 
 
 def test_a_killed_publish_leaves_nothing_running(train: Callable[..., Run], project: Path) -> None:
     """As if the process had died between making a run and finishing it."""
-    from twinnet.tracking import log_run
-
     run = train(settings=Tracking(enabled=False))
-    unfinished = log_run.start(store(project), records.read(run.directory).facts, {"twinnet.process": _dead()})
-    assert tracking.publish(project / "runs", root=project).sent == ("nba_scratch",)
+    unfinished = log_run.create(store(project), run.info, {}, _dead())
+    assert publish(project / "runs", root=project).sent == ("nba_scratch",)
     killed = store(project).client.get_run(unfinished)
     assert killed.info.status == "KILLED"
-    assert "ended without a word" in killed.data.tags["reason"]
+    assert "no longer running" in killed.data.tags["reason"]
 
 
 def _dead() -> str:
-    import socket
-
     return f"{socket.gethostname()} 1 0.00"  # process 1 runs, but did not start then
 
 
@@ -92,8 +85,8 @@ def test_a_broken_directory_is_told_after_the_others_are_sent(train: Callable[..
     broken = project / "runs" / "broken"
     shutil.copytree(project / "runs" / "nba_scratch", broken)
     (broken / "predictions.npz").unlink()
-    with pytest.raises(DataError, match=r"runs/broken; received FileNotFoundError"):
-        tracking.publish(project / "runs", root=project)
+    with pytest.raises(DataError, match=r"runs/broken/predictions.npz: expected predictions.npz; found none"):
+        publish(project / "runs", root=project)
     assert len(finished(project)) == 1
 
 
@@ -105,7 +98,7 @@ def test_a_store_that_refuses_is_one_line_and_no_error(
     caplog.clear()
     begun = time.monotonic()
     with caplog.at_level(logging.INFO):
-        assert tracking.publish(project / "runs", root=project).unsent == ("nba_scratch",)
+        assert publish(project / "runs", root=project).unsent == ("nba_scratch",)
     assert time.monotonic() - begun < 60  # it does not try for ever
     (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("twinnet")]
     assert "127.0.0.1" in line
@@ -116,4 +109,4 @@ def test_a_store_that_refuses_is_one_line_and_no_error(
 
 def test_nothing_to_publish_needs_no_store(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    assert tracking.publish(project / "runs", root=project) == tracking.Published()
+    assert publish(project / "runs", root=project) == PublishResult()

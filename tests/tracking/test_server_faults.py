@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from tests.processed import write_bytes
-from twinnet import tracking
 from twinnet.core.schema import Tracking
+from twinnet.tracking.publish import publish
 from twinnet.tracking.store import connect
-from twinnet.training import run as records
-from twinnet.training.experiment import Run
+from twinnet.training.run import Run
 
 pytestmark = pytest.mark.xdist_group("server")
 PASSWORD = "hunter22-secret"
@@ -32,7 +31,7 @@ def address(wire: Any, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def runs_of(server: str, run: Run) -> Counter[str]:
     """How many runs of this training the server has, by status (each training has a data digest of its own)."""
-    digest = records.read(run.directory).facts.data["digest"]
+    digest = run.info.data["digest"]
     return Counter(found.info.status for found in connect(server).search(f"tags.`dvc.data` = 'sha256:{digest}'"))
 
 
@@ -48,9 +47,9 @@ def train(train: Callable[..., Run], project: Path) -> Callable[..., Run]:
 def test_a_server_gets_the_whole_run(train: Callable[..., Run], address: str, server: str, project: Path) -> None:
     run = train(settings=LIVE)
     assert runs_of(server, run) == {"FINISHED": 1}
-    assert tracking.publish(project / "runs", LIVE, root=project).present == ("nba_scratch",)
+    assert publish(project / "runs", LIVE, root=project).present == ("nba_scratch",)
     client = connect(server).client
-    digest = records.read(run.directory).facts.data["digest"]
+    digest = run.info.data["digest"]
     (found,) = connect(server).search(f"tags.`dvc.data` = 'sha256:{digest}'")
     assert [file.path for file in client.list_artifacts(found.info.run_id, "figures")]
     assert client.get_logged_model(found.outputs.model_outputs[0].model_id).status == "READY"
@@ -66,7 +65,7 @@ def test_a_server_that_never_answers_costs_a_training_little(
     begun = time.monotonic()
     run = train(settings=QUICK, directory=project / "runs" / "lost")
     assert time.monotonic() - begun < 60  # a few seconds on a machine that is not busy
-    assert records.read(run.directory).metrics == run.metrics
+    assert Run.read(run.directory).metrics == run.metrics
     told = [record.getMessage() for record in caplog.records if record.name.startswith("twinnet.tracking")]
     assert len(told) <= 2, told
     assert "publish" in told[-1]
@@ -93,11 +92,11 @@ def test_a_server_that_dies_in_the_middle_costs_nothing_and_gets_the_run_later(
     assert epochs == list(range(1, 31))
     assert runs_of(server, run) == {"RUNNING": 1}
     with caplog.at_level(logging.INFO):
-        assert tracking.publish(project / "runs", LIVE, root=project).unsent == ("nba_scratch",)
+        assert publish(project / "runs", LIVE, root=project).unsent == ("nba_scratch",)
         wire.state = "pass"
-        assert tracking.publish(project / "runs", LIVE, root=project).sent == ("nba_scratch",)
+        assert publish(project / "runs", LIVE, root=project).sent == ("nba_scratch",)
     assert runs_of(server, run)["FINISHED"] == 1
-    assert tracking.publish(project / "runs", LIVE, root=project).present == ("nba_scratch",)
+    assert publish(project / "runs", LIVE, root=project).present == ("nba_scratch",)
     assert runs_of(server, run)["FINISHED"] == 1
     assert PASSWORD not in caplog.text
     _no_secret_on_disk(project)
@@ -115,7 +114,7 @@ def test_a_server_that_is_back_before_the_end_gets_the_whole_run_at_once(
     run = train(at=at, settings=LIVE)
     assert runs_of(server, run) == {"FINISHED": 1}
     client = connect(server).client
-    digest = records.read(run.directory).facts.data["digest"]
+    digest = run.info.data["digest"]
     (found,) = connect(server).search(f"tags.`dvc.data` = 'sha256:{digest}'")
     assert len(client.get_metric_history(found.info.run_id, "valid/loss")) == 30
     assert not [tag for tag, value in found.data.tags.items() if PASSWORD in value]

@@ -11,14 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from twinnet import tracking
 from twinnet.core import config
 from twinnet.core.errors import DivergedError
 from twinnet.core.schema import Tracking
 from twinnet.engines.scratch import model as fitted
-from twinnet.tracking.store import Store, connect
-from twinnet.training import run as records
-from twinnet.training.experiment import Run
+from twinnet.tracking import log_run
+from twinnet.tracking.curves import STEPS, thin_table
+from twinnet.tracking.publish import publish
+from twinnet.tracking.search_runs import runs_table
+from twinnet.tracking.store import Store, connect, this_process
+from twinnet.training.run import Run, flatten
 
 
 def store(root: Path) -> Store:
@@ -39,7 +41,7 @@ def test_a_run_holds_all_that_is_known_of_it(run: Run, project: Path) -> None:
     found, client = only_run(project), store(project).client
     assert (found.info.status, found.info.run_name) == ("FINISHED", "nba_scratch")
     assert client.get_experiment(found.info.experiment_id).name == "nba"
-    expected = records.flatten(config.plain(run.experiment))
+    expected = flatten(config.plain(run.experiment))
     assert found.data.params == {key: value for key, value in expected.items() if key not in ("name", "description")}
     final = {key: value for key, value in run.metrics.items() if not isinstance(value, str)}
     assert found.data.metrics == pytest.approx(final)
@@ -48,7 +50,7 @@ def test_a_run_holds_all_that_is_known_of_it(run: Run, project: Path) -> None:
     assert (tags["data_source"], tags["sweep"], tags["overrides"]) == ("synthetic", "first", "epochs=2500 seed=7")
     assert tags["warnings"] == run.warnings[0]
     assert tags["version.numpy"] == np.__version__
-    assert tags["twinnet.result"] == records.result(run.directory)
+    assert tags["twinnet.result"] == run.content_hash
     assert "a synthetic stand-in, not real data" in tags["mlflow.note.content"]
     (data,) = found.inputs.dataset_inputs
     digest = json.loads((run.directory / "record.json").read_text())["data"]["digest"]
@@ -56,13 +58,13 @@ def test_a_run_holds_all_that_is_known_of_it(run: Run, project: Path) -> None:
     kept = [file.path for file in client.list_artifacts(found.info.run_id)]
     assert kept == ["config.yaml", "figures", "history", "metrics.json", "predictions.npz"]
     figures = {file.path for file in client.list_artifacts(found.info.run_id, "figures")}
-    assert figures == {f"figures/{path.name}" for path in (run.directory / "figures").iterdir()}
+    assert figures == {f"figures/{path.name}" for path in run.figures} != set()
 
 
 def test_curves_have_few_steps_each_an_epoch_of_the_history(run: Run, project: Path) -> None:
-    client, table = store(project).client, run.history.table()
-    table = pd.DataFrame(records.steps(table, run.experiment.epochs))
-    assert 250 <= len(table) <= records.STEPS + 2
+    client = store(project).client
+    table = pd.DataFrame(thin_table(run.history, run.experiment.epochs))
+    assert 250 <= len(table) <= STEPS + 2
     for key in ("train/loss", "train/accuracy", "valid/loss", "valid/accuracy"):
         points = client.get_metric_history(only_run(project).info.run_id, key)
         assert [point.step for point in points] == list(table["epoch"])
@@ -94,14 +96,12 @@ def test_a_new_experiment_opens_as_model_training(run: Run, project: Path) -> No
 
 def test_describing_a_run_again_after_a_failure_adds_nothing(train: Callable[..., Run], project: Path) -> None:
     """The worker tries again what a store did not answer, on the run that it has made already."""
-    from twinnet.tracking import log_run
-
-    facts = records.read(train(settings=Tracking(enabled=False)).directory).facts
-    run_id = log_run.create(store(project), facts, {})
+    info = train(settings=Tracking(enabled=False)).info
+    run_id = log_run.create(store(project), info, {}, this_process())
     for _ in range(2):
-        log_run.describe(store(project), run_id, facts)
+        log_run.describe(store(project), run_id, info)
     found = only_run(project)
-    assert found.data.params == log_run.parameters(facts)
+    assert found.data.params == log_run.parameters(info)
     assert len(found.inputs.dataset_inputs) == 1
 
 
@@ -156,7 +156,7 @@ def test_a_run_without_tracking_leaves_the_record_with_which_it_is_published_lat
     run = train("seed=3", settings=Tracking(enabled=False))
     assert list(store(project).search("")) == []
     monkeypatch.delenv("DVC_STAGE")
-    tracking.publish(run.directory.parent, root=project)
+    publish(run.directory.parent, root=project)
     tags = only_run(project).data.tags
     assert (tags["dvc.stage"], tags["overrides"], tags["published"]) == (
         "train@nba_scratch", "seed=3", "from its record on disk"
@@ -167,9 +167,9 @@ def test_runs_are_read_back_as_a_table(train: Callable[..., Run], project: Path)
     first = train("seed=1")
     second = train("seed=2", "optimizer.learning_rate=0.01")
     third = train("seed=3")
-    table = tracking.runs_table(root=project).set_index("seed")
+    table = runs_table(root=project).set_index("seed")
     assert list(table["experiment"].unique()) == ["nba_scratch"]
     assert table["configuration"][1] == table["configuration"][3] != table["configuration"][2]
     for seed, run in ((1, first), (2, second), (3, third)):
         assert table["valid/loss"][seed] == pytest.approx(run.metrics["valid/loss"])
-    assert tracking.runs_table(root=project, datasets=["mnist"]).empty
+    assert runs_table(root=project, datasets=["mnist"]).empty

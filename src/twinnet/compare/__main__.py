@@ -6,11 +6,11 @@
 import logging
 import sys
 
-from twinnet import tracking
 from twinnet.compare import compare, leaderboard_text, seeds
 from twinnet.core import config, paths
 from twinnet.core.errors import TwinnetError, exit_on_error
 from twinnet.core.schema import Tracking
+from twinnet.tracking.search_runs import runs_table
 
 log = logging.getLogger("twinnet.compare")
 
@@ -27,7 +27,7 @@ def main(overrides: list[str]) -> None:
     print(leaderboard_text(reports))
     if settings.store:
         try:
-            runs = tracking.runs_table(Tracking(**composed.tracking), root=paths.main_root())
+            runs = runs_table(Tracking(**composed.tracking), root=paths.main_root())
             table = seeds.over_seeds(runs, settings.confidence)
         except TwinnetError as error:
             log.warning("no table of seeds: %s", error)

@@ -325,6 +325,7 @@ class Tracking:
     live_seconds: float = 2.0  # how often curves of a running training are sent
     timeout_seconds: int = 5  # for one answer of a tracking server
     patience_seconds: float = 15.0  # for a slow server at the end of a run; what it lacks is published later
+    deadline_seconds: float = 300.0  # for `publish` as a whole, and for sending one run
 
 
 @dataclass

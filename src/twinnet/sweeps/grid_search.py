@@ -100,7 +100,8 @@ class _Sweep:
         return known | (self._elsewhere(missing) if missing and self.tracking.enabled else {})
 
     def _elsewhere(self, keys: Sequence[str]) -> dict[str, Outcome]:
-        from twinnet.tracking import StoreError, sweeps
+        from twinnet.tracking import sweeps
+        from twinnet.tracking.store import StoreError
 
         try:
             stored = sweeps.finished(self.tracking, keys, root=self.root)
@@ -165,17 +166,17 @@ class _Sweep:
         from twinnet.tracking import sweeps
 
         children = [
-            sweeps.Child(job.key, cache.directory(job.key, self.root), tags(job, assignment))
+            sweeps.SweepRun(job.key, cache.directory(job.key, self.root), tags(job, assignment))
             for job in self.jobs
             if job.key in ended and ended[job.key].status in outcomes.DONE and cache.find(job.key, self.root)
         ]
-        return sweeps.settle(self.tracking, self.parent, children, root=self.root)
+        return sweeps.sync_children(self.tracking, self.parent, children, root=self.root)
 
     def _close(self, whole: summary.Summary, files: list[Path], status: str) -> None:
         from twinnet.tracking import sweeps
 
         assert self.parent is not None
-        ending = sweeps.Ending(
+        ending = sweeps.SweepResult(
             status=status,
             note=f"{summary.announcement(self.jobs, self.overrides)}\n\n{whole.note}",
             tags={"best": whole.best, "failures": "; ".join(whole.failures)},

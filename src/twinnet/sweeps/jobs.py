@@ -110,14 +110,14 @@ def _found(job: Job, assignment: Assignment, place: Path) -> Outcome | None:
 
 
 def _train(job: Job, assignment: Assignment, tracking_settings: Tracking, place: Path) -> Outcome:
-    from twinnet import tracking
     from twinnet.sweeps import batched
+    from twinnet.tracking import live
     from twinnet.training import experiment as training  # after the threads are settled
 
     directory = cache.directory(job.key, assignment.root)
     experiment = limited(job.experiment, assignment.threads)
     try:
-        tracker = tracking.tracker(tracking_settings, parent=assignment.parent, tags=tags(job, assignment))
+        tracker = live.tracker(tracking_settings, parent=assignment.parent, tags=tags(job, assignment))
         fit = batched.handed(job.key, assignment)
         run = training.train(
             experiment, directory, root=assignment.root, tracker=tracker, overrides=job.overrides, fit=fit

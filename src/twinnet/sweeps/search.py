@@ -116,16 +116,16 @@ def _end(root: Path, opened: optuna.Study, trials: Trials, told: sweeps.Sweep, s
     runs: dict[str, str] = {}
     if trials.tracking.enabled:
         children = [
-            sweeps.Child(key, Path(outcome.directory), trials.tags | {sweeps.KEY: key})
+            sweeps.SweepRun(key, Path(outcome.directory), trials.tags | {sweeps.KEY: key})
             for key, outcome in ended.items()
             if outcome.status == job.FINISHED and outcome.directory
         ]
-        runs = sweeps.settle(trials.tracking, trials.parent, children, root=root)
+        runs = sweeps.sync_children(trials.tracking, trials.parent, children, root=root)
     files = summary.write(whole, folder, runs)
     if trials.parent:
         note = f"{told.note}\n\n{whole.note}"
         tags = {"best": whole.best, "failures": "; ".join(whole.failures)}
-        ending = sweeps.Ending(status, note, tags, whole.best_metrics, files)
+        ending = sweeps.SweepResult(status, note, tags, whole.best_metrics, files)
         sweeps.end(trials.tracking, trials.parent, ending, root=root)
     return whole
 

@@ -17,7 +17,6 @@ from optuna.storages._heartbeat import BaseHeartbeat  # of which Optuna exports 
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from twinnet import tracking
 from twinnet.core import config, search_schema
 from twinnet.core.errors import ConfigError, PrunedError, TwinnetError
 from twinnet.core.schema import Experiment, Tracking
@@ -26,6 +25,7 @@ from twinnet.core.secrets import mask
 from twinnet.sweeps import cache, expand
 from twinnet.sweeps.expand import Composer, Job
 from twinnet.sweeps.pruning import Pruning
+from twinnet.tracking import live
 from twinnet.tracking.store import with_driver
 from twinnet.training.experiment import train
 
@@ -78,7 +78,7 @@ class Trials:
 
     def _train(self, job: Job, trial: Trial) -> dict[str, Any]:
         tags = self.tags | {"twinnet.key": job.key, "mlflow.runName": f"trial {trial.number}: {job.label}"}
-        tracker = tracking.tracker(self.tracking, parent=self.parent, tags=tags)
+        tracker = live.tracker(self.tracking, parent=self.parent, tags=tags)
         pruning = Pruning(tracker, trial, self.objective, job.experiment)
         try:
             run = train(

@@ -20,31 +20,30 @@ from mlflow.entities import (
 from twinnet.core.secrets import mask
 from twinnet.tracking import description, models
 from twinnet.tracking.curves import thin_table
-from twinnet.tracking.store import PROCESS, Store, this_process
+from twinnet.tracking.store import PROCESS, Store
 from twinnet.training.run import Run, config_hash, flatten
 from twinnet.training.run_info import RunInfo, now
 
 RESULT = "twinnet.result"  # tags that identify: what was computed,
 CONFIGURATION = "twinnet.configuration"  # its configuration without the seed
-MODEL = "model"
+MODEL, FIGURES = "model", "figures"
 MAX_METRICS, MAX_PARAMS = 1000, 100  # of one log_batch
 DIGEST = 12  # characters of the data set's digest, of which MLflow takes 36; the tag dvc.data has all of it
 
 
-def start(store: Store, facts: RunInfo, tags: Mapping[str, str]) -> str:
-    """Make the run with all that is known before training; its id."""
-    run_id = create(store, facts, tags)
-    describe(store, run_id, facts)
-    return run_id
+def create(store: Store, info: RunInfo, tags: Mapping[str, str], process: str) -> str:
+    """Make a run whose tags say what it is, and which process trains or publishes it; return its id."""
+    experiment = store.experiment(info.dataset, description.experiment(info.dataset))
+    all_tags = _tags(info) | {PROCESS: process, "mlflow.note.content": description.running(info)} | dict(tags)
+    all_tags = {key: mask(value, store.address) for key, value in all_tags.items()}
+    name = all_tags.pop("mlflow.runName", info.name)  # a job of a sweep is named by its values
+    return str(store.client.create_run(experiment, start_time=info.started, tags=all_tags, run_name=name).info.run_id)
 
 
-def create(store: Store, facts: RunInfo, tags: Mapping[str, str]) -> str:
-    """The id of a new run, whose tags say what it is; one of them names the process that writes it."""
-    experiment = store.experiment(facts.dataset, description.experiment(facts.dataset))
-    told = _tags(facts) | {PROCESS: this_process(), "mlflow.note.content": description.running(facts)} | dict(tags)
-    told = {key: mask(value, store.address) for key, value in told.items()}
-    name = told.pop("mlflow.runName", facts.name)  # a job of a sweep is named by its values
-    return str(store.client.create_run(experiment, start_time=facts.started, tags=told, run_name=name).info.run_id)
+def find_unfinished(store: Store, info: RunInfo, process: str) -> str | None:
+    """Return the id of the run that `create` made before it was interrupted, if it did."""
+    condition = f"attributes.status = 'RUNNING' AND tags.`{PROCESS}` = '{process}' AND tags.experiment = '{info.name}'"
+    return next((run.info.run_id for run in store.search(condition) if run.info.start_time == info.started), None)
 
 
 def describe(store: Store, run_id: str, facts: RunInfo) -> None:
@@ -55,14 +54,17 @@ def describe(store: Store, run_id: str, facts: RunInfo) -> None:
     store.client.log_inputs(run_id, [_dataset(facts, store)])
 
 
-def rows(store: Store, run_id: str, some: Iterable[Mapping[str, float]], timestamp: int | None = None) -> None:
-    """Points of the curves: one dictionary a step, as `thin_table` makes them."""
-    timestamp = timestamp or now()
+def rows(store: Store, run_id: str, points: Iterable[Mapping[str, float]], timestamp: int | None = None) -> None:
+    """Send points of the curves, one dictionary a step, as `thin_table` makes them; `timestamp` if they have none.
+
+    The same point with the same timestamp is kept once.
+    """
+    default = timestamp or now()
     metrics = [
-        Metric(key, float(value), timestamp, int(row["epoch"]))
-        for row in some
-        for key, value in row.items()
-        if key != "epoch"
+        Metric(key, float(value), int(point.get("timestamp", default)), int(point["epoch"]))
+        for point in points
+        for key, value in point.items()
+        if key not in ("epoch", "timestamp")
     ]
     for begin in range(0, len(metrics), MAX_METRICS):
         store.client.log_batch(run_id, metrics=metrics[begin : begin + MAX_METRICS])
@@ -79,8 +81,6 @@ def finish(store: Store, run_id: str, record: Run, last_epoch: int = 0) -> None:
     for path in (record.directory / "history.csv", record.directory / "history.npz"):
         if path.is_file():
             client.log_artifact(run_id, str(path), "history")
-    for figure in record.figures:
-        client.log_artifact(run_id, str(figure), "figures")
     for name in ("config.yaml", "metrics.json", "predictions.npz"):
         client.log_artifact(run_id, str(record.directory / name))
     model_id = _model(store, run_id, record)
@@ -89,6 +89,13 @@ def finish(store: Store, run_id: str, record: Run, last_epoch: int = 0) -> None:
         told["warnings"] = "; ".join(facts.warnings)
     client.log_batch(run_id, tags=[RunTag(key, mask(value, store.address)) for key, value in told.items()])
     client.set_terminated(run_id, "FINISHED", end_time=ended)
+
+
+def attach_figures(store: Store, run_id: str, figures: Iterable[str]) -> None:
+    """Send figures, unless the run has some."""
+    if (figures := list(figures)) and not store.client.list_artifacts(run_id, FIGURES):
+        for figure in figures:
+            store.client.log_artifact(run_id, figure, FIGURES)
 
 
 def fail(store: Store, run_id: str, facts: RunInfo, status: str, reason: str, traceback: str) -> None:

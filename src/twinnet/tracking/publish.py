@@ -1,81 +1,138 @@
-"""Make the store hold exactly one finished run for each result on disk, whichever of the two was there first."""
+"""Send finished runs to the store, each exactly once: what `publish` and the end of a sweep do."""
 
 import logging
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from twinnet.core import paths
-from twinnet.core.errors import DataError
+from twinnet.core.errors import DataError, one_line_text
 from twinnet.core.schema import Tracking
 from twinnet.core.secrets import mask
-from twinnet.tracking.store import Store, StoreError, address, opened
-from twinnet.training.run import Run, content_hash, finished_runs
+from twinnet.tracking.live import DONE, END, PROBLEM, RECORD, LiveRun, LiveRuns, await_follower, finished_end
+from twinnet.training.run import METRICS, Run, finished_runs
 
 log = logging.getLogger(__name__)
 
+PUBLISHED = {"published": "from its record on disk"}
+REWRITE_SECONDS = 1.0  # after which it shows that another process empties a folder
+
 
 @dataclass(frozen=True)
-class Published:
+class PublishResult:
     """What a call of `publish` did, as names of runs."""
 
     sent: tuple[str, ...] = ()
     present: tuple[str, ...] = ()  # had their run already
-    unsent: tuple[str, ...] = ()  # the store did not answer
+    unsent: tuple[str, ...] = ()  # the store did not answer, or refused them
 
 
-def publish(runs: Path, settings: Tracking | None = None, *, root: Path | None = None) -> Published:
-    """Publish each complete run under `runs`; calling it again changes nothing.
+@dataclass(frozen=True)
+class SentRun:
+    """A finished run in the store; `is_new` if it was sent now."""
+
+    run_id: str
+    is_new: bool
+
+
+def publish(runs: Path, settings: Tracking | None = None, *, root: Path | None = None) -> PublishResult:
+    """Send each finished run under `runs`, and each run that waits in build/live/; a second call changes nothing.
 
     A store that does not answer is one line in the log, not an error: the runs stay on disk, and the next call sends
-    them. Raises DataError, after the others are sent, for a folder that claims to be a run and is not.
+    them. Raises DataError, after the others are sent, that names each folder that claims to be a run and is not.
     """
     settings = settings or Tracking()
-    folders = finished_runs(runs)
-    if not settings.enabled or not folders:
-        return Published()
-    done: dict[bool, list[str]] = {True: [], False: []}
-    broken: list[DataError] = []
-    try:
-        lock = FileLock(_folder((root or paths.main_root()) / "build") / "publish.lock")
-        with lock, opened(settings, root) as store:
-            store.bury()
-            for folder in folders:
-                try:
-                    done[_send(store, folder)].append(folder.name)
-                except DataError as error:
-                    broken.append(error)
-    except StoreError as error:
-        unsent = [folder.name for folder in folders if folder.name not in done[True] + done[False]]
-        log.warning(
-            "%s; not published: %s; they are kept in %s, and `python -m pipelines.publish` sends them",
-            error, ", ".join(unsent), runs,
-        )  # fmt: skip
-        return Published(tuple(done[True]), tuple(done[False]), tuple(unsent))
-    told = mask(address(root))
-    log.info("%d of %d runs were in %s already, %d were sent", len(done[False]), len(folders), told, len(done[True]))
+    if not settings.enabled:
+        return PublishResult()
+    live_runs = LiveRuns(root or paths.main_root())
+    complete, broken = _read(finished_runs(runs))
+    left = [live for live in live_runs if live.is_ended and not live.has_reader]
+    if complete or left:
+        result, reason = _publish(complete, left, live_runs, settings)
+        store, total = live_runs.store, sum(map(len, (result.sent, result.present, result.unsent)))
+        if result.unsent:
+            log.warning(
+                "%s; not published: %s; they are kept in %s, and `python -m pipelines.publish` sends them",
+                reason, ", ".join(result.unsent), runs,
+            )  # fmt: skip
+        else:
+            present, sent = len(result.present), len(result.sent)
+            log.info("%d of %d runs were in %s already, %d were sent", present, total, store, sent)
+    else:
+        result = PublishResult()
     if broken:
-        raise broken[0]
-    return Published(tuple(done[True]), tuple(done[False]))
+        raise DataError("; ".join(broken))
+    return result
 
 
-def _send(store: Store, folder: Path) -> bool:
-    """Leave one finished run of the result in the store; True where it had to be sent."""
-    from twinnet.tracking import log_run  # imports MLflow
+def send(
+    runs: Sequence[tuple[Run, Mapping[str, str]]],
+    settings: Tracking,
+    live_runs: LiveRuns,
+    left: Sequence[LiveRun] = (),
+) -> tuple[dict[Path, SentRun], str]:
+    """Let the follower send finished runs, with their tags, after those `left` by earlier processes.
 
-    condition = f"tags.`{log_run.RESULT}` = '{content_hash(folder)}' AND attributes.status = 'FINISHED'"
-    first, *twins = [run.info.run_id for run in store.search(condition)] or [None]
-    for twin in twins:  # two machines sent it at once
-        store.client.delete_run(twin)
-    if first:
-        return False
-    record = Run.read(folder)
-    run_id = log_run.start(store, record.info, {"published": "from its record on disk"})
-    log_run.finish(store, run_id, record)
-    return True
+    Return those that the store has now, by their directory, and the reason why it lacks others.
+    """
+    until = time.monotonic() + settings.deadline_seconds
+    for live in left:
+        live.forget(PROBLEM)  # so that the follower tries again now
+    waiting: dict[Path, LiveRun] = {}
+    try:
+        for run, tags in runs:
+            live = waiting[run.directory] = LiveRun.create(live_runs, settings, has_reader=True)
+            masked = {key: mask(value, live_runs.uri) for key, value in tags.items()}
+            live.write(RECORD, {"info": asdict(run.info), "tags": masked})
+            drawn = (live_runs.root / paths.REPORTS / "runs" / run.name).glob("*.png")  # by `compare`
+            live.write(END, finished_end(run, sorted(drawn)))
+        live_runs.start_follower(settings)
+        every = [*left, *waiting.values()]
+        reason = await_follower(live_runs, every, settings, lambda: until - time.monotonic())
+        done = {directory: live.read(DONE) or {} for directory, live in waiting.items()}
+    finally:
+        for live in waiting.values():
+            live.remove()
+    reason = "; ".join(filter(None, [reason, *(values["broken"] for values in done.values() if "broken" in values)]))
+    return {directory: SentRun(**values) for directory, values in done.items() if "run_id" in values}, reason
 
 
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+def _publish(
+    complete: Sequence[Run], left: Sequence[LiveRun], live_runs: LiveRuns, settings: Tracking
+) -> tuple[PublishResult, str]:
+    """Send the runs; a run that a training has left in build/live/ goes on from there."""
+    names = {live.folder: _name(live) for live in left}
+    results = {(live.read(END) or {}).get("result"): live for live in left}
+    others = [run for run in complete if run.content_hash not in results]
+    sent, reason = send([(run, PUBLISHED) for run in others], settings, live_runs, left)
+    is_new = {run.name: sent[run.directory].is_new for run in others if run.directory in sent}
+    is_new |= {names[live.folder]: True for live in left if not live.folder.exists()}
+    wanted = dict.fromkeys([*(run.name for run in others), *names.values()])
+    return PublishResult(
+        tuple(name for name in wanted if is_new.get(name) is True),
+        tuple(name for name in wanted if is_new.get(name) is False),
+        tuple(name for name in wanted if name not in is_new),
+    ), reason
+
+
+def _name(live: LiveRun) -> str:
+    """Return the name of the folder of a finished run, or the name of the experiment."""
+    end, record = live.read(END) or {}, live.read(RECORD) or {}
+    return Path(end["directory"]).name if "directory" in end else str(record["info"]["config"]["name"])
+
+
+def _read(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """Return the runs whose files are whole, and for each other folder the reason; one that is emptied is skipped."""
+    complete, reasons = [], {}
+    for folder in folders:
+        try:
+            complete.append(Run.read(folder))
+        except DataError as error:
+            reasons[folder] = one_line_text(error)
+    if reasons:
+        time.sleep(REWRITE_SECONDS)
+    for folder in [folder for folder in reasons if not (folder / METRICS).exists()]:
+        log.warning("%s is skipped: another process is replacing it", folder)
+        del reasons[folder]
+    return complete, list(reasons.values())

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from twinnet.core.schema import Tracking
-from twinnet.tracking.store import opened
+from twinnet.tracking.store import open_store
 
 COLUMNS = (
     "run_id", "experiment", "dataset", "configuration", "seed", "engine", "device", "data_source", "data_digest",
@@ -27,7 +27,7 @@ def runs_table(
     `configuration` is the hash of the configuration without the seed, so that seeds can be averaged over it; `status`
     None keeps failed, killed and running ones too. Raises StoreError where the store does not answer.
     """
-    with opened(settings or Tracking(), root) as store:
+    with open_store(settings or Tracking(), root) as store:
         experiments = {
             found.experiment_id: found.name
             for found in store.client.search_experiments()

@@ -15,9 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from twinnet.core import paths
 from twinnet.core.errors import TwinnetError
 from twinnet.core.secrets import mask
-from twinnet.tracking.store import address, connect, guarded, is_server, with_driver
+from twinnet.tracking.store import connect, is_server, store_errors, tracking_uri, with_driver
 
-APPLICATION = "twinnet"  # tracking.application, as pyproject.toml names it to MLflow
+APPLICATION = "twinnet"  # tracking.ui_defaults, as pyproject.toml names it to MLflow
 DATABASE = "postgresql:///mlflow"  # on this machine, as the user who is logged in
 
 
@@ -26,10 +26,10 @@ def ui(root: Path | None = None) -> NoReturn:
 
     Raises TwinnetError.
     """
-    where = address(root)
+    where = tracking_uri(root)
     if is_server(where):
         raise TwinnetError(f"MLFLOW_TRACKING_URI names a server, which has its own user interface: {mask(where)}")
-    with guarded(where):
+    with store_errors(where):
         connect(where)  # the first one makes the store
     _become("ui", where, root)
 

@@ -1,10 +1,10 @@
-"""The MLflow store: where it is, how it is opened by many processes at once, and which of its runs are dead."""
+"""The MLflow store: its address, its client for many processes at once, its dead runs."""
 
 import importlib
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import requests
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from twinnet.core import paths
 from twinnet.core.errors import TwinnetError
@@ -23,31 +23,49 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-PROCESS = "twinnet.process"  # the tag that names the process that writes a run
+PROCESS = "twinnet.process"  # the tag that names the process that trains or publishes a run
+PARENT = "mlflow.parentRunId"
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens its GenAI view
+
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # Linux
+LOCK_SECONDS = 60.0  # for another process that makes the store
+UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")  # MLflow's codes
 
 
 class StoreError(TwinnetError):
     """The tracking store does not answer, or refuses; the message is one line without credentials."""
 
+    def __init__(self, message: str, is_unreachable: bool = False) -> None:
+        super().__init__(message)
+        self.is_unreachable = is_unreachable  # no other request would be answered either
 
-def address(root: Path | None = None) -> str:
-    """MLFLOW_TRACKING_URI, or mlflow.db at the repository's root, also inside a DVC experiment's temporary copy."""
-    return with_driver(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root or paths.main_root()}/mlflow.db")
+
+def tracking_uri(root: Path | None = None) -> str:
+    """Return MLFLOW_TRACKING_URI, or mlflow.db at the repository's root.
+
+    A relative SQLite file lies there too, whatever the working directory; in a DVC experiment's temporary copy the
+    root is that of the repository.
+    """
+    uri = with_driver(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
+    file = uri.removeprefix("sqlite:///")
+    if file == uri or Path(file).is_absolute() or file.startswith(":memory:"):
+        return uri
+    return f"sqlite:///{(root or paths.main_root()) / file}"
 
 
 def with_driver(where: str) -> str:
-    """A PostgreSQL address with the driver that is installed here; SQLAlchemy 2.1 looks for another by itself."""
+    """Return a PostgreSQL address with the driver that is installed here; SQLAlchemy 2.1 looks for another one."""
     for scheme in ("postgresql://", "postgres://"):
         if where.startswith(scheme):
             return f"postgresql+psycopg2://{where.removeprefix(scheme)}"
     return where
 
 
-def settle(settings: Tracking) -> dict[str, str]:
-    """Variables for a process that talks to MLflow: short waits, no telemetry, nothing printed.
+def client_environment(settings: Tracking, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return variables for a process that talks to MLflow: short waits, no telemetry, nothing printed.
 
-    Those that the user has set stay as they are.
+    Those that the user has set in `environment` (os.environ) stay as they are.
     """
     wanted = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -55,12 +73,14 @@ def settle(settings: Tracking) -> dict[str, str]:
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
         "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
+        "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",  # a server may ask for an hour
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_UV_AUTO_DETECT": "false",
         "GIT_PYTHON_REFRESH": "quiet",
     }
-    return {name: os.environ.get(name, value) for name, value in wanted.items()}
+    environment = os.environ if environment is None else environment
+    return {name: environment.get(name, value) for name, value in wanted.items()}
 
 
 @dataclass
@@ -69,7 +89,7 @@ class Store:
     client: "MlflowClient"
 
     def experiment(self, name: str, description: str) -> str:
-        """The id of the experiment, made where there is none; several processes may ask at once."""
+        """Return the id of the experiment; make it if there is none, while other processes may do the same."""
         from mlflow.exceptions import MlflowException
 
         found = self.client.get_experiment_by_name(name)
@@ -81,17 +101,19 @@ class Store:
                 found = self.client.get_experiment_by_name(name)  # another process was quicker
                 if found is None:
                     raise
+        if found.lifecycle_stage == "deleted":  # in the UI; a run cannot be made there
+            self.client.restore_experiment(found.experiment_id)
         return found.experiment_id
 
     def _artifacts(self, experiment: str) -> str | None:
-        """A folder beside the database; a server keeps artifacts where it wants."""
+        """Return a folder beside the database; None for a server, which has a place of its own."""
         if is_server(self.address):
             return None
         file = database_file(self.address)
         return ((file.parent if file else paths.main_root()) / "mlartifacts" / experiment).as_uri()
 
     def search(self, condition: str, experiments: list[str] | None = None) -> Iterator["Run"]:
-        """Every run that fits, the earliest first; in all experiments where none are named."""
+        """Return every run that fits, the earliest first, in the `experiments` or in all."""
         ids = experiments if experiments is not None else [e.experiment_id for e in self.client.search_experiments()]
         token = None
         while ids:
@@ -101,18 +123,18 @@ class Store:
             if not token:
                 return
 
-    def bury(self) -> list[str]:
-        """Mark runs KILLED whose process on this machine is gone; their ids."""
+    def mark_dead_runs(self, spared: Container[str] = ()) -> list[str]:
+        """Mark runs of dead local processes KILLED, except those `spared`; return their ids."""
         host = socket.gethostname()
-        buried = []
-        for run in self.search(f"attributes.status = 'RUNNING' AND tags.`{PROCESS}` LIKE '{host} %'"):
+        dead = []
+        for run in list(self.search(f"attributes.status = 'RUNNING' AND tags.`{PROCESS}` LIKE '{host} %'")):
             process = run.data.tags[PROCESS]
-            if not alive(process):
-                reason = f"the process that tracked it ended without a word (process {process.split()[1]} on {host})"
+            if run.info.run_id not in spared and not is_running(process):
+                reason = f"its process is no longer running (process {process.split()[1]} on {host})"
                 self.client.set_tag(run.info.run_id, "reason", reason)
                 self.client.set_terminated(run.info.run_id, "KILLED")
-                buried.append(run.info.run_id)
-        return buried
+                dead.append(run.info.run_id)
+        return dead
 
 
 def is_server(address: str) -> bool:
@@ -120,48 +142,60 @@ def is_server(address: str) -> bool:
 
 
 def database_file(address: str) -> Path | None:
-    """The file of a SQLite address, else None."""
+    """Return the file of a SQLite address, else None."""
     if not address.startswith("sqlite:///"):
         return None
     return Path(address.removeprefix("sqlite:///").split("?")[0]).absolute()
 
 
 def this_process() -> str:
-    """Host, process id and start time: names a process for good, where an id alone is given out again."""
-    return f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.2f}"
+    """Return host, process id and start: the name of a process for good, as ids are given out again."""
+    return f"{socket.gethostname()} {os.getpid()} {_start(os.getpid())}"
 
 
-def alive(process: str) -> bool:
-    """Whether the process that `this_process` named still runs on this machine."""
-    _, pid, started = process.rsplit(" ", 2)
+def is_running(process: str) -> bool:
+    """Return whether the process that `this_process` named runs on this machine."""
+    _, pid, start = process.rsplit(" ", 2)
     try:
-        found = psutil.Process(int(pid))
-        return abs(found.create_time() - float(started)) < 1 and found.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        return _start(int(pid)) == start and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    except (OSError, psutil.NoSuchProcess):
         return False
 
 
-def connect(where: str) -> Store:
-    """The store at an address. A new SQLite store is made under a lock: its migration stands only one process."""
-    from mlflow import MlflowClient  # here: importing it takes seconds
+def _start(pid: int) -> str:
+    """Return when a process started, by a clock that nobody sets: the boot's id and the ticks since; else the time."""
+    if not BOOT.exists():
+        return f"{psutil.Process(pid).create_time():.2f}"
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]  # field 22; the name may hold spaces
+    return f"{BOOT.read_text().strip()}:{ticks}"
+
+
+def connect(uri: str) -> Store:
+    """Return the store at an address. A new SQLite store is made under a lock: only one process may migrate it."""
+    from mlflow import MlflowClient  # 3 s
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    file = database_file(where)
+    file = database_file(uri)
     if file is None:
-        return Store(where, MlflowClient(where))
-    # Imported before the lock is taken: it takes seconds too, which many processes spend beside each other.
+        return Store(uri, MlflowClient(uri))
+    if file.is_dir():
+        raise StoreError(f"the tracking store {uri}: expected a SQLite file; received a folder; move it away", True)
+    # Imported before the lock is taken: seconds that many processes spend beside each other.
     importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{file}.lock"):
-        if not file.exists():
-            _make(file)
-        return Store(where, MlflowClient(where))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{file}.lock", timeout=LOCK_SECONDS):
+            if not file.exists():
+                _make(file)
+            return Store(uri, MlflowClient(uri))
+    except Timeout:
+        raise StoreError(f"the tracking store {uri} is locked: another process holds {file}.lock", True) from None
 
 
 def _make(file: Path) -> None:
-    """A new SQLite store, whole or not at all: one whose migration was killed can never be opened again."""
-    from mlflow import MlflowClient
+    """Make a new SQLite store, whole or not at all: after a killed migration it can never be opened again."""
+    from mlflow import MlflowClient  # imported already
 
     partial = file.with_name(f"{file.name}.new")
     for left in (partial, partial.with_name(f"{partial.name}-journal")):
@@ -171,37 +205,39 @@ def _make(file: Path) -> None:
 
 
 @contextmanager
-def opened(settings: Tracking, root: Path | None = None) -> Iterator[Store]:
-    """The store of this checkout, with the variables of `settle` set meanwhile. Raises StoreError."""
-    where, before = address(root), dict(os.environ)
-    wanted = settle(settings)
+def open_store(settings: Tracking, root: Path | None = None) -> Iterator[Store]:
+    """Open the store of this checkout, with `client_environment` set meanwhile. Raises StoreError."""
+    uri, before = tracking_uri(root), dict(os.environ)
+    wanted = client_environment(settings)
     os.environ.update(wanted)
     try:
-        with guarded(where):
-            yield connect(where)
+        with store_errors(uri):
+            yield connect(uri)
     finally:
         for name in wanted.keys() - before.keys():
             os.environ.pop(name, None)
 
 
 @contextmanager
-def guarded(where: str) -> Iterator[None]:
+def store_errors(uri: str) -> Iterator[None]:
     """Turn whatever a store raises into a StoreError of one line without credentials."""
     try:
         yield
     except TwinnetError:
         raise
     except Exception as error:
+        reason, is_unreachable = _explain(error)
         # "from None": the chain would print the address that the message hides.
-        raise StoreError(f"the tracking store {mask(where, where)} {mask(_reason(error), where)}") from None
+        raise StoreError(f"the tracking store {mask(uri, uri)} {mask(reason, uri)}", is_unreachable) from None
 
 
-def _reason(error: Exception) -> str:
-    """What is wrong, in one line; MLflow tells a broken connection in five."""
+def _explain(error: Exception) -> tuple[str, bool]:
+    """Return what is wrong, in one line, and whether the store is unreachable."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, requests.RequestException):
-            return f"does not answer ({type(cause).__name__})"
+            return f"does not answer ({type(cause).__name__})", True
         cause = cause.__cause__ or cause.__context__
-    told = " ".join(str(error).split())
-    return f"failed: {type(error).__name__}: {told if len(told) < 300 else told[:300] + ' ...'}"
+    text = " ".join(str(error).split())
+    reason = f"failed: {type(error).__name__}: {text if len(text) < 300 else text[:300] + ' ...'}"
+    return reason, getattr(error, "error_code", "") in UNAVAILABLE

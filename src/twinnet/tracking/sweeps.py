@@ -12,14 +12,15 @@ from twinnet.core.errors import DataError
 from twinnet.core.schema import Tracking
 from twinnet.core.secrets import mask
 from twinnet.tracking import description
-from twinnet.tracking.store import PROCESS, Store, StoreError, opened, this_process
+from twinnet.tracking.live import LiveRuns
+from twinnet.tracking.publish import send
+from twinnet.tracking.store import PARENT, PROCESS, Store, StoreError, open_store, this_process
 from twinnet.training.run import Run, content_hash
 
 log = logging.getLogger(__name__)
 
 KIND = "twinnet.sweep"  # on the parent and its children: which sweep; the parent has no KEY
 KEY = "twinnet.key"  # on a child: its result key
-PARENT = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredRun:
     """A finished run in the store."""
 
     run_id: str
@@ -45,7 +46,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Ending:
+class SweepResult:
     """How a sweep went."""
 
     status: str  # FINISHED, FAILED or KILLED
@@ -56,7 +57,7 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Child:
+class SweepRun:
     """A result on this disk, and the tags of the run that it has in the store."""
 
     key: str
@@ -72,8 +73,8 @@ def begin(settings: Tracking, sweep: Sweep, *, root: Path | None = None) -> str 
     if not settings.enabled:
         return None
     try:
-        with _lock(root), opened(settings, root) as store:
-            store.bury()
+        with _lock(root), open_store(settings, root) as store:
+            store.mark_dead_runs()
             return _parent(store, sweep)
     except StoreError as error:
         log.warning("%s; the sweep does without its parent run", error)
@@ -102,77 +103,78 @@ def _parent(store: Store, sweep: Sweep) -> str:
     return found
 
 
-def finished(settings: Tracking, keys: Iterable[str], *, root: Path | None = None) -> dict[str, list[Stored]]:
+def finished(settings: Tracking, keys: Iterable[str], *, root: Path | None = None) -> dict[str, list[StoredRun]]:
     """Result key -> its finished runs in the store, the earliest first. Raises StoreError."""
     wanted = set(keys)
-    with opened(settings, root) as store:
+    with open_store(settings, root) as store:
         return _finished(store, wanted)
 
 
-def _finished(store: Store, wanted: set[str]) -> dict[str, list[Stored]]:
+def _finished(store: Store, wanted: set[str]) -> dict[str, list[StoredRun]]:
     from twinnet.tracking.log_run import RESULT  # imports MLflow
 
-    found: dict[str, list[Stored]] = {}
+    found: dict[str, list[StoredRun]] = {}
     for run in store.search(f"tags.`{KEY}` LIKE '%' AND attributes.status = 'FINISHED'"):
         tags = run.data.tags
         if tags[KEY] in wanted:
-            stored = Stored(run.info.run_id, dict(run.data.metrics), tags.get(RESULT, ""), tags.get(PARENT, ""))
+            stored = StoredRun(run.info.run_id, dict(run.data.metrics), tags.get(RESULT, ""), tags.get(PARENT, ""))
             found.setdefault(tags[KEY], []).append(stored)
     return found
 
 
-def settle(
-    settings: Tracking, parent: str | None, children: Iterable[Child], *, root: Path | None = None
+def sync_children(
+    settings: Tracking, parent: str | None, children: Iterable[SweepRun], *, root: Path | None = None
 ) -> dict[str, str]:
-    """Leave exactly one finished run in the store for each result on this disk; result key -> run id.
+    """Leave exactly one finished run in the store for each result on this disk; return result key -> run id.
 
-    A job that was killed between its last file and its last word to the store is sent now. A store that does not
-    answer is a line in the log: the same command sends what is missing another time.
+    A job that was killed before the store had all of it is sent now. A store that does not answer is a line in the
+    log: the same command sends what is missing another time.
     """
+    parents = {PARENT: parent} if parent else {}
+    children = list(children)
     try:
-        with _lock(root), opened(settings, root) as store:
-            store.bury()
-            children = list(children)
-            present = _finished(store, {child.key for child in children})
-            return {child.key: _settle(store, parent, child, present.get(child.key, [])) for child in children}
+        with _lock(root):
+            with open_store(settings, root) as store:
+                present = _finished(store, {child.key for child in children})
+                ids = {child.key: _only_run(store, child, present.get(child.key, [])) for child in children}
+            missing = [child for child in children if ids[child.key] is None]
+            runs = [(Run.read(child.directory), child.tags | parents) for child in missing]
+            sent, reason = send(runs, settings, LiveRuns(root or paths.main_root())) if runs else ({}, "")
     except (StoreError, DataError) as error:
-        log.warning("%s; the sweep is not complete in the store; the same command sends what is missing", error)
-        return {}
+        ids, missing, sent, reason = {}, [], {}, str(error)
+    if reason:
+        log.warning("%s; the sweep is not complete in the store; the same command sends what is missing", reason)
+    ids |= {child.key: sent[child.directory].run_id for child in missing if child.directory in sent}
+    return {key: run_id for key, run_id in ids.items() if run_id}
 
 
-def _settle(store: Store, parent: str | None, child: Child, present: list[Stored]) -> str:
-    from twinnet.tracking import log_run  # imports MLflow
-
+def _only_run(store: Store, child: SweepRun, present: list[StoredRun]) -> str | None:
+    """Return the id of the result's run, or None if there is none; delete others, sent by two processes at once."""
     result = content_hash(child.directory)
     same = [stored.run_id for stored in present if stored.result == result]
-    for twin in same[1:]:  # sent by two processes at once
+    for twin in same[1:]:
         store.client.delete_run(twin)
-    if same:
-        return same[0]
-    record = Run.read(child.directory)
-    run_id = log_run.start(store, record.info, child.tags | ({PARENT: parent} if parent else {}))
-    log_run.finish(store, run_id, record)
-    return run_id
+    return same[0] if same else None
 
 
-def end(settings: Tracking, parent: str, ending: Ending, *, root: Path | None = None) -> None:
+def end(settings: Tracking, parent: str, result: SweepResult, *, root: Path | None = None) -> None:
     """Close the parent run with the summary."""
     try:
-        with opened(settings, root) as store:
-            _close(store, parent, ending)
+        with open_store(settings, root) as store:
+            _close(store, parent, result)
     except StoreError as error:
         log.warning("%s; the sweep's summary is in its folder only", error)
 
 
-def _close(store: Store, parent: str, ending: Ending) -> None:
+def _close(store: Store, parent: str, result: SweepResult) -> None:
     client = store.client
-    for key, value in (ending.tags | {"mlflow.note.content": ending.note}).items():
+    for key, value in (result.tags | {"mlflow.note.content": result.note}).items():
         client.set_tag(parent, key, mask(value, store.address))
-    for key, number in ending.metrics.items():
+    for key, number in result.metrics.items():
         client.log_metric(parent, key, number)
-    for file in ending.artifacts:
+    for file in result.artifacts:
         client.log_artifact(parent, str(file), "summary")
-    client.set_terminated(parent, ending.status)
+    client.set_terminated(parent, result.status)
 
 
 def _lock(root: Path | None) -> FileLock:

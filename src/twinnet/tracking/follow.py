@@ -1,0 +1,221 @@
+"""The follower, `python -m twinnet.tracking.follow ROOT`: it sends the runs under build/live/ to the MLflow store.
+
+One follower serves all trainings of a checkout; it ends when nothing has been left to do for a moment.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+
+from twinnet.core.errors import DataError, one_line_text
+from twinnet.core.secrets import mask
+from twinnet.tracking.live import DONE, END, POINTS, PROBLEM, RECORD, STATE, LiveRun, LiveRuns
+from twinnet.tracking.store import Store, StoreError, client_environment, connect, store_errors, this_process
+from twinnet.training.run import Run, content_hash
+from twinnet.training.run_info import RunInfo
+
+DIED = "the training process died (killed or out of memory)"
+POLL_SECONDS = 0.1
+LINGER_SECONDS = 5.0  # until the next training starts: a sweep of short ones imports MLflow once
+RETRY_SECONDS = 30.0  # between two tries while a training goes on
+RETRY_AT_END_SECONDS = 2.0
+
+
+@dataclass
+class Attempts:
+    """What this follower has tried for one folder."""
+
+    size: int = -1  # of points.jsonl, at the last try
+    is_complete: bool = False  # it has been tried after its end
+    retry_at: float = 0.0  # monotonic
+
+
+class Follower:
+    """Sends each folder to the store until none is left that can still change."""
+
+    def __init__(self, runs: LiveRuns) -> None:
+        self.runs, self.environment = runs, dict(os.environ)
+        self.store: Store | None = None
+        self.attempts: defaultdict[str, Attempts] = defaultdict(Attempts)
+        self.current: LiveRun | None = None
+        self.deadline = float("inf")  # of the current try
+
+    def follow(self) -> None:
+        """Send what is new, again and again, until nothing has been active for LINGER_SECONDS."""
+        threading.Thread(target=self._watch, daemon=True).start()
+        active_at = time.monotonic()
+        while time.monotonic() - active_at < LINGER_SECONDS:
+            for live in sorted(self.runs, key=lambda live: self.attempts[live.folder.name].retry_at):
+                if self._is_due(live):
+                    self._try(live)
+            if self.is_active():
+                active_at = time.monotonic()
+            time.sleep(POLL_SECONDS)
+
+    def is_active(self) -> bool:
+        """Return whether a run trains, has not been tried since its end, or may still be sent within its patience."""
+        return any(
+            self._is_awaited(live) or not self.attempts[live.folder.name].is_complete
+            for live in self.runs
+            if not live.has(DONE)
+        )
+
+    def _watch(self) -> None:
+        """Give signs of life; end the process if a try lasts longer than its deadline: the store hangs."""
+        while True:
+            self.runs.heartbeat.write_text(this_process())
+            if time.monotonic() > self.deadline and self.current:
+                seconds = self.current.settings.deadline_seconds
+                self._note(self.current, StoreError(f"{self._name} did not take the run within {seconds:g} s", True))
+                os._exit(1)
+            time.sleep(1)
+
+    @property
+    def _name(self) -> str:
+        return f"the tracking store {self.runs.store}"
+
+    @staticmethod
+    def _is_awaited(live: LiveRun) -> bool:
+        return live.is_owned if live.has_reader else live.ended_since < live.settings.patience_seconds
+
+    def _is_due(self, live: LiveRun) -> bool:
+        attempts, is_ended = self.attempts[live.folder.name], live.is_ended
+        if live.has(DONE):
+            return False
+        if (is_ended and not live.has(RECORD)) or (live.has_reader and not live.is_owned):
+            live.remove()  # it died before it trained, or nobody waits for it any more
+            return False
+        if time.monotonic() < attempts.retry_at and live.has(PROBLEM):  # else `publish` asks for another try
+            return is_ended and not attempts.is_complete
+        return is_ended or (live.has(RECORD) and live.size(POINTS) != attempts.size)
+
+    def _try(self, live: LiveRun) -> None:
+        attempts, is_ended = self.attempts[live.folder.name], live.is_ended
+        attempts.size = live.size(POINTS)
+        self.current, self.deadline = live, time.monotonic() + live.settings.deadline_seconds
+        try:
+            os.environ.update(client_environment(live.settings, self.environment))
+            with store_errors(self.runs.uri):
+                self._send(live, is_ended)
+            live.forget(PROBLEM)
+        except Exception as error:
+            is_unreachable = isinstance(error, StoreError) and error.is_unreachable
+            for other in self.runs if is_unreachable else (live,):
+                self._note(other, error)
+        finally:
+            self.deadline = float("inf")
+            attempts.is_complete |= is_ended
+
+    def _note(self, live: LiveRun, error: Exception) -> None:
+        """Leave the reason in the folder, and wait before the next try."""
+        attempts, is_ended = self.attempts[live.folder.name], live.is_ended
+        attempts.is_complete |= is_ended
+        attempts.retry_at = time.monotonic() + (RETRY_AT_END_SECONDS if self._is_awaited(live) else RETRY_SECONDS)
+        attempts.size = -1
+        is_unreachable = isinstance(error, StoreError) and error.is_unreachable
+        reason = mask(one_line_text(error), self.runs.uri)
+        live.write(PROBLEM, {"reason": reason, "after_end": is_ended, "is_unreachable": is_unreachable})
+
+    def _send(self, live: LiveRun, is_ended: bool) -> None:
+        """Bring the store up to date with one folder; each step is noted there, so that another process goes on."""
+        record, state = live.read(RECORD), live.read(STATE)
+        assert record is not None
+        is_retry, state = state is not None, state or {}
+        live.write(STATE, state)
+        end = (live.read(END) or {"status": "KILLED", "reason": DIED, "traceback": ""}) if is_ended else None
+        result = end.get("result") if end else None
+        from twinnet.tracking import log_run  # imports MLflow: 3 s
+
+        store = self._open()
+        info = RunInfo.parse(record["info"])
+        if end and result and (is_retry or live.has_reader) and (found := finished_ids(store, result)):
+            self._drop_twins(store, found, state.get("run_id"))
+            log_run.attach_figures(store, found[0], end["figures"])
+            live.finish(found[0], is_new=False)
+            return
+        run, broken = _finished_run(end)
+        if broken and live.has_reader:
+            live.write(DONE, {"broken": broken})
+            return
+        if "run_id" not in state:
+            process = live.owner["process"]
+            known = log_run.find_unfinished(store, info, process) if is_retry else None
+            state["run_id"] = known or log_run.create(store, info, record["tags"], process)
+            live.write(STATE, state)
+        run_id = state["run_id"]
+        if not state.get("is_described"):
+            log_run.describe(store, run_id, info)
+            live.write(STATE, state := state | {"is_described": True})
+            self._mark_dead_runs(store)
+        if rows := live.points(state.get("points", 0)):
+            log_run.rows(store, run_id, rows)
+            sent = {"points": state.get("points", 0) + len(rows), "last_epoch": int(rows[-1]["epoch"])}
+            live.write(STATE, state := state | sent)
+        if end and run:
+            log_run.attach_figures(store, run_id, end["figures"])
+            log_run.finish(store, run_id, run, state.get("last_epoch", 0))
+        elif end:
+            status = "FAILED" if broken else end["status"]
+            log_run.fail(store, run_id, info, status, broken or end["reason"], end.get("traceback", ""))
+        if end:
+            live.finish(run_id, is_new=True)
+
+    def _open(self) -> Store:
+        if self.store is None:
+            self.store = connect(self.runs.uri)
+            self._mark_dead_runs(self.store)
+        return self.store
+
+    def _mark_dead_runs(self, store: Store) -> None:
+        store.mark_dead_runs(spared=[(live.read(STATE) or {}).get("run_id", "") for live in self.runs])
+
+    @staticmethod
+    def _drop_twins(store: Store, found: list[str], unfinished: str | None) -> None:
+        """Delete runs of a result that another process sent at the same time, and one that was begun here."""
+        for twin in {*found[1:], unfinished or found[0]} - {found[0]}:
+            store.client.delete_run(twin)
+
+
+def finished_ids(store: Store, result: str) -> list[str]:
+    """Return the ids of the finished runs of a result, the earliest first."""
+    from twinnet.tracking.log_run import RESULT  # imports MLflow: 3 s
+
+    condition = f"tags.`{RESULT}` = '{result}' AND attributes.status = 'FINISHED'"
+    return [str(run.info.run_id) for run in store.search(condition)]
+
+
+def _finished_run(end: dict[str, Any] | None) -> tuple[Run | None, str]:
+    """Return the run if it finished and its files are whole, else why they are not."""
+    if not end or end["status"] != "FINISHED":
+        return None, ""
+    directory = Path(end["directory"])
+    try:
+        if content_hash(directory) != end["result"]:
+            return None, f"{directory}: a later run has replaced the files before they were sent"
+        return Run.read(directory), ""
+    except DataError as error:
+        return None, one_line_text(error)
+
+
+def main(root: Path) -> None:
+    runs = LiveRuns(root)
+    follower = Follower(runs)
+    try:
+        while True:
+            with runs.lock.acquire(timeout=1, poll_interval=0.02):
+                follower.follow()
+            if not follower.is_active():  # else a run began after the last look
+                return
+    except (Timeout, FileNotFoundError):
+        return  # another one follows, or the folder is gone
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
