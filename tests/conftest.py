@@ -4,11 +4,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from tests.processed import write_table
+from tests.processed import write_players
 from twinnet.core import config
 from twinnet.core.schema import Experiment
 from twinnet.tracking.store import connect
@@ -57,16 +55,5 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_project(tmp_path: Path) -> Path:
     """A project root with a small processed table of separable players, as `preprocess` would leave it."""
-    random = np.random.default_rng(0)
-    is_forward = random.integers(0, 2, 60)
-    columns = {
-        "apg": np.round(random.gamma(2, 1, 60) + 2 * (1 - is_forward), 1),
-        "rpg": np.round(random.gamma(2, 1, 60) + 3 * is_forward, 1),
-        "ppg": np.round(random.gamma(3, 3, 60), 1),
-        "is_forward": is_forward,
-    }
-    (tmp_path / "conf").mkdir()
-    (tmp_path / "conf" / "config.yaml").write_text("")
-    (tmp_path / "dvc.yaml").write_text("")
-    write_table(tmp_path, "nba", pd.DataFrame(columns))
+    write_players(tmp_path)
     return tmp_path

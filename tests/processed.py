@@ -24,3 +24,19 @@ def write_arrays(root: Path, name: str, arrays: dict[str, np.ndarray], source: s
 def write_bytes(root: Path, name: str, file_name: str, content: bytes, source: str = provenance.SYNTHETIC) -> Path:
     drawn = Provenance(name, source, "none", "drawn for a test", ())
     return provenance.write_processed(root, file_name, content, drawn)
+
+
+def write_players(root: Path) -> None:
+    """Make `root` a project with a small table of separable players."""
+    random = np.random.default_rng(0)
+    is_forward = random.integers(0, 2, 60)
+    columns = {
+        "apg": np.round(random.gamma(2, 1, 60) + 2 * (1 - is_forward), 1),
+        "rpg": np.round(random.gamma(2, 1, 60) + 3 * is_forward, 1),
+        "ppg": np.round(random.gamma(3, 3, 60), 1),
+        "is_forward": is_forward,
+    }
+    (root / "conf").mkdir()
+    (root / "conf" / "config.yaml").write_text("")
+    (root / "dvc.yaml").write_text("")
+    write_table(root, "nba", pd.DataFrame(columns))

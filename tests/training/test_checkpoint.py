@@ -12,13 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.training.faults import CHECKPOINT_DAMAGES, Interruption
 from twinnet.core.errors import DivergedError
-from twinnet.core.history import History
 from twinnet.core.schema import Experiment
 from twinnet.training import checkpoint
 from twinnet.training.experiment import train
-from twinnet.training.run import Run
-from twinnet.training.run_info import RunInfo
 
 SCRATCH = (
     "nba_scratch",
@@ -38,52 +36,6 @@ ENGINES = {
 }  # fmt: skip
 
 
-def rewrite(file: Path, **changes: np.ndarray | None) -> None:
-    """Change arrays of a checkpoint (None: remove them); `__` in a name stands for `/`."""
-    with np.load(file) as archive:
-        arrays = dict(archive)
-    for name, value in changes.items():
-        key = name.replace("__", "/")
-        arrays.pop(key, None) if value is None else arrays.update({key: value})
-    np.savez(file, **arrays)
-
-
-DAMAGES = {
-    "truncated": lambda file: file.write_bytes(file.read_bytes()[:100]),
-    "empty": lambda file: file.write_bytes(b""),
-    "text": lambda file: file.write_text("a text"),
-    "no weights": lambda file: rewrite(file, **{"engine__state/0": None}),
-    "weights of another shape": lambda file: rewrite(file, **{"engine__state/0": np.zeros((7, 7))}),
-    "no history": lambda file: rewrite(file, history__valid_epoch=None),
-    "an empty history": lambda file: rewrite(file, history__valid_epoch=np.empty(0, int)),
-    "half a history": lambda file: rewrite(file, **{"history__train/loss": np.zeros(2)}),
-    "no best epoch": lambda file: rewrite(file, best_epoch=None),
-    "seconds that are a text": lambda file: rewrite(file, seconds=np.array("long")),
-}
-
-
-class Stop:
-    """Interrupts a training after some epochs, as Ctrl-C does."""
-
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
-        self.epochs_seen: list[int] = []
-
-    def started(self, info: RunInfo) -> None:
-        pass
-
-    def progressed(self, history: History) -> None:
-        self.epochs_seen.append(history.epochs)
-        if history.epochs == self.epochs:
-            raise KeyboardInterrupt
-
-    def finished(self, run: Run) -> None:
-        pass
-
-    def failed(self, error: BaseException) -> None:
-        pass
-
-
 def files(directory: Path) -> dict[str, bytes]:
     """What a run computed, to the bit; not the seconds that it took."""
     metrics = json.loads((directory / "metrics.json").read_text())
@@ -99,34 +51,34 @@ def test_resumed_training_ends_with_the_same_bits(
 ) -> None:
     experiment = compose(*SCRATCH, *ENGINES[engine])
     whole = train(experiment, tiny_project / "whole", root=tiny_project)
-    cut = Stop(epochs=17)
+    cut = Interruption(epochs=17)
     with pytest.raises(KeyboardInterrupt):
         train(experiment, tiny_project / "cut", root=tiny_project, tracker=cut)
     assert not (tiny_project / "cut").exists()
-    resumed = Stop(epochs=-1)
+    resumed = Interruption(epochs=-1)
     run = train(experiment, tiny_project / "cut", root=tiny_project, tracker=resumed)
-    assert resumed.epochs_seen[0] > 1, "it started over"
+    assert resumed.seen[0] > 1, "it started over"
     assert files(run.directory) == files(whole.directory)
     assert not list((tiny_project / checkpoint.CHECKPOINTS).glob("*/")), "nothing is left of a run that ended"
 
 
 def test_another_configuration_starts_over(tiny_project: Path, compose: Callable[..., Experiment]) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train(compose(*SCRATCH), tiny_project / "run", root=tiny_project, tracker=Stop(epochs=17))
-    other = Stop(epochs=-1)
+        train(compose(*SCRATCH), tiny_project / "run", root=tiny_project, tracker=Interruption(epochs=17))
+    other = Interruption(epochs=-1)
     train(compose(*SCRATCH, "seed=1"), tiny_project / "run", root=tiny_project, tracker=other)
-    assert other.epochs_seen[0] == 1
+    assert other.seen[0] == 1
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", CHECKPOINT_DAMAGES)
 def test_unfit_checkpoint_is_set_aside(damage: str, tiny_project: Path, compose, caplog) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train(compose(*SCRATCH), tiny_project / "run", root=tiny_project, tracker=Stop(epochs=17))
+        train(compose(*SCRATCH), tiny_project / "run", root=tiny_project, tracker=Interruption(epochs=17))
     [file] = (tiny_project / checkpoint.CHECKPOINTS).glob("*/state.npz")
-    DAMAGES[damage](file)
-    again = Stop(epochs=-1)
+    CHECKPOINT_DAMAGES[damage](file)
+    again = Interruption(epochs=-1)
     train(compose(*SCRATCH), tiny_project / "run", root=tiny_project, tracker=again)
-    assert again.epochs_seen[0] == 1
+    assert again.seen[0] == 1
     assert "does not fit" in caplog.text
 
 

@@ -5,6 +5,7 @@ stage, and for `python -m twinnet.train` it is a new one each time.
 """
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ class Checkpoint:
         self.has_failed = False
 
     def load(self) -> Arrays | None:
-        if self.every is None or not self.file.exists():
+        if self.every is None or not os.path.lexists(self.file):
             return None
         try:
             with np.load(self.file, allow_pickle=False) as file:

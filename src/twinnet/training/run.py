@@ -18,12 +18,13 @@ import psutil
 import yaml
 
 from twinnet.core import config, engine, rules
-from twinnet.core.errors import ConfigError, DataError, one_line_text
+from twinnet.core.errors import ConfigError, DataError, TwinnetError, one_line_text
 from twinnet.core.history import MAX_RECORDS, History
 from twinnet.core.metrics import predicted_classes
 from twinnet.core.problem import TrainedNetwork, metric
 from twinnet.core.provenance import ORIGINS, SYNTHETIC
 from twinnet.core.schema import Experiment, Task
+from twinnet.core.secrets import masked
 from twinnet.core.splits import Splits
 from twinnet.training.run_info import RunInfo
 
@@ -85,8 +86,11 @@ class Run:
 
     @cached_property
     def info(self) -> RunInfo:
-        """record.json."""
-        return self._parsed(RECORD, lambda text: RunInfo.parse(_mapping(json.loads(text))))
+        """record.json, whose configuration is that of config.yaml."""
+        info = self._parsed(RECORD, lambda text: RunInfo.parse(_mapping(json.loads(text))))
+        if masked(self._parsed(CONFIG, yaml.safe_load)) != info.config:
+            raise self._broken(CONFIG, f"expected the configuration that {RECORD} holds; received another")
+        return info
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -226,7 +230,13 @@ class Run:
 
     def network(self) -> TrainedNetwork:
         """Load the trained network, with its engine's libraries."""
-        return engine.load(self.experiment.engine, self.model)
+        try:
+            return engine.load(self.experiment.engine, self.model)
+        except TwinnetError:
+            raise
+        except Exception as error:  # a damaged file fails wherever its reader stumbles
+            problem = f"expected the trained network; received {one_line_text(error)}"
+            raise self._broken(self.model.name, problem) from error
 
     def _check_score(self, y_true: np.ndarray, y_prob: np.ndarray) -> None:
         if self.is_regression:
