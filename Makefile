@@ -47,7 +47,7 @@ $(VENV)/dev: $(VENV)/runtime requirements-dev.lock
 
 define SUMMARY
 python -m twinnet.compare --print && \
-echo && echo "figures: runs/*/figures/ and reports/figures/; the whole comparison: reports/comparison.md" && \
+echo && echo "figures: reports/runs/ and reports/comparison/figures/; the whole comparison: reports/comparison/comparison.md" && \
 echo "the MLflow UI: make ui"
 endef
 

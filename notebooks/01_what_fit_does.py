@@ -166,7 +166,7 @@ print(
 twin = config.experiment(config.compose(root, "train", ["experiment=nba_keras", f"epochs={EPOCHS}"]))
 by_keras = train(twin, out / "nba_keras", root=root)
 tables = {"nba_scratch": by_hand.history.table(), "nba_keras": by_keras.history.table()}
-curves(tables, "accuracy", "the twins: by hand, and Keras on top of it", notes)
+curves(tables, "accuracy", "the twins: by hand, and Keras on top of it", notes=notes)
 
 # %%
 difference = (tables["nba_scratch"] - tables["nba_keras"]).abs().max()

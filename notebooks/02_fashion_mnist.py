@@ -26,23 +26,22 @@ SAMPLES = 10_000
 import logging
 
 import pandas as pd
-from twinnet.compare.results import read
 
-from twinnet.compare.figures import curves, mistakes
-from twinnet.compare.images import PredictedImages
+from twinnet.compare.figures import curves
 from twinnet.core import config, paths
 from twinnet.core.network import build_network
 from twinnet.figures import run as figures
 from twinnet.figures.classes import confusion_matrix
 from twinnet.figures.curves import learning_curves
-from twinnet.figures.images import hardest_pairs
+from twinnet.figures.images import hardest_pairs, mistake_grid
 from twinnet.training.dataset import load_splits
 from twinnet.training.experiment import train
+from twinnet.training.run import Run
 
 logging.basicConfig(level=logging.ERROR)
 root = paths.root()
 names = ["fashion_dense_book", "fashion_dense_scratch", "fashion_dense", "fashion_cnn", "fashion_cnn_scratch"]
-runs = {name: read(root / "runs" / name) for name in names}
+runs = {name: Run.read(root / "runs" / name) for name in names}
 
 # %% [markdown]
 # ## The data
@@ -68,7 +67,7 @@ figures.sample_grid(splits.X_train, splits.y_train, classes, "the first training
 
 # %%
 dense = {name: runs[name].history for name in ("fashion_dense_book", "fashion_dense_scratch")}
-curves(dense, "accuracy", "the chapter's network, by Keras and by hand", notes)
+curves(dense, "accuracy", "the chapter's network, by Keras and by hand", notes=notes)
 
 # %% [markdown]
 # ## What the description changes
@@ -94,7 +93,7 @@ columns = ["test/accuracy", "test/loss", "parameters", "epochs", "seconds"]
 pd.DataFrame({name: run.metrics for name, run in runs.items()}).T[columns]
 
 # %%
-curves({name: run.history for name, run in runs.items()}, "accuracy", "four networks on the same images", notes)
+curves({name: run.history for name, run in runs.items()}, "accuracy", "the networks on the same images", notes=notes)
 
 # %% [markdown]
 # `reports/comparison.md` has the intervals and the paired tests: which of these differences are more than chance.
@@ -106,20 +105,22 @@ curves({name: run.history for name, run in runs.items()}, "accuracy", "four netw
 
 # %%
 cnn = runs["fashion_cnn"]
-confusion_matrix(cnn.y_true, cnn.y_pred, classes, f"fashion_cnn: {cnn.correct.mean():.2%} right, test split", notes)
+confusion_matrix(cnn.y_true, cnn.y_pred, classes, f"fashion_cnn: {cnn.is_correct.mean():.2%} right, test split", notes)
 
 # %% [markdown]
 # The four pairs of classes that it takes for each other most often, and mistakes among them:
 
 # %%
-images = PredictedImages(root)(cnn)
+images = splits.X_test
 hardest_pairs(images, cnn.y_true, cnn.y_prob, classes, "fashion_cnn: predicted, confidence (true)", notes)
 
 # %% [markdown]
 # The wrong answers that the network was surest of. Some of the labels can be doubted.
 
 # %%
-mistakes(images, cnn.y_true, cnn.y_prob, classes, "fashion_cnn: surest mistakes, predicted, confidence (true)", notes)
+mistake_grid(
+    images, cnn.y_true, cnn.y_prob, classes, "fashion_cnn: surest mistakes, predicted, confidence (true)", notes
+)
 
 # %% [markdown]
 # ## Train one yourself

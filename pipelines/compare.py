@@ -1,10 +1,12 @@
-"""Stage `compare`: from runs/ to reports/, and nothing but the runs of params.yaml."""
+"""Stage `compare`: from the runs of params.yaml to reports/."""
 
-from twinnet.compare import compare, leaderboard_text
+from twinnet.compare.report import leaderboard_text
+from twinnet.compare.write import COMPARISON, write_comparison
 from twinnet.core import config, paths
 from twinnet.core.stage import params, stage
 
 with stage():
     composed = params()
-    compare(paths.RUNS, paths.REPORTS, config.compare(composed["compare"]), names=list(composed["experiments"]))
-    print(leaderboard_text(paths.REPORTS))
+    settings = config.compare(composed["compare"])
+    write_comparison(paths.RUNS, paths.REPORTS, settings, names=list(composed["experiments"]))
+    print(leaderboard_text(paths.REPORTS / COMPARISON))

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.pipelines.project import Project
+from twinnet.core.provenance import SYNTHETIC_NOTE
 from twinnet.tracking.store import connect
 from twinnet.training import run as records
 
@@ -54,11 +55,11 @@ def test_every_run_keeps_the_contract_of_outputs(project: Project, experiments: 
             assert {"samples.png", "predictions.png"} <= drawn
 
 
-def test_stand_in_data_says_so_wherever_a_result_is_read(project: Project) -> None:
+def test_synthetic_data_say_so_wherever_a_result_is_read(project: Project) -> None:
     provenance = json.loads((project.folder / "data/raw/nba/provenance.json").read_text())
     assert provenance["source"] == "synthetic"
-    assert "stand-in" in (project.folder / "reports/comparison.md").read_text()
-    assert "stand-in" in project.output
+    assert SYNTHETIC_NOTE.capitalize() in (project.folder / "reports/comparison/comparison.md").read_text()
+    assert "SYNTHETIC" in project.output
 
 
 def test_the_twins_record_the_same_curve(project: Project) -> None:

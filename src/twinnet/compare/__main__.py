@@ -1,12 +1,14 @@
-"""`python -m twinnet.compare [compare.confidence=0.9 ...]`: what lies in runs/, then the seeds of the store.
+"""`python -m twinnet.compare [compare.confidence=0.9 ...]`: compare the runs in runs/, then the seeds in the store.
 
-`python -m twinnet.compare --print` prints the leaderboard that lies in reports/ and computes nothing.
+`python -m twinnet.compare --print` prints the leaderboard in reports/ and computes nothing.
 """
 
 import logging
 import sys
 
-from twinnet.compare import compare, leaderboard_text, seeds
+from twinnet.compare import seeds
+from twinnet.compare.report import leaderboard_text
+from twinnet.compare.write import COMPARISON, write_comparison
 from twinnet.core import config, paths
 from twinnet.core.errors import TwinnetError, exit_on_error
 from twinnet.core.schema import Tracking
@@ -17,14 +19,14 @@ log = logging.getLogger("twinnet.compare")
 
 def main(overrides: list[str]) -> None:
     root = paths.root()
+    reports = root / paths.REPORTS
     if overrides == ["--print"]:
-        print(leaderboard_text(root / paths.REPORTS))
+        print(leaderboard_text(reports / COMPARISON))
         return
     composed = config.compose(root, "config", overrides)
     settings = config.compare(composed.compare)
-    reports = root / paths.REPORTS
-    compare(root / paths.RUNS, reports, settings, root=root)
-    print(leaderboard_text(reports))
+    write_comparison(root / paths.RUNS, reports, settings, root=root)
+    print(leaderboard_text(reports / COMPARISON))
     if settings.store:
         try:
             runs = runs_table(Tracking(**composed.tracking), root=paths.main_root())
@@ -32,7 +34,7 @@ def main(overrides: list[str]) -> None:
         except TwinnetError as error:
             log.warning("no table of seeds: %s", error)
             return
-        seeds.write(table, reports)
+        seeds.write_seeds(table, reports)
         if several := seeds.text(table):
             print(f"\n{several}")
 

@@ -1,10 +1,12 @@
-"""The pictures of a finished run, drawn from its files, its data and its network."""
+"""The pictures of finished runs, drawn from their files, their data and their networks."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from twinnet.core import paths
 from twinnet.core.errors import DataError
+from twinnet.core.splits import Splits
 from twinnet.figures.run import draw_figures, has_boundary
 from twinnet.training.dataset import load_splits
 from twinnet.training.experiment import evaluated_prediction
@@ -18,17 +20,46 @@ def draw_run(run: Run, directory: Path | None = None, root: Path | None = None) 
 
     None, with a line in the log, if data/processed/ does not hold what the run predicted.
     """
-    experiment, root = run.experiment, root or paths.root()
+    return _draw(run, directory or run.directory / "figures", _SplitsReader(root or paths.root()))
+
+
+def draw_runs(runs: Sequence[Run], directory: Path, root: Path) -> dict[str, list[Path]]:
+    """Draw the figures of each run to `directory`/<run>; return their paths by run."""
+    read = _SplitsReader(root)
+    return {run.name: _draw(run, directory / run.name, read) for run in sorted(runs, key=_data)}
+
+
+class _SplitsReader:
+    """Reads the splits of a run under `root`; consecutive runs on the same data share one reading."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._data = ""
+        self._splits: Splits | None = None
+
+    def __call__(self, run: Run) -> Splits:
+        """Raises DataError if the data are missing, or are not those that the run was trained on."""
+        experiment = run.experiment
+        if self._splits is None or self._data != _data(run):
+            self._splits = None  # frees it before the next one is read
+            samples = experiment.limits.samples
+            self._splits = load_splits(experiment.data, root=self._root, dtype=experiment.engine.dtype, samples=samples)
+            self._data = _data(run)
+        if self._splits.digest != run.info.data.get("digest"):
+            raise DataError("its data has changed since; train it again")
+        return self._splits
+
+
+def _data(run: Run) -> str:
+    return f"{run.experiment.data} {run.experiment.engine.dtype} {run.experiment.limits.samples}"
+
+
+def _draw(run: Run, directory: Path, read: _SplitsReader) -> list[Path]:
+    experiment = run.experiment
     try:
-        splits = load_splits(
-            experiment.data, root=root, dtype=experiment.engine.dtype, samples=experiment.limits.samples
-        )
+        splits = read(run)
     except DataError as error:
         log.warning("%s: no figures are drawn: %s", run.name, error)
         return []
-    if splits.digest != run.info.data.get("digest"):
-        log.warning("%s: no figures are drawn: its data has changed since; train it again", run.name)
-        return []
     predict = evaluated_prediction(experiment, run.network().predict) if has_boundary(experiment) else None
-    folder = directory or run.directory / "figures"
-    return draw_figures(folder, experiment, splits, run.full_history(), run.y_true, run.y_prob, predict)
+    return draw_figures(directory, experiment, splits, run.full_history(), run.y_true, run.y_prob, predict)

@@ -1,6 +1,6 @@
-"""Runs beside each other. Every function takes a dictionary or table of the runs of one data set, best first."""
+"""Figures of several runs of one data set, given best first; `colours` maps run names to colours."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from math import ceil
 
@@ -13,42 +13,54 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFo
 from matplotlib.transforms import Bbox
 
 from twinnet.compare.statistics import Calibration
-from twinnet.figures.curves import MARKERS_TO, epoch_axis
-from twinnet.figures.images import COLUMNS, ROWS, image_grid, surest_mistakes
-from twinnet.figures.style import BLUE, PALETTE, WRONG, new_figure, styled
+from twinnet.figures.curves import MARKERS_TO, epoch_axis, loss_axis
+from twinnet.figures.style import PALETTE, new_figure, styled
 
 PANELS = 4  # in a row
-LINES = ("-", "--", ":", "-.")  # so that curves that lie on each other are seen, and more runs than colours
+LINES = ("-", "--", ":", "-.")  # curves on top of each other stay visible, and runs outnumber colours
+GREY = "#888888"
+FEW = 10  # samples in a bin of the calibration: its accuracy is uncertain by 30 points and more
+MAJORITY = "the most frequent class alone"
+Colours = Mapping[str, str]
+
+
+def run_colours(names: Iterable[str]) -> dict[str, str]:
+    """Return a colour for each run, the same in every figure of these runs."""
+    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(sorted(names))}
 
 
 @styled
-def intervals(rows: pd.DataFrame, score: str, title: str, notes: Sequence[str] = ()) -> Figure:
-    """`score` of each run with its interval; rows have experiment, low, high and the score."""
+def intervals(rows: pd.DataFrame, score: str, title: str, colours: Colours, notes: Sequence[str] = ()) -> Figure:
+    """`score` of each run with its interval; rows have experiment, low, high, majority and the score."""
     figure = new_figure(8, 1.5 + 0.4 * len(rows), title, notes)
     axes = figure.subplots()
-    places = np.arange(len(rows))
-    values = rows[score].to_numpy()
-    reach = np.clip([values - rows["low"], rows["high"] - values], 0, None)
-    axes.errorbar(values, places, xerr=reach, fmt="o", color=BLUE, capsize=4)
-    for place, value in zip(places, values, strict=True):
+    for place, row in enumerate(rows.to_dict("records")):
+        value, reach = row[score], [[max(row[score] - row["low"], 0)], [max(row["high"] - row[score], 0)]]
+        axes.errorbar(value, place, xerr=reach, fmt="o", color=colours[row["experiment"]], capsize=4)
         text = f"{value:.2%}" if score == "accuracy" else f"{value:.4g}"
         axes.annotate(text, (value, place), (0, 6), textcoords="offset points", ha="center", fontsize=9)
-    axes.set_yticks(places, rows["experiment"])
+    axes.set_yticks(range(len(rows)), rows["experiment"])
     axes.set_ylim(len(rows) - 0.5, -0.6)
     axes.set_xlabel(f"{score} with its {rows['confidence'].iloc[0]:.0%} interval")
     if score == "accuracy":
+        low, high = axes.get_xlim()
+        if rows["majority"].max() > low - (high - low) / 2:  # else it would squeeze the intervals
+            axes.axvline(rows["majority"].max(), color=GREY, linestyle="--", linewidth=1, label=MAJORITY)
+            axes.legend(loc="upper left", bbox_to_anchor=(0, 1.02), fontsize=9)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
 
 
 @styled
-def parameters(rows: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> Figure:
+def parameters(rows: pd.DataFrame, title: str, colours: Colours, notes: Sequence[str] = ()) -> Figure:
     """Accuracy with its interval against the number of trained parameters; rows are those of the leaderboard."""
     figure = new_figure(8, 5, title, notes)
     axes = figure.subplots()
-    x, y = rows["parameters"], rows["accuracy"]
-    reach = np.clip([y - rows["low"], rows["high"] - y], 0, None)
-    axes.errorbar(x, y, yerr=reach, fmt="o", color=BLUE, capsize=4)
+    x = rows["parameters"]
+    for row in rows.to_dict("records"):
+        reach = [[max(row["accuracy"] - row["low"], 0)], [max(row["high"] - row["accuracy"], 0)]]
+        colour = colours[row["experiment"]]
+        axes.errorbar(row["parameters"], row["accuracy"], yerr=reach, fmt="o", color=colour, capsize=4)
     axes.set_xscale("log")
     axes.set_xlim(x.min() / 1.6, x.max() * 1.6)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -58,13 +70,13 @@ def parameters(rows: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> Fig
     axes.margins(y=0.12)
     axes.set_xlabel("trained parameters (logarithmic)")
     axes.set_ylabel(f"accuracy with its {rows['confidence'].iloc[0]:.0%} interval")
-    figure.draw_without_rendering()  # settles where the points lie
+    figure.draw_without_rendering()  # places the points
     _name_points(axes, rows)
     return figure
 
 
 def _name_points(axes: Axes, rows: pd.DataFrame) -> None:
-    """The name of each run beside its point, clear of points, intervals and other names; equal runs share a label."""
+    """Name each run beside its point, clear of points, intervals and other names; equal runs share a label."""
     points = rows.groupby(["parameters", "accuracy", "low", "high"], sort=False)["experiment"].agg("\n".join)
     taken = [Bbox(axes.transData.transform([(x, low), (x, high)])).padded(6) for x, _, low, high in points.index]
     line = {"arrowstyle": "-", "color": "#888888", "shrinkA": 0, "shrinkB": 5}
@@ -75,7 +87,7 @@ def _name_points(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _place(label: Annotation, inside: Bbox, taken: Sequence[Bbox]) -> Bbox:
-    """Move a label to the nearest free place around its point; returns what it covers, in pixels."""
+    """Move a label to the nearest free place around its point; return the box it covers, in pixels."""
     for distance, (right, up) in product(range(9, 200, 9), ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))):
         label.set_position((right * (9 if up else distance), up * distance))
         label.set(ha="left" if right > 0 else "right", va=("center", "bottom", "top")[up])
@@ -87,16 +99,27 @@ def _place(label: Annotation, inside: Bbox, taken: Sequence[Bbox]) -> Bbox:
 
 
 @styled
-def curves(histories: Mapping[str, pd.DataFrame], score: str, title: str, notes: Sequence[str] = ()) -> Figure:
-    """Loss and `score` of the validation split over the epochs, all runs in the same axes; rows as in history.csv."""
+def curves(
+    histories: Mapping[str, pd.DataFrame],
+    score: str,
+    title: str,
+    colours: Colours | None = None,
+    notes: Sequence[str] = (),
+    majority: float | None = None,
+) -> Figure:
+    """Loss and `score` of the validation split over the epochs, all runs in the same axes; rows as in history.csv.
+
+    `majority` is the accuracy of the most frequent class alone, on the validation split.
+    """
     figure = new_figure(11, 4.4, title, notes)
+    colours = colours or run_colours(histories)
     longest = max(int(history["epoch"].max()) for history in histories.values())
     for axes, key in zip(figure.subplots(1, 2), ("loss", score), strict=True):
         for index, (name, history) in enumerate(histories.items()):
             axes.plot(
                 history["epoch"],
                 history[f"valid/{key}"],
-                color=PALETTE[index % len(PALETTE)],
+                color=colours[name],
                 linestyle=LINES[index % len(LINES)],
                 linewidth=1.6 if index % 2 else 3,
                 marker="o" if len(history) <= MARKERS_TO else None,
@@ -107,31 +130,50 @@ def curves(histories: Mapping[str, pd.DataFrame], score: str, title: str, notes:
         epoch_axis(axes, longest)
         if key == "accuracy":
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+            if majority is not None:
+                axes.axhline(majority, color=GREY, linestyle="--", linewidth=1, label=MAJORITY)
+        elif score == "mae":
+            loss_axis(axes)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
     return figure
 
 
 @styled
-def reliability(calibrations: Mapping[str, Calibration], title: str, notes: Sequence[str] = ()) -> Figure:
-    """Accuracy against confidence, one panel a run; dots grow with the samples in the bin."""
-    columns = min(PANELS, len(calibrations))
-    figure = new_figure(max(3.1 * columns, 5), 0.5 + 3.4 * ceil(len(calibrations) / columns), title, notes)
-    grid = figure.subplots(ceil(len(calibrations) / columns), columns, squeeze=False, sharex=True, sharey=True)
-    for axes in grid.flat[len(calibrations) :]:
-        axes.set_axis_off()
-    for axes, (name, calibration) in zip(grid.flat, calibrations.items(), strict=False):
-        share = calibration.samples / calibration.samples.sum()
-        axes.plot([0, 1], [0, 1], color="#888888", linestyle="--", linewidth=1)
-        axes.plot(calibration.confidence, calibration.accuracy, color=BLUE, linewidth=1.2)
-        axes.scatter(calibration.confidence, calibration.accuracy, s=12 + 260 * share, color=BLUE, alpha=0.75)
-        axes.set_title(f"{name}\nexpected error {calibration.error:.1%}", fontsize=9)
-        axes.set(xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal")
+def reliability(
+    calibrations: Mapping[str, Calibration], title: str, colours: Colours, notes: Sequence[str] = ()
+) -> Figure:
+    """Accuracy against confidence, one panel a run; dots grow with the samples in the bin, hollow ones have FEW."""
+    count = len(calibrations)
+    columns = next((n for n in (PANELS, PANELS - 1) if count % n == 0), min(PANELS, count))  # without empty cells
+    rows = ceil(count / columns)
+    figure = new_figure(max(3.1 * columns, 5), 0.5 + 3.4 * rows, title, notes)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[count:]:
+        axes.remove()
+    for axes, (name, bins) in zip(grid.flat, calibrations.items(), strict=False):
+        share, few = bins.samples / bins.samples.sum(), bins.samples < FEW
+        axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
+        axes.plot(bins.confidence, bins.accuracy, color=colours[name], linewidth=1.2)
+        for chosen, face in ((~few, colours[name]), (few, "white")):
+            axes.scatter(
+                bins.confidence[chosen],
+                bins.accuracy[chosen],
+                s=12 + 260 * share[chosen],
+                facecolor=face,
+                edgecolor=colours[name],
+                alpha=0.75,
+                zorder=3,
+            )
+        axes.set_title(f"{name}\nexpected error {bins.error:.1%}", fontsize=9)
+        axes.set(xlim=(0, 1.03), ylim=(-0.03, 1.03), aspect="equal", xlabel="confidence")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1.0))
             axis.set_ticks([0, 0.5, 1])
-        axes.set_xlabel("confidence")
     for axes in grid[:, 0]:
         axes.set_ylabel("accuracy")
+    if any((bins.samples < FEW).any() for bins in calibrations.values()):
+        grid[0, 0].scatter([], [], facecolor="white", edgecolor=GREY, label=f"fewer than {FEW} samples")
+        grid[0, 0].legend(fontsize=8, loc="upper left")
     return figure
 
 
@@ -171,17 +213,3 @@ def _write_cells(axes: Axes, values: np.ndarray) -> None:
             fontsize=8,
             color="white" if value > 0.55 else "black",
         )
-
-
-def mistakes(
-    images: np.ndarray,
-    y_true: np.ndarray,
-    y_prob: np.ndarray,
-    classes: Sequence[str],
-    title: str,
-    notes: Sequence[str] = (),
-) -> Figure:
-    """The wrong predictions that the network was surest of, each titled "predicted, confidence (true)"."""
-    surest, captions = surest_mistakes(y_true, y_prob, classes)
-    surest, captions = surest[: ROWS * COLUMNS], captions[: ROWS * COLUMNS]
-    return image_grid(images[surest], captions, title, [WRONG] * len(surest), notes)

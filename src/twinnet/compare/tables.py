@@ -1,7 +1,8 @@
-"""The tables of a comparison: the leaderboard, pairs of runs, classes, and configurations over their seeds."""
+"""The tables of a comparison: the leaderboard, pairs of runs, scores of classes, curves and calibration."""
 
-from collections.abc import Sequence
-from itertools import combinations, groupby
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -12,27 +13,52 @@ from twinnet.core.schema import Compare
 from twinnet.training.run import Run
 
 NO_DIFFERENCE = "no difference shown"
-SCORES = ("accuracy", "mae")  # either may be empty, as a run is of classes or of regression
+MAX_SHOWN = 40  # runs of a section in figures and pairs, the best ones: pairs grow with the square
+FLIPPED = "is evaluated on each image and its mirror image"
 PAIRS = (
-    "data_set", "stand_in", "first", "second", "difference", "low", "high", "only_first", "only_second", "p",
+    "data_set", "synthetic", "first", "second", "difference", "low", "high", "only_first", "only_second", "p",
     "p_corrected", "verdict",
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Section:
+    """A part of the leaderboard whose runs are comparable; synthetic data are never taken for real ones."""
+
+    data_set: str
+    is_synthetic: bool
+    is_regression: bool
+
+    @property
+    def key(self) -> str:
+        """Its name in file names."""
+        return f"{self.data_set}{'_synthetic' * self.is_synthetic}{'_regression' * self.is_regression}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.data_set}{' (synthetic)' * self.is_synthetic}{', regression' * self.is_regression}"
+
+
+def sections(board: pd.DataFrame) -> Iterator[tuple[Section, pd.DataFrame]]:
+    """Yield each section of the leaderboard with its rows, in its order."""
+    for (data_set, synthetic, task), rows in board.groupby(["data_set", "synthetic", "task"], sort=False):
+        yield Section(str(data_set), bool(synthetic), task == "regression"), rows
+
+
 def leaderboard(runs: Sequence[Run], settings: Compare) -> pd.DataFrame:
-    """One row a run: real data before stand-ins, data sets by name, then the best first.
+    """One row a run: real data before synthetic, data sets by name, then the best first, degenerate runs last.
 
     `low` and `high` bound the accuracy (Wilson) or the mean absolute error (bootstrap) at settings.confidence; `ece`
-    is the expected calibration error.
+    is the expected calibration error, `majority` the accuracy of the most frequent class alone.
     """
     rows = pd.DataFrame([_row(run, settings) for run in runs])
     rows["best_first"] = rows["mae"].fillna(1 - rows["accuracy"])
-    order = ["stand_in", "data_set", "task", "best_first", "loss", "experiment"]
+    order = ["synthetic", "data_set", "task", "degenerate", "best_first", "loss", "experiment"]
     return rows.sort_values(order, ignore_index=True).drop(columns="best_first")
 
 
 def _row(run: Run, settings: Compare) -> dict[str, object]:
-    accuracy = mae = ece = float("nan")
+    accuracy = mae = ece = majority = float("nan")
     if run.is_regression:
         errors = np.abs(run.y_prob[:, 0] - run.y_true)
         mae = float(errors.mean())
@@ -41,9 +67,11 @@ def _row(run: Run, settings: Compare) -> dict[str, object]:
         accuracy = float(run.is_correct.mean())
         low, high = accuracy_interval(run.is_correct, settings.confidence)
         ece = calibration(run.y_true, run.y_prob, settings.bins).error
+        majority = float(np.bincount(run.y_true.astype(int)).max() / len(run.y_true))
+    notes = [*run.notes, *([FLIPPED] if run.experiment.augmentation.flip_at_test else [])]
     return {
         "data_set": run.dataset,
-        "stand_in": run.is_synthetic,
+        "synthetic": run.is_synthetic,
         "task": "regression" if run.is_regression else "classes",
         "experiment": run.name,
         "split": run.split,
@@ -55,24 +83,28 @@ def _row(run: Run, settings: Compare) -> dict[str, object]:
         "confidence": settings.confidence,
         "loss": run.loss,
         "ece": ece,
+        "majority": majority,
         "parameters": run.metrics["parameters"],
         "epochs": run.metrics["epochs"],
         "seconds": run.metrics["seconds"],
         "engine": run.experiment.engine.label,
         "device": run.metrics["device"],
         "data_source": run.metrics["data_source"],
-        "note": "; ".join(run.notes),
+        "degenerate": run.is_degenerate,
+        "note": "; ".join(notes),
     }
 
 
-def pairs(runs: Sequence[Run], settings: Compare) -> pd.DataFrame:
+def pairs(runs: Sequence[Run], board: pd.DataFrame, settings: Compare) -> pd.DataFrame:
     """Each two class runs of one data set that predicted the same samples; corrected within the data set.
 
-    `difference` is the accuracy of the first less that of the second, in the order of the leaderboard; `low` and
-    `high` bound all differences of the data set together; `verdict` names the better run, or says NO_DIFFERENCE.
+    `difference` is the accuracy of the first less that of the second, in the order of the leaderboard `board`; `low`
+    and `high` bound all differences of the data set at once; `verdict` names the better run, or says NO_DIFFERENCE.
     """
     rows = []
-    for (stand_in, data_set), group in _by_data_set(runs):
+    for section, group in by_section(runs, board):
+        if section.is_regression:
+            continue
         chosen = [(a, b) for a, b in combinations(group, 2) if np.array_equal(a.y_true, b.y_true)]
         tested = compare_pairs(
             [(a.is_correct, b.is_correct) for a, b in chosen], settings.confidence, settings.resamples, settings.seed
@@ -80,29 +112,51 @@ def pairs(runs: Sequence[Run], settings: Compare) -> pd.DataFrame:
         for (a, b), pair in zip(chosen, tested, strict=True):
             better = pair.better(settings.confidence)
             rows.append(
-                {"data_set": data_set, "stand_in": stand_in, "first": a.name, "second": b.name}
+                {"data_set": section.data_set, "synthetic": section.is_synthetic, "first": a.name, "second": b.name}
                 | {name: getattr(pair, name) for name in PAIRS if hasattr(pair, name)}
                 | {"verdict": NO_DIFFERENCE if better < 0 else f"{(a, b)[better].name} is better"}
             )
     return pd.DataFrame(rows, columns=list(PAIRS))
 
 
-def per_class(runs: Sequence[Run]) -> pd.DataFrame:
-    """Precision, recall and F1 of each class of each class run, and how many samples are of it."""
-    rows = []
-    for _, group in _by_data_set(runs):
-        for run in group:
-            scores = precision_recall_fscore_support(
-                run.y_true, run.y_pred, labels=range(len(run.classes)), zero_division=0
-            )
-            for label, values in zip(run.classes, zip(*scores, strict=True), strict=True):
-                rows.append(
-                    {"data_set": run.dataset, "stand_in": run.is_synthetic, "experiment": run.name}
-                    | {"class": label}
-                    | dict(zip(("precision", "recall", "f1", "samples"), values, strict=True))
-                )
-    columns = ["data_set", "stand_in", "experiment", "class", "precision", "recall", "f1", "samples"]
+def by_section(runs: Sequence[Run], board: pd.DataFrame) -> list[tuple[Section, list[Run]]]:
+    """Return the sections of the leaderboard, each with its runs, the best first and at most MAX_SHOWN."""
+    by_name = {run.name: run for run in runs}
+    return [(section, [by_name[name] for name in rows["experiment"][:MAX_SHOWN]]) for section, rows in sections(board)]
+
+
+def per_class(runs: Sequence[Run], board: pd.DataFrame) -> pd.DataFrame:
+    """Precision, recall and F1 of each class of each class run, and the samples of the class."""
+    by_name, rows = {run.name: run for run in runs}, []
+    for name in board["experiment"]:
+        run = by_name[name]
+        if run.is_regression:
+            continue
+        scores = precision_recall_fscore_support(
+            run.y_true, run.y_pred, labels=range(len(run.classes)), zero_division=0
+        )
+        for label, values in zip(run.classes, zip(*scores, strict=True), strict=True):
+            row = {"data_set": run.dataset, "synthetic": run.is_synthetic, "experiment": name, "class": label}
+            rows.append(row | dict(zip(("precision", "recall", "f1", "samples"), values, strict=True)))
+    columns = ["data_set", "synthetic", "experiment", "class", "precision", "recall", "f1", "samples"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def curves(runs: Sequence[Run], metric: str) -> pd.DataFrame:
+    """Epoch, run and `metric` of the validation split, a row for each run and recorded epoch."""
+    parts = [
+        pd.DataFrame({"epoch": run.history["epoch"], "run": run.name, metric: run.history[f"valid/{metric}"]})
+        for run in sorted(runs, key=lambda run: run.name)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def calibration_bins(run: Run, settings: Compare) -> pd.DataFrame:
+    """Mean confidence, accuracy and samples of each bin that is not empty."""
+    bins = calibration(run.y_true, run.y_prob, settings.bins)
+    return pd.DataFrame(
+        {"confidence": bins.confidence.round(6), "accuracy": bins.accuracy.round(6), "samples": bins.samples}
+    )
 
 
 def confusions(run: Run) -> pd.DataFrame:
@@ -117,13 +171,3 @@ def confusions(run: Run) -> pd.DataFrame:
             "share": shares.ravel().round(6),
         }
     )
-
-
-def _by_data_set(runs: Sequence[Run]) -> list[tuple[tuple[bool, str], list[Run]]]:
-    """Class runs of each data set, the most accurate first; stand-ins last."""
-    ordered = sorted(
-        (run for run in runs if not run.is_regression),
-        key=lambda run: (run.is_synthetic, run.dataset, -run.is_correct.mean(), run.loss, run.name),
-    )
-    grouped = groupby(ordered, key=lambda run: (run.is_synthetic, run.dataset))
-    return [(key, list(group)) for key, group in grouped]

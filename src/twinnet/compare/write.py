@@ -1,42 +1,50 @@
-"""What a comparison leaves in reports/: tables, pictures, and files that DVC plots."""
+"""The files of a comparison in reports/: tables, pictures, and what DVC plots and prints."""
 
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from twinnet.compare import figures as comparison
-from twinnet.compare import report, tables
+from twinnet.compare import figures, report, tables
+from twinnet.compare.draw import draw_runs
 from twinnet.compare.statistics import calibration
+from twinnet.compare.tables import Section
 from twinnet.core.provenance import SYNTHETIC_NOTE
 from twinnet.core.schema import Compare
-from twinnet.figures.run import save
-from twinnet.training.run import Run
+from twinnet.figures.style import save
+from twinnet.training.run import Run, read_runs
 
-Images = Callable[[Run], np.ndarray | None]  # of the samples that a run predicted
+COMPARISON = "comparison"  # the folder of the tables, the report and its figures
 
 
-def write(runs: Sequence[Run], reports: Path, settings: Compare, images: Images) -> None:
-    """Write every file of the comparison of `runs` to `reports`; they appear there when all are complete."""
+def write_comparison(
+    runs: Path,
+    reports: Path,
+    settings: Compare | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    root: Path = Path(),
+) -> None:
+    """Compare the runs under `runs` (those named, or all); write comparison/, runs/, plots/ and metrics.json.
+
+    They appear in `reports` when all are complete. The data of the pictures come from data/processed/ under `root`.
+
+    Raises DataError, in one line, if there is no run, or one is missing, incomplete or contradicts itself.
+    """
+    settings, found = settings or Compare(), read_runs(runs, names)
     reports.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".comparison-", dir=reports))
     try:
-        board, pairs = tables.leaderboard(runs, settings), tables.pairs(runs, settings)
-        classes = tables.per_class(runs)
-        board.to_csv(staging / "comparison.csv", index=False)
-        pairs.to_csv(staging / "pairs.csv", index=False)
-        classes.to_csv(staging / "per_class.csv", index=False)
-        figures = _draw(runs, board, classes, _folder(staging / "figures"), settings, images)
-        (staging / "comparison.md").write_text(report.markdown(board, pairs, figures))
-        (staging / "metrics.json").write_text(json.dumps(_metrics(board), indent=2) + "\n")
-        _write_plots(runs, staging / "plots", settings)
-        for entry in sorted(staging.iterdir()):
+        board = tables.leaderboard(found, settings)
+        _write_report(found, board, staging, settings, root)
+        _write_plots(found, board, staging / "plots", settings)
+        (staging / "metrics.json").write_text(json.dumps(_metrics(found, board), indent=2) + "\n", encoding="utf-8")
+        for entry in staging.iterdir():
             target = reports / entry.name
             if target.is_dir():
                 shutil.rmtree(target)
@@ -45,90 +53,88 @@ def write(runs: Sequence[Run], reports: Path, settings: Compare, images: Images)
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _metrics(board: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """For `dvc metrics`: the scores of each run."""
-    rows = board.set_index("experiment")[["accuracy", "mae", "loss", "ece"]]
-    return {str(name): {str(key): round(v, 6) for key, v in row.dropna().items()} for name, row in rows.iterrows()}
-
-
-def _write_plots(runs: Sequence[Run], directory: Path, settings: Compare) -> None:
-    """confusion/<run>.csv with a row for each pair of true and predicted class, calibration/<run>.csv for each bin."""
-    confusion, reliability = _folder(directory / "confusion"), _folder(directory / "calibration")
+def _metrics(runs: Sequence[Run], board: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """For `dvc metrics`: the scores of each run on the split that is compared, on training and validation, and time."""
+    scores = board.set_index("experiment")[["accuracy", "mae", "loss", "ece"]]
+    metrics = {}
     for run in runs:
-        if run.is_regression:
-            continue
-        tables.confusions(run).to_csv(confusion / f"{run.name}.csv", index=False)
-        bins = calibration(run.y_true, run.y_prob, settings.bins)
-        pd.DataFrame(
-            {"confidence": bins.confidence.round(6), "accuracy": bins.accuracy.round(6), "samples": bins.samples}
-        ).to_csv(reliability / f"{run.name}.csv", index=False)
+        of_run = {str(key): float(value) for key, value in scores.loc[run.name].dropna().items()}
+        of_run |= {part: float(run.metrics[f"{part}/{run.metric}"]) for part in ("train", "valid")}
+        metrics[run.name] = {key: round(value, 6) for key, value in of_run.items()}
+        metrics[run.name]["seconds"] = float(run.metrics["seconds"])
+    return metrics
 
 
-def _draw(
-    runs: Sequence[Run],
-    board: pd.DataFrame,
-    classes: pd.DataFrame,
-    directory: Path,
-    settings: Compare,
-    images: Images,
-) -> dict[str, list[str]]:
-    """Paths of the figures of each section, relative to the report."""
+def _write_plots(runs: Sequence[Run], board: pd.DataFrame, directory: Path, settings: Compare) -> None:
+    """Write loss/ and accuracy/ (a file each section, long), confusion/ and calibration/ (a file each run)."""
+    loss, accuracy, confusion, reliability = (
+        _folder(directory / name) for name in ("loss", "accuracy", "confusion", "calibration")
+    )
+    for section, chosen in tables.by_section(runs, board):
+        for folder, metric in ((loss, "loss"), (accuracy, "accuracy")):
+            if not (section.is_regression and metric == "accuracy"):
+                curves = tables.curves(chosen, metric)
+                curves.to_csv(folder / f"{section.key}.csv", index=False, float_format="%.7g")
+        for run in chosen:
+            if not run.is_regression:
+                tables.confusions(run).to_csv(confusion / f"{run.name}.csv", index=False)
+                tables.calibration_bins(run, settings).to_csv(reliability / f"{run.name}.csv", index=False)
+
+
+def _write_report(runs: Sequence[Run], board: pd.DataFrame, directory: Path, settings: Compare, root: Path) -> None:
+    """Write comparison/ with its figures, and runs/ with those of each run."""
+    folder = _folder(directory / COMPARISON)
+    pairs, classes = tables.pairs(runs, board, settings), tables.per_class(runs, board)
+    for name, table in (("comparison", board), ("pairs", pairs), ("per_class", classes)):
+        table.to_csv(folder / f"{name}.csv", index=False)
+    of_runs = draw_runs(runs, _folder(directory / "runs"), root)
     drawn: dict[str, list[str]] = {}
-    by_name = {run.name: run for run in runs}
-    for (data_set, stand_in, task), rows in report.sections(board):
-        chosen = [by_name[name] for name in rows["experiment"]]
-        key, title = report.section(data_set, stand_in, task), report.title(data_set, stand_in, task)
-        notes = [SYNTHETIC_NOTE] if stand_in else []
-        if silent := [run.name for run in chosen if run.notes]:
-            notes.append(f"{', '.join(silent)}: a loss that cannot teach the network anything")
-        if task == "regression":
-            figures = _section_figures(key, title, "mae", rows, chosen, notes)
-        else:
-            figures = _section_figures(key, title, "accuracy", rows, chosen, notes)
-            if rows["parameters"].nunique() > 1:
-                figures[f"parameters_{key}"] = comparison.parameters(rows, f"{title}: accuracy and size", notes)
-            figures |= _class_figures(key, title, chosen, classes, settings, notes)
-            figures |= _mistakes(chosen, images)
-        drawn[key] = [
-            f"{directory.name}/{save(figure, directory / f'{name}.png').name}" for name, figure in figures.items()
+    for section, chosen in tables.by_section(runs, board):
+        rows = board[board["experiment"].isin([run.name for run in chosen])]
+        paths = [
+            save(figure, folder / "figures" / f"{name}.png")
+            for name, figure in _section_figures(section, rows, chosen, classes, settings).items()
         ]
-    return drawn
+        paths += [path for run in chosen for path in of_runs[run.name] if path.stem == "mistakes"]
+        drawn[section.key] = [os.path.relpath(path, folder) for path in paths]
+    (folder / "comparison.md").write_text(report.markdown(board, pairs, drawn), encoding="utf-8")
 
 
 def _section_figures(
-    key: str, title: str, score: str, rows: pd.DataFrame, chosen: Sequence[Run], notes: list[str]
+    section: Section, rows: pd.DataFrame, chosen: Sequence[Run], classes: pd.DataFrame, settings: Compare
 ) -> dict[str, Figure]:
-    histories = {run.name: run.history for run in chosen}
-    return {
-        f"leaderboard_{key}": comparison.intervals(rows, score, f"{title}: leaderboard", notes),
-        f"curves_{key}": comparison.curves(histories, score, f"{title}: learning curves", notes),
+    """Return the figures of a section by their file names."""
+    key, title, notes = section.key, section.title, [SYNTHETIC_NOTE] if section.is_synthetic else []
+    if degenerate := [run.name for run in chosen if run.is_degenerate]:
+        notes.append(f"{', '.join(degenerate)}: a loss that cannot teach the network anything")
+    samples = ", ".join(dict.fromkeys(report.samples(row) for row in rows.to_dict("records")))
+    metric = "mae" if section.is_regression else "accuracy"
+    colours = figures.run_colours([run.name for run in chosen])
+    drawn = {
+        f"leaderboard_{key}": figures.intervals(rows, metric, f"{title}: leaderboard, {samples}", colours, notes),
+        f"curves_{key}": figures.curves(
+            {run.name: run.history for run in chosen},
+            metric,
+            f"{title}: learning curves",
+            colours,
+            notes,
+            float(rows["majority"].max()) if set(rows["split"]) == {"valid"} else None,
+        ),
     }
-
-
-def _class_figures(
-    key: str, title: str, chosen: Sequence[Run], classes: pd.DataFrame, settings: Compare, notes: list[str]
-) -> dict[str, Figure]:
-    """Calibration, and the scores of each class; runs that name their classes otherwise get a picture of their own."""
+    if section.is_regression:
+        return drawn
+    if rows["parameters"].nunique() > 1:
+        drawn[f"parameters_{key}"] = figures.parameters(rows, f"{title}: accuracy and size, {samples}", colours, notes)
     bins = {run.name: calibration(run.y_true, run.y_prob, settings.bins) for run in chosen}
-    figures = {f"calibration_{key}": comparison.reliability(bins, f"{title}: calibration", notes)}
+    drawn[f"calibration_{key}"] = figures.reliability(bins, f"{title}: calibration, {samples}", colours, notes)
     for number, labels in enumerate(dict.fromkeys(tuple(run.classes) for run in chosen), start=1):
-        names = [run.name for run in chosen if tuple(run.classes) == labels]
-        rows = classes[classes["experiment"].isin(names)]
-        suffix = f"_{number}" if number > 1 else ""
-        figures[f"classes_{key}{suffix}"] = comparison.class_scores(rows, f"{title}: scores of each class", notes)
-    return figures
-
-
-def _mistakes(chosen: Sequence[Run], images: Images) -> dict[str, Figure]:
-    figures = {}
-    for run in chosen:
-        shown, title = images(run), f"{run.name}: the mistakes it was surest of"
-        notes = ([SYNTHETIC_NOTE] if run.is_synthetic else []) + run.notes
-        if shown is not None and not run.is_correct.all():
-            figures[f"mistakes_{run.name}"] = comparison.mistakes(
-                shown, run.y_true, run.y_prob, run.classes, title, notes
-            )
-    return figures
+        of_labels = [run.name for run in chosen if tuple(run.classes) == labels]
+        scores = classes[classes["experiment"].isin(of_labels)]
+        suffix = f"_{number}" if number > 1 else ""  # runs that name their classes otherwise
+        drawn[f"classes_{key}{suffix}"] = figures.class_scores(
+            scores, f"{title}: scores of each class, {samples}", notes
+        )
+    return drawn
 
 
 def _folder(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""How a training went."""
+"""Curves of one training over its epochs."""
 
 from collections.abc import Sequence
 
@@ -37,7 +37,15 @@ def learning_curves(history: History, title: str, notes: Sequence[str] = ()) -> 
         epoch_axis(axes, history.epochs)
         if key == "accuracy":
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        elif history.metric == "mae" and key == "loss":
+            loss_axis(axes)
     return figure
+
+
+def loss_axis(axes: Axes) -> None:
+    """Scale of a squared error, which falls over decades."""
+    axes.set_yscale("log")
+    axes.set_title(f"{axes.get_title()} (logarithmic)")
 
 
 def epoch_axis(axes: Axes, epochs: int) -> None:

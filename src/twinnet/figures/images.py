@@ -63,7 +63,7 @@ def prediction_grid(
     title: str,
     notes: Sequence[str] = (),
 ) -> Figure:
-    """The first 15 images titled "predicted (true)", in green where that is right and in red where it is wrong."""
+    """The first 15 images titled "predicted (true)", green if right, red if wrong."""
     count = ROWS * COLUMNS
     pairs = list(zip(y_pred[:count], y_true[:count], strict=True))
     return image_grid(
@@ -80,13 +80,27 @@ def surest_mistakes(
 ) -> tuple[np.ndarray, list[str]]:
     """Wrong predictions, the surest first: their indices, and captions "predicted, confidence (true)".
 
-    `y_true` (samples,), `y_prob` (samples, units); `chosen` (samples,) is True where a sample is looked at.
+    `y_true` (samples,), `y_prob` (samples, units); `chosen` (samples,) selects samples.
     """
     probabilities = class_probabilities(y_prob)
     y_pred, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero((y_pred != y_true) & (True if chosen is None else chosen))
     surest = wrong[np.argsort(-confidence[wrong], kind="stable")]
     return surest, [f"{classes[y_pred[i]]}, {_percent(confidence[i])}\n({classes[y_true[i]]})" for i in surest]
+
+
+def mistake_grid(
+    images: np.ndarray,
+    y_true: np.ndarray,
+    y_prob: np.ndarray,
+    classes: Sequence[str],
+    title: str,
+    notes: Sequence[str] = (),
+) -> Figure:
+    """The wrong predictions that the network was surest of, each titled "predicted, confidence (true)"."""
+    surest, captions = surest_mistakes(y_true, y_prob, classes)
+    surest, captions = surest[: ROWS * COLUMNS], captions[: ROWS * COLUMNS]
+    return image_grid(images[surest], captions, title, [WRONG] * len(surest), notes)
 
 
 def _percent(confidence: float) -> str:
@@ -103,9 +117,9 @@ def hardest_pairs(
     title: str,
     notes: Sequence[str] = (),
 ) -> Figure:
-    """The pairs of classes that are taken for each other most often, and their surest mistakes, a row for each pair.
+    """The pairs of classes that the network confuses most, and their surest mistakes, a row for each pair.
 
-    There has to be a mistake; `y_true` is (samples,), `y_prob` (samples, units).
+    There must be a mistake; `y_true` is (samples,), `y_prob` (samples, units).
     """
     y_pred = class_probabilities(y_prob).argmax(axis=1)
     counts = count_confusions(y_true, y_pred, labels=range(len(classes)))
@@ -122,9 +136,9 @@ def hardest_pairs(
         pair = first[index], second[index]
         one, other = (classes[label] for label in pair)
         row[0].text(0, 0.85, f"{one}\n{other}", fontweight="bold", va="top")
-        told = [f"{counts[pair]:,} {one} as {other}", f"{counts[pair[::-1]]:,} {other} as {one}"]
+        lines = [f"{counts[pair]:,} {one} as {other}", f"{counts[pair[::-1]]:,} {other} as {one}"]
         total = f"{both[index]:,} mistake{'s' if both[index] > 1 else ''}:"
-        row[0].text(0, 0.45, "\n".join([total, *told]), fontsize=9, va="top")
+        row[0].text(0, 0.45, "\n".join([total, *lines]), fontsize=9, va="top")
         surest, captions = surest_mistakes(y_true, y_prob, classes, np.isin(y_true, pair) & np.isin(y_pred, pair))
         for axes, sample, caption in zip(row[1:], surest, captions, strict=False):
             _show(axes, images[sample], low, high, caption, WRONG)

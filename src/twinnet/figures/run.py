@@ -14,7 +14,7 @@ from twinnet.core.schema import Experiment, ImageData, TableData, Task
 from twinnet.core.splits import Splits
 from twinnet.figures.classes import confusion_matrix, decision_boundary, residuals
 from twinnet.figures.curves import learning_curves
-from twinnet.figures.images import hardest_pairs, prediction_grid, sample_grid
+from twinnet.figures.images import hardest_pairs, mistake_grid, prediction_grid, sample_grid
 from twinnet.figures.style import save
 
 SPLIT_NAMES = {"valid": "validation", "test": "test"}
@@ -44,7 +44,6 @@ def draw_figures(
     as the splits are, into activations of the output layer; None leaves the decision boundary out.
     """
     figures = _figures(experiment, splits, history, y_true, y_prob, predict)
-    directory.mkdir(parents=True, exist_ok=True)
     return [save(figure, directory / f"{name}.png") for name, figure in figures.items()]
 
 
@@ -68,25 +67,27 @@ def _figures(
     y_prob: np.ndarray,
     predict: Callable[[np.ndarray], np.ndarray] | None,
 ) -> dict[str, Figure]:
-    data, name, said = experiment.data, experiment.name, notes(splits.source, experiment)
+    data, name, lines = experiment.data, experiment.name, notes(splits.source, experiment)
     key, X_evaluated, _ = splits.evaluation
     split = SPLIT_NAMES[key]
-    figures = {"learning_curves": learning_curves(history, f"{name}: learning curves", said)}
+    figures = {"learning_curves": learning_curves(history, f"{name}: learning curves", lines)}
     if data.task is Task.regression:
-        figures["residuals"] = residuals(y_true, y_prob[:, 0], f"{name}: residuals, {split} split", said)
+        figures["residuals"] = residuals(y_true, y_prob[:, 0], f"{name}: residuals, {split} split", lines)
         return figures
     classes, y_pred = data.classes or [], predicted_classes(y_prob)
     title = f"{name}: {np.mean(y_pred == y_true):.2%} right, {split} split"
-    figures["confusion_matrix"] = confusion_matrix(y_true, y_pred, classes, title, said)
+    figures["confusion_matrix"] = confusion_matrix(y_true, y_pred, classes, title, lines)
     if predict and isinstance(data, TableData) and has_boundary(experiment):
         axis_names = [AXIS_NAMES.get(feature, feature) for feature in data.features]
         title = f"{name}: decision boundary"
-        figures["decision_boundary"] = decision_boundary(splits, predict, classes, axis_names, title, said)
+        figures["decision_boundary"] = decision_boundary(splits, predict, classes, axis_names, title, lines)
     if isinstance(data, ImageData):
-        figures["samples"] = sample_grid(splits.X_train, splits.y_train, classes, f"{name}: training samples", said)
+        figures["samples"] = sample_grid(splits.X_train, splits.y_train, classes, f"{name}: training samples", lines)
         title = f"{name}: predicted (true), {split} split"
-        figures["predictions"] = prediction_grid(X_evaluated, y_true, y_pred, classes, title, said)
+        figures["predictions"] = prediction_grid(X_evaluated, y_true, y_pred, classes, title, lines)
         if not np.array_equal(y_pred, y_true):
             title = f"{name}: the classes that it confuses most, {split} split"
-            figures["hardest_pairs"] = hardest_pairs(X_evaluated, y_true, y_prob, classes, title, said)
+            figures["hardest_pairs"] = hardest_pairs(X_evaluated, y_true, y_prob, classes, title, lines)
+            title = f"{name}: the mistakes it was surest of, {split} split"
+            figures["mistakes"] = mistake_grid(X_evaluated, y_true, y_prob, classes, title, lines)
     return figures

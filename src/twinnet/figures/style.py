@@ -1,6 +1,5 @@
-"""One look for every picture: fonts, colours, titles and notes, and how a figure becomes a file."""
+"""The style of every picture: fonts, colours, titles and notes; figures are saved as PNG."""
 
-import os
 import textwrap
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -12,10 +11,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from twinnet.core.paths import atomic_write
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Okabe and Ito's palette, told apart with every kind of colour vision; its yellow is left out (too pale on white).
+# Okabe and Ito's palette, distinct with every kind of colour vision; without its yellow (too pale on white).
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
     "#0072B2",
     "#E69F00",
@@ -63,23 +64,19 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 def new_figure(width: float, height: float, title: str, notes: Sequence[str] = ()) -> Figure:
     """An empty figure, inches wide and high, with its title above and its notes, one a line, boxed below."""
-    said = [line for note in notes for line in textwrap.wrap(note, int(width * 13))]
-    figure = Figure(figsize=(width, height + 0.2 * len(said)), layout="constrained")
+    lines = [line for note in notes for line in textwrap.wrap(note, int(width * 13))]
+    figure = Figure(figsize=(width, height + 0.2 * len(lines)), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(textwrap.fill(title, int(width * 8.5)), fontsize=12, fontweight="bold")
-    if said:
+    if lines:
         box = {"boxstyle": "round", "facecolor": "#FFF1D6", "edgecolor": ORANGE}
-        figure.supxlabel("\n".join(said), fontsize=9, color="#7A3B00", bbox=box)
+        figure.supxlabel("\n".join(lines), fontsize=9, color="#7A3B00", bbox=box)
     return figure
 
 
 @styled
 def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG whose bytes depend on the picture alone; nothing half-written is left at `path`."""
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a PNG whose bytes depend on the picture alone, whole or not at all; return its path."""
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", metadata={"Software": None})
     return path

@@ -167,6 +167,11 @@ class Run:
         return self.info.warnings
 
     @property
+    def is_degenerate(self) -> bool:
+        """Whether its loss cannot teach the network anything."""
+        return rules.degenerate(self.experiment) is not None
+
+    @property
     def notes(self) -> list[str]:
         """What a reader of its scores has to know; often nothing."""
         reason = rules.degenerate(self.experiment)
