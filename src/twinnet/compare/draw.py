@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from twinnet.core import paths
-from twinnet.core.errors import DataError
+from twinnet.core.errors import DataError, TwinnetError
 from twinnet.core.splits import Splits
 from twinnet.figures.run import draw_figures, has_boundary
 from twinnet.training.dataset import load_splits
@@ -58,7 +58,7 @@ def _draw(run: Run, directory: Path, read: _SplitsReader) -> list[Path]:
     experiment = run.experiment
     try:
         splits = read(run)
-    except DataError as error:
+    except TwinnetError as error:
         log.warning("%s: no figures are drawn: %s", run.name, error)
         return []
     predict = evaluated_prediction(experiment, run.network().predict) if has_boundary(experiment) else None
