@@ -61,7 +61,7 @@ RUN_BY = {
     "python -m twinnet.compare": "tests/test_compare.py::test_the_command_compares_what_lies_in_runs",
     "python -m twinnet.walkthrough": f"{DOCS}::test_the_page_of_one_sample_is_what_the_command_prints",
     "python -m twinnet.predict runs/fashion_cnn/model.keras image.png": (
-        "tests/test_predict.py::test_an_image_of_the_test_split_gives_the_prediction_of_the_run"
+        "tests/predict/test_predict.py::test_test_image_gives_the_prediction_of_the_run"
     ),
     "python -m twinnet.predict runs/fashion_cnn image.png --request > request.json": SERVED,
     "mlflow models serve -m models:/MODEL_ID --env-manager local -p 5001": SERVED,

@@ -26,7 +26,7 @@ from twinnet.core.errors import DataError
 from twinnet.core.schema import Experiment
 from twinnet.data.formats.idx import decode_idx
 from twinnet.predict import __main__, pictures
-from twinnet.predict.__main__ import trained
+from twinnet.predict.classifier import ImageClassifier
 from twinnet.tracking.publish import publish
 from twinnet.tracking.store import connect
 from twinnet.training.experiment import train
@@ -99,7 +99,7 @@ both = pytest.mark.parametrize("run", ["scratch", pytest.param("keras", marks=py
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`command(model, picture, ...)`: exit status, lines of stdout, lines of stderr without that about stand-ins."""
+    """`command(model, picture, ...)`: exit status, lines of stdout, stderr without the warning of synthetic data."""
 
     def called(*arguments: object) -> tuple[int, list[str], list[str]]:
         monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
@@ -111,7 +111,15 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             status = stopped.code
         out, err = capsys.readouterr()
         assert isinstance(status, int)
-        return status, out.splitlines(), [line for line in err.splitlines() if "stand-in" not in line]
+        return (
+            status,
+            out.splitlines(),
+            [
+                line
+                for line in err.splitlines()
+                if not line.startswith("warning: the model was trained on synthetic data")
+            ],
+        )
 
     return called
 
@@ -129,21 +137,21 @@ def saved(folder: Path, images: np.ndarray, change: Callable[[Image.Image], Imag
     return paths
 
 
-def told(lines: list[str]) -> np.ndarray:
+def probabilities(lines: list[str]) -> np.ndarray:
     """The probabilities in lines of JSON, (pictures, classes)."""
     return np.array([list(json.loads(line)["probabilities"].values()) for line in lines])
 
 
 @both
 @pytest.mark.parametrize("bright", [False, True], ids=["dark", "bright"])
-def test_an_image_of_the_test_split_gives_the_prediction_of_the_run(
+def test_test_image_gives_the_prediction_of_the_run(
     run: Path, bright: bool, evaluated: tuple[np.ndarray, np.ndarray], command: Command, tmp_path: Path
 ) -> None:
     X, _ = evaluated
     status, lines, errors = command(run, *saved(tmp_path, 255 - X if bright else X), "--json")
     assert (status, errors) == (0, [])
     with np.load(run / "predictions.npz") as predictions:
-        np.testing.assert_array_equal(told(lines), predictions["y_prob"])
+        np.testing.assert_array_equal(probabilities(lines), predictions["y_prob"])
     assert [json.loads(line)["inverted"] for line in lines] == [bright] * len(X)
 
 
@@ -216,7 +224,7 @@ def test_every_kind_of_picture_is_read(tmp_path: Path) -> None:
     for name, kind in kinds.items():
         kind.save(tmp_path / name)
         read = pictures.read(tmp_path / name, SHAPE)
-        assert (read.size, read.inverted) == (kind.size, False)
+        assert (read.size, read.is_inverted) == (kind.size, False)
         assert (read.pixels > 100).mean() == pytest.approx((pixels > 100).mean(), abs=0.05), name
 
 
@@ -234,23 +242,23 @@ def test_a_digit_stands_where_those_of_mnist_stand() -> None:
     """In 20 x 20 pixels, the centre of mass in the middle."""
     image = Image.new("L", (300, 300))
     ImageDraw.Draw(image).polygon([(40, 50), (140, 50), (90, 250)], fill=255)
-    pixels = pictures.fit(image, SHAPE, margin=4).pixels[..., 0].astype(float)
+    pixels = pictures.to_input(image, SHAPE, margin=4).pixels[..., 0].astype(float)
     rows = np.flatnonzero(pixels.any(axis=1))
     assert rows[-1] - rows[0] == 19
     for axis in (0, 1):
         assert np.average(np.arange(28), weights=pixels.sum(axis=axis)) == pytest.approx(14, abs=0.51)
 
 
-def test_colours_are_neither_trimmed_nor_negated() -> None:
+def test_colours_are_neither_trimmed_nor_inverted() -> None:
     image = Image.new("RGB", (40, 20), (250, 240, 10))
     image.putpixel((3, 3), (0, 0, 90))
-    found = pictures.fit(image, (8, 8, 3))
-    assert not found.inverted
+    found = pictures.to_input(image, (8, 8, 3))
+    assert not found.is_inverted
     np.testing.assert_array_equal(found.pixels[[0, -1]], np.full((2, 8, 3), (250, 240, 10)))
     assert found.pixels.std(axis=(0, 1)).min() > 0
 
 
-def test_bad_files_are_a_line_each_and_stop_no_other(
+def test_bad_file_is_one_line_and_stops_no_other(
     scratch: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, other = saved(tmp_path, arrays(2, 6)[0])
@@ -272,6 +280,31 @@ def test_bad_files_are_a_line_each_and_stop_no_other(
     assert status == 1
     assert [line.split()[0] for line in lines] == [str(good), str(other)]
     assert [line.split(": expected ")[0] for line in errors] == [f"error: {tmp_path / name}" for name in names]
+
+
+def test_broken_pictures_load_no_engine(scratch: Path, tmp_path: Path) -> None:
+    run = copied(scratch, tmp_path)
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["engine"] = {"kind": "keras", "dtype": "float32"}
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    (run / "model.keras").touch()
+    code = (
+        "import sys; from twinnet.core.errors import exit_on_error; from twinnet.predict.__main__ import main\n"
+        f"sys.argv = ['predict', {str(run)!r}, {str(run / 'model.keras')!r}]\n"
+        "try: main()\n"
+        "except SystemExit as stopped: assert stopped.code == 1\n"
+        "assert not {'keras', 'tensorflow', 'jax'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1].endswith("expected a picture; received an empty file")
+
+
+def test_run_without_predictions_still_predicts(scratch: Path, command: Command, tmp_path: Path) -> None:
+    run, picture = copied(scratch, tmp_path), saved(tmp_path, arrays(1, 0)[0])[0]
+    for name in ("predictions.npz", "metrics.json", "record.json", "history.csv", "history.npz"):
+        (run / name).unlink()
+    assert command(run, picture)[0] == 0
 
 
 def test_many_pictures_are_predicted_in_batches(
@@ -296,6 +329,14 @@ def write(name: str, content: str) -> Callable[[Path], object]:
     return lambda run: (run / name).write_text(content)
 
 
+def into_folder(name: str) -> Callable[[Path], None]:
+    def changed(run: Path) -> None:
+        (run / name).unlink()
+        (run / name).mkdir()
+
+    return changed
+
+
 def configure(**values: object) -> Callable[[Path], object]:
     def changed(run: Path) -> None:
         settings = yaml.safe_load((run / "config.yaml").read_text())
@@ -312,14 +353,14 @@ def unpicklable(run: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "line"),
     [
-        (drop("config.yaml"), "expected the files of a run beside its model"),
-        (drop("scaling.json"), "expected the files of a run beside its model"),
-        (drop("model.npz"), "expected the model of a finished run"),
+        (drop("config.yaml"), "config.yaml: expected config.yaml; found none"),
+        (drop("scaling.json"), "scaling.json: expected scaling.json; found none"),
+        (drop("model.npz"), "model.npz: expected the trained network; found none"),
         (write("config.yaml", "a: ["), "expected the file of a finished run"),
         (write("config.yaml", "- a"), "expected the file of a finished run"),
         (
             write("scaling.json", '{"mean": [0.0], "scale": [[1], [2, 3]]}'),
-            "expected a number for each channel in 'scale'",
+            "scaling.json: expected 1 finite numbers for 'scale'",
         ),
         (write("model.npz", "no model"), "expected a model.npz of the scratch engine"),
         (unpicklable, "Object arrays cannot be loaded when allow_pickle=False"),
@@ -329,7 +370,7 @@ def unpicklable(run: Path) -> None:
         (configure(clases=[]), "clases"),
     ],
 )
-def test_a_run_that_cannot_be_used_is_one_line(
+def test_damaged_run_is_one_line(
     scratch: Path, damage: Callable[[Path], object], line: str, command: Command, tmp_path: Path
 ) -> None:
     run = copied(scratch, tmp_path)
@@ -370,20 +411,20 @@ def test_other_arguments_are_refused_in_one_line(
         assert line in errors[0]
 
 
-def test_the_command_says_that_its_model_knows_only_a_stand_in(scratch: Path, tmp_path: Path) -> None:
+def test_command_warns_of_a_model_of_synthetic_data(scratch: Path, tmp_path: Path) -> None:
     picture = saved(tmp_path, arrays(1, 0)[0])[0]
     asked = [sys.executable, "-m", "twinnet.predict", scratch, picture]
     done = subprocess.run(asked, text=True, capture_output=True, check=True)
     assert "disc" in done.stdout
-    assert done.stderr == "warning: the model was trained on synthetic stand-in data, not on the real ones\n"
+    assert done.stderr == "warning: the model was trained on synthetic data: drawn by a program, not measured\n"
 
 
 @pytest.mark.real_data
-def test_no_image_of_the_real_test_splits_is_taken_for_a_negative(mirror: Path) -> None:
+def test_no_real_test_image_is_taken_for_a_negative(mirror: Path) -> None:
     for name in ("fashion_mnist", "mnist"):
         with gzip.open(mirror / name / "t10k-images-idx3-ubyte.gz") as file:
             images = decode_idx(file.read(), name, [10_000, 28, 28])
-        assert not any(pictures.fit(Image.fromarray(image), SHAPE).inverted for image in images)
+        assert not any(pictures.to_input(Image.fromarray(image), SHAPE).is_inverted for image in images)
 
 
 @contextmanager
@@ -432,7 +473,7 @@ def models(scratch: Path, keras: Path, project: Path, migrated: Path) -> dict[st
 
 @pytest.mark.slow
 @both
-def test_a_served_model_answers_a_request_made_of_pictures(
+def test_served_model_answers_a_request_made_of_pictures(
     run: Path,
     models: dict[str, str],
     project: Path,
@@ -447,7 +488,7 @@ def test_a_served_model_answers_a_request_made_of_pictures(
         request = urllib.request.Request(address, body.encode(), {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=SERVER_SECONDS) as answer:
             plain, mirrored = np.split(np.array(json.load(answer)["predictions"]), 2)
-    flip = trained(run).experiment.augmentation.flip_at_test  # which the network itself knows nothing of
+    flip = ImageClassifier.read(run).experiment.augmentation.flip_at_test  # which the network itself knows nothing of
     with np.load(run / "predictions.npz") as predictions:
         expected = predictions["y_prob"]
     np.testing.assert_allclose((plain + mirrored) / 2 if flip else plain, expected, rtol=1e-4, atol=1e-6)

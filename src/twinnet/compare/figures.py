@@ -16,7 +16,7 @@ from twinnet.compare.statistics import Calibration
 from twinnet.figures.curves import MARKERS_TO, epoch_axis, loss_axis
 from twinnet.figures.style import PALETTE, new_figure, styled
 
-PANELS = 4  # in a row
+PANELS = 5  # in a row, at most
 LINES = ("-", "--", ":", "-.")  # curves on top of each other stay visible, and runs outnumber colours
 GREY = "#888888"
 FEW = 10  # samples in a bin of the calibration: its accuracy is uncertain by 30 points and more
@@ -46,7 +46,7 @@ def intervals(rows: pd.DataFrame, score: str, title: str, colours: Colours, note
         low, high = axes.get_xlim()
         if rows["majority"].max() > low - (high - low) / 2:  # else it would squeeze the intervals
             axes.axvline(rows["majority"].max(), color=GREY, linestyle="--", linewidth=1, label=MAJORITY)
-            axes.legend(loc="upper left", bbox_to_anchor=(0, 1.02), fontsize=9)
+            axes.legend(loc="lower right", bbox_to_anchor=(1, 0.97), fontsize=9)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
 
@@ -144,7 +144,9 @@ def reliability(
 ) -> Figure:
     """Accuracy against confidence, one panel a run; dots grow with the samples in the bin, hollow ones have FEW."""
     count = len(calibrations)
-    columns = next((n for n in (PANELS, PANELS - 1) if count % n == 0), min(PANELS, count))  # without empty cells
+    if any((bins.samples < FEW).any() for bins in calibrations.values()):
+        title += f"; hollow dots have fewer than {FEW} samples"
+    columns = count if count <= PANELS else next((n for n in (5, 4, 3) if count % n == 0), PANELS - 1)
     rows = ceil(count / columns)
     figure = new_figure(max(3.1 * columns, 5), 0.5 + 3.4 * rows, title, notes)
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -171,9 +173,6 @@ def reliability(
             axis.set_ticks([0, 0.5, 1])
     for axes in grid[:, 0]:
         axes.set_ylabel("accuracy")
-    if any((bins.samples < FEW).any() for bins in calibrations.values()):
-        grid[0, 0].scatter([], [], facecolor="white", edgecolor=GREY, label=f"fewer than {FEW} samples")
-        grid[0, 0].legend(fontsize=8, loc="upper left")
     return figure
 
 

@@ -107,7 +107,7 @@ def _section_figures(
     key, title, notes = section.key, section.title, [SYNTHETIC_NOTE] if section.is_synthetic else []
     if degenerate := [run.name for run in chosen if run.is_degenerate]:
         notes.append(f"{', '.join(degenerate)}: a loss that cannot teach the network anything")
-    samples = ", ".join(dict.fromkeys(report.samples(row) for row in rows.to_dict("records")))
+    samples = ", ".join(dict.fromkeys(report.samples(row) for row in rows.to_dict("records"))) + " samples"
     metric = "mae" if section.is_regression else "accuracy"
     colours = figures.run_colours([run.name for run in chosen])
     drawn = {

@@ -1,4 +1,4 @@
-"""What a network predicts: which classes it confuses, where it draws the line, how far off its numbers are."""
+"""Figures of predictions: confusion matrix, decision boundary, residuals."""
 
 from collections.abc import Callable, Sequence
 
@@ -31,7 +31,7 @@ def confusion_matrix(
         axes.text(
             column,
             row,
-            f"{counts[row, column]:,}\n{share:.0%}",
+            f"{counts[row, column]:,}\n{share:.0%}" if counts[row, column] else "0",
             ha="center",
             va="center",
             fontsize=8 if len(classes) > 4 else 10,
@@ -58,9 +58,9 @@ def decision_boundary(
     title: str,
     notes: Sequence[str] = (),
 ) -> Figure:
-    """The probability that the network gives over the plane of two features, and the samples on it.
+    """The predicted probability over the plane of two features, and the samples on it.
 
-    The axes are in the features' own units; `predict` is given them scaled as the splits are.
+    The axes are in the features' own units; `predict` takes them scaled as the splits are.
     """
     sides = _sides(splits)
     everything = np.vstack([X for X, _ in sides.values()])
@@ -97,7 +97,7 @@ def decision_boundary(
 
 
 def _sides(splits: Splits) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """X in original units and y of each split that there is."""
+    """Return X in original units and y of each split."""
     sides = {"training": (splits.X_train, splits.y_train), "validation": (splits.X_valid, splits.y_valid)}
     if splits.X_test is not None and splits.y_test is not None:
         sides["test"] = (splits.X_test, splits.y_test)
@@ -107,7 +107,7 @@ def _sides(splits: Splits) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def _field(
     figure: Figure, axes: Axes, first: np.ndarray, second: np.ndarray, field: np.ndarray, classes: Sequence[str]
 ) -> bool:
-    """Shade the plane; True where a boundary runs through it."""
+    """Shade the plane; return whether a boundary runs through it."""
     winners = field.argmax(axis=-1)
     if len(classes) == 2:
         image = axes.pcolormesh(first, second, field[..., 1], cmap=CLASS_0_TO_1, vmin=0, vmax=1, alpha=0.45)
@@ -129,16 +129,18 @@ def _class_colours(classes: int) -> list[str]:
 
 
 @styled
-def residuals(y_true: np.ndarray, values: np.ndarray, title: str, notes: Sequence[str] = ()) -> Figure:
-    """Predicted against true values, (samples,) each, and the distribution of the differences."""
+def residuals(
+    y_true: np.ndarray, values: np.ndarray, title: str, notes: Sequence[str] = (), unit: str = "value"
+) -> Figure:
+    """Predicted against true values, (samples,) each in `unit`, and the distribution of the differences."""
     figure = new_figure(10, 4.4, title, notes)
     left, right = figure.subplots(1, 2)
     left.scatter(y_true, values, s=18, color=BLUE, alpha=0.6, edgecolor="none")
     ends = [min(y_true.min(), values.min()), max(y_true.max(), values.max())]
     left.plot(ends, ends, color=RED, linestyle="--", label="predicted = true")
-    left.set(xlabel="true value", ylabel="predicted value")
+    left.set(xlabel=f"true {unit}", ylabel=f"predicted {unit}")
     left.legend()
     right.hist(values - y_true, bins="auto", color=BLUE, edgecolor="white")
     right.axvline(0, color=RED, linestyle="--")
-    right.set(xlabel="predicted less true", ylabel="samples")
+    right.set(xlabel=f"predicted less true {unit}", ylabel="samples")
     return figure

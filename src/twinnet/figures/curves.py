@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from twinnet.core.history import History
 from twinnet.figures.style import TRAIN, VALID, new_figure, styled
@@ -37,14 +37,17 @@ def learning_curves(history: History, title: str, notes: Sequence[str] = ()) -> 
         epoch_axis(axes, history.epochs)
         if key == "accuracy":
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        elif history.metric == "mae" and key == "loss":
+        elif history.metric == "mae":
             loss_axis(axes)
     return figure
 
 
 def loss_axis(axes: Axes) -> None:
-    """Scale of a squared error, which falls over decades."""
+    """Scale of an error, which falls over decades."""
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_title(f"{axes.get_title()} (logarithmic)")
 
 
@@ -57,4 +60,4 @@ def epoch_axis(axes: Axes, epochs: int) -> None:
         axes.xaxis.set_minor_locator(NullLocator())  # unlabelled, and half the time of drawing
     else:
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))

@@ -69,13 +69,14 @@ def _figures(
 ) -> dict[str, Figure]:
     data, name, lines = experiment.data, experiment.name, notes(splits.source, experiment)
     key, X_evaluated, _ = splits.evaluation
-    split = SPLIT_NAMES[key]
+    evaluated = f"{len(y_true):,} {SPLIT_NAMES[key]} samples"
     figures = {"learning_curves": learning_curves(history, f"{name}: learning curves", lines)}
     if data.task is Task.regression:
-        figures["residuals"] = residuals(y_true, y_prob[:, 0], f"{name}: residuals, {split} split", lines)
+        unit = AXIS_NAMES.get(str(getattr(data, "target", "")), "value")
+        figures["residuals"] = residuals(y_true, y_prob[:, 0], f"{name}: residuals, {evaluated}", lines, unit)
         return figures
     classes, y_pred = data.classes or [], predicted_classes(y_prob)
-    title = f"{name}: {np.mean(y_pred == y_true):.2%} right, {split} split"
+    title = f"{name}: {np.mean(y_pred == y_true):.2%} right, {evaluated}"
     figures["confusion_matrix"] = confusion_matrix(y_true, y_pred, classes, title, lines)
     if predict and isinstance(data, TableData) and has_boundary(experiment):
         axis_names = [AXIS_NAMES.get(feature, feature) for feature in data.features]
@@ -83,11 +84,11 @@ def _figures(
         figures["decision_boundary"] = decision_boundary(splits, predict, classes, axis_names, title, lines)
     if isinstance(data, ImageData):
         figures["samples"] = sample_grid(splits.X_train, splits.y_train, classes, f"{name}: training samples", lines)
-        title = f"{name}: predicted (true), {split} split"
+        title = f"{name}: predicted (true), {evaluated}"
         figures["predictions"] = prediction_grid(X_evaluated, y_true, y_pred, classes, title, lines)
         if not np.array_equal(y_pred, y_true):
-            title = f"{name}: the classes that it confuses most, {split} split"
+            title = f"{name}: the classes that it confuses most, {evaluated}"
             figures["hardest_pairs"] = hardest_pairs(X_evaluated, y_true, y_prob, classes, title, lines)
-            title = f"{name}: the mistakes it was surest of, {split} split"
+            title = f"{name}: the mistakes it was surest of, {evaluated}"
             figures["mistakes"] = mistake_grid(X_evaluated, y_true, y_prob, classes, title, lines)
     return figures

@@ -1,8 +1,8 @@
-"""Any picture as a network of images takes it: its size and channels, bright on dark, framed as its data is.
+"""Any picture as input of a network of images: its size and channels, bright on dark, framed as its data.
 
-A picture that already has the network's size is taken pixel by pixel. Any other goes the way by which Fashion-MNIST was
-made from photographs (Xiao, Rasul and Vollgraf 2017, section 2): edges close to the background are trimmed, the longest
-side fills the frame, the object stands in its middle, and a bright background is negated.
+A picture of the network's size is read pixel by pixel. Any other is treated as the photographs of Fashion-MNIST were
+(Xiao, Rasul and Vollgraf 2017, section 2): edges close to the background are trimmed, the longest side fills the frame,
+the object is centred, and a bright background is inverted.
 """
 
 import warnings
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from twinnet.core.errors import DataError
+from twinnet.core.errors import DataError, one_line_text
 
 CLOSE = 0.05 * 255  # to the background, as in Fashion-MNIST
 WORKING_SIZE = 512  # pixels of the longest side: enough to find the object, and it averages the noise of a camera
@@ -20,21 +20,21 @@ BRIGHT = 127
 
 
 @dataclass(frozen=True)
-class Picture:
+class InputImage:
     """`pixels` is (height, width, channels), uint8, 0 to 255; `size` is that of the file, width and height."""
 
     pixels: np.ndarray
     size: tuple[int, int]
-    inverted: bool
+    is_inverted: bool
 
 
-def read(path: Path, shape: tuple[int, ...], margin: int = 0, invert: bool | None = None) -> Picture:
-    """The picture in the file `path` for a network of `shape` (height, width, channels), as `fit` makes it.
+def read(path: Path, shape: tuple[int, ...], margin: int = 0, invert: bool | None = None) -> InputImage:
+    """Return the picture in the file `path` for a network of `shape` (height, width, channels), as `to_input` makes it.
 
-    The first one where the file holds several. Raises DataError, without the path, for what is no whole picture.
+    The first one if the file holds several. Raises DataError, without the path, if it is not a whole picture.
     """
     if not path.is_file():
-        found = "a directory" if path.is_dir() else "no plain file" if path.exists() else "no such file"
+        found = "a directory" if path.is_dir() else "not a plain file" if path.exists() else "no such file"
         raise DataError(f"expected a picture; received {found}")
     if not path.stat().st_size:
         raise DataError("expected a picture; received an empty file")
@@ -42,42 +42,41 @@ def read(path: Path, shape: tuple[int, ...], margin: int = 0, invert: bool | Non
         with warnings.catch_warnings(action="ignore"):
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                return fit(image, shape, margin, invert)
+                return to_input(image, shape, margin, invert)
     except UnidentifiedImageError as error:
-        raise DataError("expected a picture; received no format that Pillow reads") from error
+        raise DataError("expected a picture; received a format that Pillow does not read") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(
             f"expected at most {Image.MAX_IMAGE_PIXELS:,} pixels; received more; make it smaller"
         ) from error
     except DataError:
         raise
-    except Exception as error:  # decoders raise whatever a broken file makes them stumble over
-        told = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DataError(f"expected a whole picture; received: {told}") from error
+    except Exception as error:  # decoders raise anything on a broken file
+        raise DataError(f"expected a whole picture; received {one_line_text(error)}") from error
 
 
-def fit(image: Image.Image, shape: tuple[int, ...], margin: int = 0, invert: bool | None = None) -> Picture:
-    """`image` in the `shape` (height, width, channels), `margin` pixels left free around the object.
+def to_input(image: Image.Image, shape: tuple[int, ...], margin: int = 0, invert: bool | None = None) -> InputImage:
+    """Return `image` in the `shape` (height, width, channels), `margin` pixels left free around the object.
 
-    `invert` None negates a bright background, which is what most pixels of the border are; in colours, which say
-    something themselves, nothing is negated or trimmed. Raises DataError for a picture of one colour.
+    `invert` None inverts grey pictures whose border is mostly bright. Colours carry meaning: those pictures are neither
+    inverted nor trimmed. Raises DataError for a picture of one colour.
     """
     height, width, channels = shape
     size = image.size
-    image = _eight_bit(ImageOps.exif_transpose(image))
-    image = _opaque(image, max(WORKING_SIZE, *shape)).convert("L" if channels == 1 else "RGB")
+    image = _to_uint8(ImageOps.exif_transpose(image))
+    image = _flatten_alpha(image, max(WORKING_SIZE, *shape)).convert("L" if channels == 1 else "RGB")
     if all(low == high for low, high in np.reshape(image.getextrema(), (-1, 2))):
         raise DataError("expected a picture of something; received one colour")
     inverted = channels == 1 and _background(image)[0] > BRIGHT if invert is None else invert
     if inverted:
         image = ImageOps.invert(image)
     if image.size != (width, height):
-        image = _framed(image, (width, height), margin)
-    return Picture(np.asarray(image).reshape(shape), size, inverted)
+        image = _center(image, (width, height), margin)
+    return InputImage(np.asarray(image).reshape(shape), size, inverted)
 
 
-def _framed(image: Image.Image, size: tuple[int, int], margin: int) -> Image.Image:
-    """The object in the middle of `size`, as large as the `margin` around it allows."""
+def _center(image: Image.Image, size: tuple[int, int], margin: int) -> Image.Image:
+    """Return the object in the middle of `size`, as large as the `margin` around it allows."""
     background = _background(image)
     if image.mode == "L":
         level = background[0]
@@ -85,19 +84,19 @@ def _framed(image: Image.Image, size: tuple[int, int], margin: int) -> Image.Ima
         rows, columns = (np.flatnonzero(differs.any(axis=axis)) for axis in (1, 0))
         if len(rows):
             image = image.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
-        if level <= BRIGHT:  # what is not quite black becomes so, as it is in the data
+        if level <= BRIGHT:  # nearly black becomes black, as in the data
             image = image.point([round(max(value - level, 0) * 255 / (255 - level)) for value in range(256)])
             background = (0,)
     inner = (size[0] - 2 * margin, size[1] - 2 * margin)
     smaller = image.width > inner[0] or image.height > inner[1]
     image = ImageOps.contain(image, inner, Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC)
     framed = Image.new(image.mode, size, background)
-    framed.paste(image, (_start(image, 0, size[0], margin > 0), _start(image, 1, size[1], margin > 0)))
+    framed.paste(image, (_offset(image, 0, size[0], margin > 0), _offset(image, 1, size[1], margin > 0)))
     return framed
 
 
-def _start(image: Image.Image, side: int, length: int, mass: bool) -> int:
-    """Where `image` begins along a side of the frame: its middle or its centre of mass lies in the frame's middle."""
+def _offset(image: Image.Image, side: int, length: int, mass: bool) -> int:
+    """Return the start of `image` along a side of the frame, whose middle is its middle or its centre of mass."""
     free = length - image.size[side]
     if not mass:
         return (free + 1) // 2
@@ -107,14 +106,14 @@ def _start(image: Image.Image, side: int, length: int, mass: bool) -> int:
 
 
 def _background(image: Image.Image) -> tuple[int, ...]:
-    """The median of the pixels along the border, channel by channel."""
+    """Return the median of the pixels along the border, channel by channel."""
     pixels = np.asarray(image)
     border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
     return tuple(int(value) for value in np.atleast_1d(np.median(border, axis=0)))
 
 
-def _opaque(image: Image.Image, size: int) -> Image.Image:
-    """At most `size` pixels on a side; what is transparent on white, or on black where what is seen is bright."""
+def _flatten_alpha(image: Image.Image, size: int) -> Image.Image:
+    """Return the image without alpha, at most `size` pixels a side: on white, or on black if the object is bright."""
     transparent = image.has_transparency_data
     if transparent or image.mode != "L":
         image = image.convert("RGBA" if transparent else "RGB")
@@ -122,12 +121,12 @@ def _opaque(image: Image.Image, size: int) -> Image.Image:
     if not transparent:
         return image
     alpha = np.asarray(image.getchannel("A"))
-    seen = np.average(np.asarray(image.convert("L")), weights=alpha) if alpha.any() else 0
-    return Image.alpha_composite(Image.new("RGBA", image.size, "black" if seen > BRIGHT else "white"), image)
+    brightness = np.average(np.asarray(image.convert("L")), weights=alpha) if alpha.any() else 0
+    return Image.alpha_composite(Image.new("RGBA", image.size, "black" if brightness > BRIGHT else "white"), image)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """16 bits a pixel reduced to 8; wider numbers, whose range no format settles, stretched from least to most."""
+def _to_uint8(image: Image.Image) -> Image.Image:
+    """Return 8 bits a pixel: 16 bits are divided, wider numbers, which have no fixed range, stretched to it."""
     if not image.mode.startswith(("I", "F")):
         return image
     values = np.asarray(image, np.float32)
