@@ -26,7 +26,7 @@ def test_card_of_a_table(server: FaultServer, tmp_path: Path) -> None:
     download_dataset(dataset, tmp_path)
     preprocess_dataset(dataset, tmp_path)
     path = cards.write(dataset, tmp_path)
-    card = path.read_text()
+    card = path.read_text(encoding="utf-8")
     assert path == tmp_path / "reports" / "data" / "nba" / "card.md"
     assert card.startswith("# Sixty players\n\n|")
     assert "| season | 2019-20 |" in card
@@ -34,7 +34,7 @@ def test_card_of_a_table(server: FaultServer, tmp_path: Path) -> None:
     assert "| `apg` | 0" in card
     assert "sha-256" in card.lower()
     assert (tmp_path / "reports" / "data" / "nba" / "samples.png").read_bytes()[:4] == b"\x89PNG"
-    assert cards.write(dataset, tmp_path).read_text() == card
+    assert cards.write(dataset, tmp_path).read_text(encoding="utf-8") == card
 
 
 def test_card_of_images_and_of_synthetic_data(server: FaultServer, tmp_path: Path) -> None:
@@ -43,14 +43,16 @@ def test_card_of_images_and_of_synthetic_data(server: FaultServer, tmp_path: Pat
     dataset = replace(world.dataset(), title="Noise | in ten classes", sources={"u": world.source(server.address)})
     download_dataset(dataset, tmp_path)
     preprocess_dataset(dataset, tmp_path)
-    card = cards.write(dataset, tmp_path).read_text()
+    card = cards.write(dataset, tmp_path).read_text(encoding="utf-8")
     assert "| 0 | 15 (10.0%) | 5 (10.0%) | 5 (10.0%) |" in card
     assert "| shape | 8 x 8 x 1, uint8 |" in card
     expected = {"regular_season": [350, 750]}
     players = replace(json_world().dataset(), source=SourcePolicy.synthetic, players=expected)  # type: ignore[call-arg]  # it is an NBADataset
     download_dataset(players, tmp_path)
     preprocess_dataset(players, tmp_path)
-    assert "**synthetic data: drawn by a program, not measured**" in cards.write(players, tmp_path).read_text()
+    assert "**synthetic data: drawn by a program, not measured**" in cards.write(players, tmp_path).read_text(
+        encoding="utf-8"
+    )
 
 
 def test_card_without_its_data_names_the_command(server: FaultServer, tmp_path: Path) -> None:

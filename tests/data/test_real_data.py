@@ -2,12 +2,13 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from twinnet.core import config
+from twinnet.core import config, paths, provenance
 from twinnet.core.schema import NBADataset
 from twinnet.data.download.download import download_dataset
 from twinnet.data.preprocess import preprocess_dataset
@@ -54,6 +55,48 @@ def test_another_season_by_one_key(tmp_path: Path) -> None:
     dataset = config.dataset(composed("datasets.nba.season=2018").datasets.nba)
     download_dataset(dataset, tmp_path)
     assert len(pd.read_csv(preprocess_dataset(dataset, tmp_path))) == 530
+
+
+# Players with statistics in the seasons 1996-97 to 2022-23, less those without a position in the index.
+NO_POSITION = {1998: 1, 2000: 3, 2001: 2, 2013: 1, 2014: 3}
+REGULAR = (
+    *(441, 439, 440, 439, 441, 440, 428, 442, 464, 458, 458, 451, 445, 442),
+    *(452, 478, 469, 482, 492, 476, 486, 540, 530, 529, 540, 605, 539),
+)
+PLAYOFFS = (
+    *(189, 190, 189, 181, 190, 186, 187, 189, 188, 195, 191, 202, 199, 199),
+    *(194, 204, 209, 204, 208, 215, 215, 210, 212, 217, 239, 217, 216),
+)
+
+
+@pytest.fixture
+def snapshot() -> Path:
+    """The pinned files of the snapshot: in TWINNET_SNAPSHOT, or beside the mirror."""
+    folder = Path(os.environ.get("TWINNET_SNAPSHOT") or Path(os.environ["TWINNET_MIRROR"]).parent / "snapshot")
+    if not (folder / "player").is_dir():
+        pytest.skip("needs TWINNET_SNAPSHOT, a folder with player/*.csv")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("season_type", "players", "without"), [("regular_season", REGULAR, NO_POSITION), ("playoffs", PLAYOFFS, {})]
+)
+def test_every_season_of_the_snapshot_is_accepted(
+    season_type: str, players: tuple[int, ...], without: dict[int, int], snapshot: Path, tmp_path: Path
+) -> None:
+    suite = composed(
+        f"datasets.nba.season_type={season_type}", f"datasets.nba.seasons=[{','.join(map(str, range(1996, 2023)))}]"
+    )
+    dataset = config.dataset(suite.datasets.nba)
+    pinned = replace(dataset.sources["snapshot"], address=f"{snapshot}/")
+    assert len(pinned.sha256) == 3
+    download_dataset(replace(dataset, sources={"snapshot": pinned}), tmp_path)
+    counts = pd.read_csv(preprocess_dataset(dataset, tmp_path))["season"].value_counts().to_dict()
+    assert counts == {1996 + at: number - without.get(1996 + at, 0) for at, number in enumerate(players)}
+    note = provenance.read("nba", tmp_path, paths.PROCESSED).note
+    assert note.count("(no position)") == sum(without.values())
+    if without:
+        assert note.startswith("players left out of 1998-99: 1 of 440: ")
 
 
 @pytest.mark.parametrize(

@@ -413,6 +413,7 @@ class NBADataset(Dataset):
     players: dict[str, list[int]] = field(  # season type -> fewest and most players that are plausible
         default_factory=lambda: {"regular_season": [350, 750], "playoffs": [120, 350]}
     )
+    max_left_out: float = 0.01  # of a season's players, who have no position or two rows with different values
     strict: bool = True  # ranks and sums in the statistics must agree with the values
 
 

@@ -76,7 +76,7 @@ def _read(data: Data, root: Path) -> tuple[bytes, Provenance]:
 
 def _parse_table(content: bytes, data: TableData) -> pd.DataFrame:
     try:
-        return pd.read_csv(BytesIO(content), keep_default_na=False, na_values=[""], encoding="utf-8")
+        return pd.read_csv(BytesIO(content), keep_default_na=False, na_values=[""], encoding="utf-8", low_memory=False)
     except ValueError as error:
         raise DataError(f"{processed_file(data)}: expected a table with a header; {error}") from error
 

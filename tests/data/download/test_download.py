@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_a_mirror_folder_comes_first_and_its_path_is_not_recorded(
         "TWINNET_MIRROR/nba/2019-20/playerindex.json",
         "TWINNET_MIRROR/nba/2019-20/leaguedashplayerstats.json",
     ]
-    assert str(tmp_path) not in (target / "provenance.json").read_text()
+    assert str(tmp_path) not in (target / "provenance.json").read_text(encoding="utf-8")
     for file in record.files:
         assert (target / file.name).read_bytes() == (tmp_path / "m" / "nba" / file.name).read_bytes()
         assert provenance.sha256(target / file.name) == file.sha256
@@ -72,8 +73,24 @@ def test_a_mirror_may_be_an_address_with_a_password(
     monkeypatch.setenv("TWINNET_MIRROR", server.address.replace("http://", "http://me:secret@") + "/m")
     target = download_dataset(with_sources(world.dataset(), mirror=MIRROR), tmp_path)
     assert world.matches_truth(target)
-    assert "secret" not in (target / "provenance.json").read_text()
+    assert "secret" not in (target / "provenance.json").read_text(encoding="utf-8")
     assert server.requests[0][2]["authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize("form", ["file://{}/a%20mirror", "{}/a mirror", "relative"])
+def test_mirror_may_be_a_folder_in_any_form(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative folder is relative to the checkout, also from a subfolder or a copy that DVC makes."""
+    world, checkout = json_world(), tmp_path / "checkout"
+    mirror_folder(world, tmp_path / "a mirror")
+    (checkout / "conf").mkdir(parents=True)
+    (checkout / "conf/config.yaml").touch()
+    (checkout / "dvc.yaml").touch()
+    monkeypatch.chdir(checkout / "conf")
+    monkeypatch.setenv("TWINNET_MIRROR", "../a mirror" if form == "relative" else form.format(tmp_path))
+    assert world.matches_truth(download_dataset(with_sources(world.dataset(), mirror=MIRROR), tmp_path))
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("DVC_ROOT", str(checkout))
+    assert world.matches_truth(download_dataset(with_sources(world.dataset(), mirror=MIRROR), tmp_path / "copy"))
 
 
 def test_the_same_data_is_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +177,24 @@ def test_what_failed_is_kept_aside_with_its_reason(server: FaultServer, tmp_path
         download_dataset(with_sources(world.dataset(), upstream=source), tmp_path)
     rejected = tmp_path / "data" / "rejected" / "nba"
     assert (rejected / "upstream-2019-20-leaguedashplayerstats.json").read_bytes() == b"<html>"
-    assert "expected an answer" in (rejected / "upstream-reason.txt").read_text()
+    assert "expected an answer" in (rejected / "upstream-reason.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="needs a second file system at /dev/shm")
+def test_cache_and_rejected_may_lie_on_other_file_systems(server: FaultServer, tmp_path: Path) -> None:
+    world = idx_world()
+    bad = world.source(f"{server.address}/bad")
+    dataset = with_sources(world.dataset(), SourcePolicy.real, bad=bad, upstream=good(server, world))
+    server.files |= {f"/bad/{name}": content[:-9] for name, content in world.files.items()}
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        (tmp_path / "data").mkdir()
+        for name in ("cache", "rejected"):
+            (Path(other) / name).mkdir()
+            (tmp_path / "data" / name).symlink_to(Path(other) / name)
+        assert (tmp_path / "data/raw").parent.stat().st_dev != Path(other).stat().st_dev
+        assert world.matches_truth(download_dataset(dataset, tmp_path))
+        assert (Path(other) / "rejected/pictures/bad-X_train.gz").exists()
+        assert len(list((Path(other) / "cache/pictures").iterdir())) == len(world.files)
 
 
 def test_the_old_data_stays_until_new_data_is_complete(server: FaultServer, tmp_path: Path) -> None:

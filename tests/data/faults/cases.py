@@ -190,7 +190,7 @@ def answers() -> list[Case]:
     stats: dict[str, Edit] = {
         "AST is missing": without("AST"),
         "PLAYER_ID is missing": without("PLAYER_ID"),
-        "an id twice": table(lambda headers, rows: rows.append(rows[3])),
+        "an id twice, other values": table(lambda headers, rows: rows.append([*rows[3][:-1], -1])),
         "an id twice, another row gone": table(lambda headers, rows: rows.__setitem__(4, rows[3])),
         "a header twice": table(lambda headers, rows: headers.__setitem__(headers.index("BLK"), "AST")),
         "a row is missing": table(lambda headers, rows: rows.pop(5)),
@@ -224,7 +224,7 @@ def answers() -> list[Case]:
         "a position is empty": put("POSITION", ""),
         "a position is unknown": put("POSITION", "Q"),
         "a player is not in the index": table(lambda headers, rows: rows.pop(5)),
-        "a player is in the index twice": table(lambda headers, rows: rows.append(rows[5])),
+        "twice in the index, other values": table(lambda headers, rows: rows.append([*rows[5][:-1], -1])),
         "the index is of another season": whole(lambda answer: answer["parameters"].update(Season="1999-00")),
     }
     bomb = gives(stats.pop("a gzip bomb"), Content_Encoding="gzip")
@@ -232,6 +232,8 @@ def answers() -> list[Case]:
         *(Case("json", name, gives(edit)) for name, edit in stats.items()),
         *(Case("json", name, gives(edit), victim="playerindex") for name, edit in index.items()),
         Case("json", "a gzip bomb", bomb),
+        Case("json", "a player twice", gives(table(lambda headers, rows: rows.append(rows[3]))), right=True),
+        Case("json", "index twice", gives(table(lambda headers, rows: rows.extend(rows))), "playerindex", right=True),
         Case("json", "columns and rows shuffled", gives(table(shuffled)), right=True),
         Case("json", "index shuffled", gives(table(shuffled)), victim="playerindex", right=True),
         Case("json", "a new column", gives(table(_widened)), right=True),
@@ -261,7 +263,6 @@ def csv_files() -> list[Case]:
         "SEASON is missing": lambda body: body.replace(b"SEASON", b"YEAR", 1),
         "the season is missing": lambda body: body.replace(b"2019-20", b"2020-21"),
         "a line is missing": lines(lambda content: content.pop(70)),
-        "a line twice": lines(lambda content: content.append(content[70])),
         "a line is too long": lines(lambda content: content.__setitem__(70, b"1,2," + content[70])),
         "ends within the season": lines(lambda content: content.__delitem__(slice(100, None))),
         "NUL bytes": lambda body: body[:20000] + b"\0" * 500 + body[20500:],
@@ -272,6 +273,7 @@ def csv_files() -> list[Case]:
     return [
         *(Case("csv", name, gives(edit)) for name, edit in faults.items()),
         Case("csv", "a gzip bomb", bomb),
+        Case("csv", "a line twice", gives(lines(lambda content: content.append(content[70]))), right=True),
         Case("csv", "line ends of Windows", gives(lambda body: body.replace(b"\n", b"\r\n")), right=True),
         Case("csv", "a byte order mark", gives(lambda body: b"\xef\xbb\xbf" + body), right=True),
         Case("csv", "compressed unasked", server.encoded, right=True),

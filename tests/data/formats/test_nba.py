@@ -1,8 +1,10 @@
 """The table of players, from answers and from CSV files, and what it must not say."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -98,6 +100,51 @@ def test_an_implausible_number_of_players_is_refused(tmp_path: Path) -> None:
     raw = laid_out(tmp_path, json_world().files)
     with pytest.raises(DataError, match="2019-20: expected 350 to 750 players; received 60"):
         nba.table(players(players={"regular_season": [350, 750]}), raw)
+
+
+def edited(file: str, edit: Callable[[list[str], list[list[Any]]], None]) -> dict[str, bytes]:
+    """The answers with the headers and rows of one of them edited."""
+    answer = json.loads(json_world().files[file])
+    result = answer["resultSets"][0]
+    edit(result["headers"], result["rowSet"])
+    return json_world().files | {file: json.dumps(answer).encode()}
+
+
+TWICE = "listed twice with different values"
+LEFT_OUT: dict[str, tuple[str, Callable[[list[str], list[list[Any]]], None], str]] = {
+    "no position": ("playerindex", lambda h, rows: rows[7].__setitem__(h.index("POSITION"), None), "no position"),
+    "empty position": ("playerindex", lambda h, rows: rows[7].__setitem__(h.index("POSITION"), ""), "no position"),
+    "two heights": (
+        "playerindex",
+        lambda h, rows: rows.append([*rows[7][:-1], -1]),
+        TWICE,
+    ),
+    "two statistics": (
+        "leaguedashplayerstats",
+        lambda h, rows: rows.append([-5.0 if name == "PLUS_MINUS" else v for name, v in zip(h, rows[7], strict=True)]),
+        TWICE,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_few_ambiguous_players_are_left_out(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file, edit, reason = LEFT_OUT[name]
+    raw = laid_out(tmp_path, edited(file, edit))
+    strict = name != "two statistics"  # whose further row has a rank too many
+    table, note = nba.read(players(max_left_out=0.02, strict=strict), raw)
+    assert len(table) == 59
+    assert note == f"players left out of 2019-20: 1 of 60: Synthetic 008 ({reason})"
+    assert f"nba: {note}" in caplog.text
+    with pytest.raises(DataError, match=r"1 of 60 have none or are listed twice, such as Synthetic 008; max_left"):
+        nba.table(players(strict=strict), raw)
+
+
+@pytest.mark.parametrize("file", ["playerindex", "leaguedashplayerstats"])
+def test_player_listed_twice_with_equal_values_is_one(file: str, tmp_path: Path) -> None:
+    raw = laid_out(tmp_path, edited(file, lambda headers, rows: rows.append(rows[7])))
+    table, note = nba.read(players(), raw)
+    assert (len(table), note) == (60, "")
 
 
 def test_strict_false_takes_a_table_that_contradicts_itself(tmp_path: Path) -> None:

@@ -64,12 +64,13 @@ def _download(dataset: Dataset, root: Path) -> Provenance:
     return recorded
 
 
-def verify(dataset: Dataset, folder: Path, *, pinned: bool = True) -> None:
-    """Raise DataError if the files in `folder` are not the data set."""
+def verify(dataset: Dataset, folder: Path, *, pinned: bool = True) -> str:
+    """Return what a reader must know of the files in `folder`; raises DataError if they are not the data set."""
     if isinstance(dataset, NBADataset):
-        nba.table(dataset, folder)
+        return nba.read(dataset, folder)[1]
     if isinstance(dataset, ImageDataset):
         idx.read(dataset, folder, pinned=pinned)
+    return ""
 
 
 @contextmanager
@@ -124,11 +125,11 @@ def _fetch_and_verify(
         expected = source.sha256.get(remote.name)
         if expected and (received := provenance.sha256(folder / remote.name)) != expected:
             raise DataError(f"{remote.name}: expected the SHA-256 {expected}; received {received}")
-    verify(dataset, folder)
+    note = verify(dataset, folder)
     for remote in remotes:
         client.accept(remote, folder / remote.name)
     files = tuple(provenance.raw_file(folder, remote.name, remote.recorded) for remote in remotes)
-    return Provenance(dataset.name, source_kind(source).origin, dataset.licence, "", files)
+    return Provenance(dataset.name, source_kind(source).origin, dataset.licence, note, files)
 
 
 def _quarantine(name: str, remotes: list[RemoteFile], folder: Path, rejected: Path, reason: str) -> None:

@@ -5,7 +5,8 @@ not of the season that was asked for, and its team is the latest one: they keep 
 """
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pandera.pandas as pa
 from twinnet.core.errors import DataError
 from twinnet.core.schema import NBADataset, SeasonType
 from twinnet.data.formats import nba_consistency
+
+log = logging.getLogger(__name__)
 
 FIRST_SEASON = 1996
 INDEX, STATS = "playerindex.json", "leaguedashplayerstats.json"
@@ -32,7 +35,7 @@ PER_GAME = {"min": 63, "fgm": 40, "fga": 60, "fg3m": 20, "fg3a": 30, "ftm": 30, 
 PER_GAME |= {"oreb": 30, "dreb": 40, "reb": 50, "ast": 30, "tov": 20, "stl": 15, "blk": 20, "pf": 6, "pts": 100}
 STATS_SCHEMA = pa.DataFrameSchema(
     {
-        "player_id": pa.Column(int, pa.Check.gt(0), unique=True, coerce=True),
+        "player_id": pa.Column(int, pa.Check.gt(0), coerce=True),
         "player_name": pa.Column(str, pa.Check.str_length(min_value=1)),
         "age": pa.Column(float, pa.Check.in_range(16, 55), coerce=True),
         "gp": pa.Column(float, pa.Check.in_range(1, 90), coerce=True),
@@ -52,7 +55,7 @@ INDEX_SCHEMA = pa.DataFrameSchema(
 
 
 def seasons(dataset: NBADataset) -> list[int]:
-    """The years in which the seasons asked for begin; raises DataError for one before 1996."""
+    """Return the years in which the configured seasons begin; raises DataError for one before 1996."""
     asked = [dataset.season] if dataset.seasons is None else sorted(set(dataset.seasons))
     if not asked or min(asked) < FIRST_SEASON:
         raise DataError(f"datasets.{dataset.name}: expected seasons from {FIRST_SEASON} on; received {asked}")
@@ -60,51 +63,94 @@ def seasons(dataset: NBADataset) -> list[int]:
 
 
 def label(season: int) -> str:
-    """The season as the service writes it: 2019 is 2019-20, 1999 is 1999-00."""
+    """Return the season as the service writes it: 2019 is 2019-20, 1999 is 1999-00."""
     return f"{season}-{(season + 1) % 100:02d}"
 
 
 def title(season_type: SeasonType) -> str:
-    """The type of season as the service writes it."""
+    """Return the type of season as the service writes it."""
     return season_type.value.replace("_", " ").title()
 
 
 def folder(season: int, season_type: SeasonType) -> str:
-    """Where a season lies in data/raw/nba/ and in a mirror: 2019-20, 2019-20-playoffs."""
+    """Return the folder of a season in data/raw/nba/ and in a mirror: 2019-20, 2019-20-playoffs."""
     return label(season) + ("" if season_type is SeasonType.regular_season else f"-{season_type.value}")
 
 
 def table(dataset: NBADataset, raw: Path) -> pd.DataFrame:
-    """One row a player and season, sorted by season, name and id, whatever order the files have.
+    """Return one row a player and season, sorted by season, name and id, whatever order the files have.
 
-    `apg`, `rpg` and `ppg` are AST, REB and PTS of the season; `is_forward` is 0 where `pos` begins with G, else 1;
-    `season` is the year in which it begins. Raises DataError where a file is not the table expected.
+    `apg`, `rpg` and `ppg` are AST, REB and PTS of the season; `is_forward` is 0 if `pos` begins with G, else 1;
+    `season` is the year in which it begins. Raises DataError if a file is not the table expected.
     """
-    parts = []
-    for season in seasons(dataset):
-        stats, index = _season(dataset, raw, season)
-        if stats.empty:
-            raise DataError(f"expected the players of the season {label(season)}; received none")
-        stats = _checked(stats, STATS_SCHEMA)
-        if dataset.strict:
-            nba_consistency.check(stats)
-        part = _join(stats, index)
-        fewest, most = dataset.players[dataset.season_type.value]
-        if not fewest <= len(part) <= most:
-            raise DataError(f"{label(season)}: expected {fewest} to {most} players; received {len(part)}")
+    return read(dataset, raw)[0]
+
+
+def read(dataset: NBADataset, raw: Path) -> tuple[pd.DataFrame, str]:
+    """Return the table and a note on the players who are left out of it (see `_ambiguous`), empty if there are none."""
+    parts, notes = [], []
+    for season, stats, index in _season_files(dataset, raw):
+        part, left_out = _season_table(dataset, season, stats, index)
         parts.append(part.assign(season=season))
+        if left_out:
+            names = ", ".join(f"{name} ({reason})" for name, reason in sorted(left_out.items()))
+            notes.append(f"{label(season)}: {len(left_out)} of {len(part) + len(left_out)}: {names}")
+    note = f"players left out of {'; '.join(notes)}" if notes else ""
+    if note:
+        log.warning("%s: %s", dataset.name, note)
     joined = pd.concat(parts, ignore_index=True).rename(columns=RENAMED)
     joined["is_forward"] = (~joined["pos"].str.startswith("G")).astype(int)
     rest = sorted(set(joined.columns) - set(LEADING))
-    return joined[LEADING + rest].sort_values(["season", "player_name", "player_id"], ignore_index=True)
+    return joined[LEADING + rest].sort_values(["season", "player_name", "player_id"], ignore_index=True), note
 
 
-def _join(stats: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
-    """The season's rows with what the index knows of the same player."""
-    known = index[index["person_id"].astype(str).isin(stats["player_id"].astype(str))]
+def _season_table(
+    dataset: NBADataset, season: int, stats: pd.DataFrame, index: pd.DataFrame
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return the players of a season, and the names of those who are left out with the reason."""
+    if stats.empty:
+        raise DataError(f"expected the players of the season {label(season)}; received none")
+    stats = _checked(_distinct(stats), STATS_SCHEMA)
+    if dataset.strict:
+        nba_consistency.check(stats)
+    if missing := sorted({"person_id", "position"} - set(index)):
+        raise DataError(f"{INDEX_SCHEMA.name}: expected the columns {', '.join(missing)}, which are missing")
+    ids = stats["player_id"].astype(str)
+    known = _distinct(index[index["person_id"].astype(str).isin(ids)])
+    if lacking := len(set(ids) - set(known["person_id"].astype(str))):
+        raise DataError(f"player index: expected every player of the season; {lacking} of {len(stats)} are missing")
+    reasons = _ambiguous(stats, known)
+    left_out = {str(name): reasons[i] for i, name in zip(ids, stats["player_name"], strict=True) if i in reasons}
+    if not len(reasons) <= dataset.max_left_out * ids.nunique():
+        raise DataError(
+            f"{label(season)}: expected one position for each player; {len(reasons)} of {ids.nunique()} have none or "
+            f"are listed twice, such as {min(left_out)}; max_left_out={dataset.max_left_out} allows a fraction of them"
+        )
+    part = _join(stats[~ids.isin(reasons)], known[~known["person_id"].astype(str).isin(reasons)])
+    fewest, most = dataset.players[dataset.season_type.value]
+    if not fewest <= len(part) <= most:
+        raise DataError(f"{label(season)}: expected {fewest} to {most} players; received {len(part)}")
+    return part, left_out
+
+
+def _distinct(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with equal rows once: a person listed twice with equal values is one player."""
+    return frame[~frame.astype(str).duplicated()]
+
+
+def _ambiguous(stats: pd.DataFrame, known: pd.DataFrame) -> dict[str, str]:
+    """Return ids of players who have no position, or two rows with different values, with the reason."""
+    found: dict[str, str] = {}
+    for frame, key in ((stats, "player_id"), (known, "person_id")):
+        ids = frame[key].astype(str)
+        found |= dict.fromkeys(ids[ids.duplicated()], "listed twice with different values")
+    no_position = known["position"].isna() | (known["position"] == "")
+    return found | dict.fromkeys(known["person_id"][no_position].astype(str), "no position")
+
+
+def _join(stats: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """Return the season's rows joined with the index's row of the same player."""
     known = _checked(known, INDEX_SCHEMA)
-    if missing := len(stats) - len(known):
-        raise DataError(f"player index: expected every player of the season; {missing} of {len(stats)} are missing")
     clash = (set(known.columns) & set(stats.columns)) | {"stats_timeframe", "team_slug", "team_city", "team_name"}
     known = known.rename(columns={name: f"index_{name}" for name in clash})
     numbers = [name for name in INDEX_NUMBERS if name in known]
@@ -117,53 +163,52 @@ def _join(stats: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
 
 
 def _inches(height: pd.Series) -> pd.Series:
-    """Feet and inches such as 6-11 as inches; NaN where it is not written so."""
+    """Return feet and inches such as 6-11 in inches; NaN for other text."""
     parts = height.astype(str).str.extract(r"^(\d)-(\d{1,2})$").astype(float)
     return parts[0] * 12 + parts[1]
 
 
 def _checked(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
-    """The frame with the types of the schema, or DataError with the first things that are wrong."""
+    """Return the frame with the types of the schema; raises DataError for the first values that do not fit."""
     if missing := sorted(set(schema.columns) - set(frame.columns)):
         raise DataError(f"{schema.name}: expected the columns {', '.join(missing)}, which are missing")
     try:
         return schema.validate(frame, lazy=True)
     except pa.errors.SchemaErrors as error:
         cases = error.failure_cases
-        told = [f"{row.column} {row.check} (received {row.failure_case!r})" for row in cases.head(3).itertuples()]
+        first = [f"{row.column} {row.check} (received {row.failure_case!r})" for row in cases.head(3).itertuples()]
         more = f" and {len(cases) - 3} more" if len(cases) > 3 else ""
-        raise DataError(f"{schema.name}: expected {'; '.join(told)}{more}") from error
+        raise DataError(f"{schema.name}: expected {'; '.join(first)}{more}") from error
 
 
-def _season(dataset: NBADataset, raw: Path, season: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Statistics and index of a season from whichever files the folder holds."""
-    stats = raw / SNAPSHOT_STATS[dataset.season_type]
-    if stats.exists():
-        return _csv_season(_csv(stats), season), _csv(raw / SNAPSHOT_INDEX)
-    place = raw / folder(season, dataset.season_type)
-    asked = {"Season": label(season)}
-    return (
-        _result_set(place / STATS, asked | {"SeasonType": title(dataset.season_type), "PerMode": "PerGame"}),
-        _result_set(place / INDEX, asked),
-    )
+def _season_files(dataset: NBADataset, raw: Path) -> Iterator[tuple[int, pd.DataFrame, pd.DataFrame]]:
+    """Yield each season with its statistics and index, from whichever files the folder holds."""
+    file = raw / SNAPSHOT_STATS[dataset.season_type]
+    if file.exists():
+        stats, index = _csv(file), _csv(raw / SNAPSHOT_INDEX)
+        if "season" not in stats:
+            raise DataError("player statistics: expected the column season; it is missing")
+        for season in seasons(dataset):
+            yield season, stats[stats["season"] == label(season)].drop(columns="season"), index
+        return
+    for season in seasons(dataset):
+        place = raw / folder(season, dataset.season_type)
+        asked = {"Season": label(season)}
+        asked_stats = asked | {"SeasonType": title(dataset.season_type), "PerMode": "PerGame"}
+        yield season, _result_set(place / STATS, asked_stats), _result_set(place / INDEX, asked)
 
 
 def _csv(path: Path) -> pd.DataFrame:
     try:
-        frame = pd.read_csv(path, keep_default_na=False, na_values=[""], low_memory=False)
-    except (ValueError, UnicodeDecodeError) as error:
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""], low_memory=False, encoding="utf-8")
+    except ValueError as error:
         raise DataError(f"{path.name}: expected a CSV table; {error}") from error
-    return _lower_case(frame, path)
-
-
-def _csv_season(frame: pd.DataFrame, season: int) -> pd.DataFrame:
-    if "season" not in frame:
-        raise DataError("player statistics: expected the column season; it is missing")
-    return frame[frame["season"] == label(season)].drop(columns="season")
+    row_numbers = [name for name in frame if str(name).startswith("Unnamed:")]
+    return _lower_case(frame.drop(columns=row_numbers), path)
 
 
 def _result_set(path: Path, asked: Mapping[str, str]) -> pd.DataFrame:
-    """The one result set of a service's answer; raises DataError where it is not the answer to what was asked."""
+    """Return the one result set of a service's answer; raises DataError for the answer to another request."""
     try:
         answer = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
         parameters = answer["parameters"]
