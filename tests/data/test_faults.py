@@ -8,7 +8,7 @@ from tests.data.faults.cases import cases
 from tests.data.faults.run import run_all, table
 
 
-def test_there_are_enough_faults_and_each_has_its_own_name() -> None:
+def test_faults_are_at_least_60_with_names_of_their_own() -> None:
     names = [case.slug for case in cases()]
     assert len(set(names)) == len(names)
     assert sum(not case.right for case in cases()) >= 60

@@ -80,7 +80,7 @@ def own(tmp_path: Path, npz: bool) -> tuple[Path, dict[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize("npz", [False, True], ids=["idx", "npz"])
-def test_two_yaml_files_are_enough(npz: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_images_need_two_yaml_files(npz: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, arrays = own(tmp_path, npz)
     monkeypatch.setenv("TWINNET_MIRROR", str(tmp_path / "mirror"))
     composed = config.compose(root, "config", ["+dataset@datasets.own=own", "data@experiments.fashion_dense.data=own"])
@@ -97,7 +97,7 @@ def test_two_yaml_files_are_enough(npz: bool, tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         (
             "datasets.own.arrays.X_train.shape=[41,6,5]",
@@ -107,13 +107,13 @@ def test_two_yaml_files_are_enough(npz: bool, tmp_path: Path, monkeypatch: pytes
         ("datasets.own.arrays.X_train.file=other", r"arrays.X_train.file: expected one of .*; received 'other'"),
     ],
 )
-def test_what_conf_says_and_the_files_are_not(
-    override: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_conf_that_contradicts_the_files_is_refused(
+    override: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, _ = own(tmp_path, npz=False)
     monkeypatch.setenv("TWINNET_MIRROR", str(tmp_path / "mirror"))
     composed = config.compose(root, "config", ["+dataset@datasets.own=own", override])
     dataset = config.dataset(composed.datasets.own)
     assert isinstance(dataset, ImageDataset)
-    with pytest.raises((DataError, ConfigError), match=said):
+    with pytest.raises((DataError, ConfigError), match=message):
         download_dataset(dataset, root)

@@ -28,7 +28,7 @@ def composed(*overrides: str) -> config.DictConfig:
     return config.compose(ROOT, "config", ["datasets.nba.source=real", *overrides])
 
 
-def test_the_season_2019_is_split_as_the_chapter_splits_it(tmp_path: Path) -> None:
+def test_season_2019_is_split_as_in_the_chapter(tmp_path: Path) -> None:
     suite = composed()
     dataset = config.dataset(suite.datasets.nba)
     download_dataset(dataset, tmp_path)

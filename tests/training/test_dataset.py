@@ -45,7 +45,7 @@ def images(tmp_path: Path) -> ImageData:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_table_is_read_in_the_engine_s_type(table: TableData, tmp_path: Path, dtype: str) -> None:
+def test_table_is_read_in_the_engine_s_type(table: TableData, tmp_path: Path, dtype: str) -> None:
     splits = load_splits(table, root=tmp_path, dtype=dtype)
     assert (splits.X_train.shape, splits.X_valid.shape, splits.X_test) == ((67, 2), (33, 2), None)
     assert (splits.X_train.dtype, splits.y_train.dtype) == (np.dtype(dtype), np.int64)
@@ -67,14 +67,14 @@ def test_standard_scaling_is_that_of_the_training_split_alone(table: TableData, 
     np.testing.assert_array_equal(capped.X_train, scaled.X_train[:10])
 
 
-def test_a_number_may_be_the_target(table: TableData, tmp_path: Path) -> None:
+def test_target_may_be_a_number(table: TableData, tmp_path: Path) -> None:
     regression = replace(table, task=Task.regression, target="height", classes=None)
     splits = load_splits(regression, root=tmp_path)
     assert splits.y_train.dtype == np.float32
     np.testing.assert_allclose(splits.y_train, 2 * splits.X_train[:, 0], rtol=1e-6)
 
 
-def test_images_get_their_channels_and_keep_their_pixels(images: ImageData, tmp_path: Path) -> None:
+def test_images_get_a_channel_and_the_same_pixels(images: ImageData, tmp_path: Path) -> None:
     splits = load_splits(images, root=tmp_path)
     assert (splits.X_train.shape, splits.X_valid.shape) == ((40, 4, 4, 1), (20, 4, 4, 1))
     assert splits.X_test is not None
@@ -142,7 +142,7 @@ def test_pickled_array_is_refused(images: ImageData, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("world", [idx_world(), npz_world(), json_world()], ids=["idx", "npz", "json"])
-def test_from_a_mirror_to_splits(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stages_lead_from_a_mirror_to_splits(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The three stages one after the other, twice: the same bytes each time."""
     folder = tmp_path / "m" / ("nba/2019-20" if world.kind == "json" else "pictures")
     folder.mkdir(parents=True)
@@ -178,7 +178,7 @@ def test_preprocess_names_the_command_that_is_missing(tmp_path: Path) -> None:
             preprocess_dataset(replace(dataset, reading=replace(dataset.reading, file="old")), tmp_path)
 
 
-def test_70000_images_are_read_in_under_half_a_second(tmp_path: Path) -> None:
+def test_reading_70000_images_takes_under_half_a_second(tmp_path: Path) -> None:
     """Reading and splitting, without the conversion to the engine's type; the disk cache is warm."""
     X, y = np.zeros((70_000, 28, 28), np.uint8), (np.arange(70_000) % 10).astype(np.uint8)
     cut = {"train": slice(60_000), "test": slice(60_000, None)}
@@ -219,7 +219,7 @@ def test_loading_holds_no_more_than_two_copies(tmp_path: Path) -> None:
         ("twinnet.data.preprocess", {"requests", "tensorflow", "jax", "keras", "mlflow", "matplotlib"}),
     ],
 )
-def test_a_stage_loads_only_what_it_needs(module: str, absent: set[str]) -> None:
+def test_stage_imports_only_the_libraries_it_needs(module: str, absent: set[str]) -> None:
     script = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not absent & set(done.stdout.split())

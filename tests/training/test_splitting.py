@@ -24,7 +24,7 @@ def table_data(**changes: object) -> TableData:
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(20, 200), FRACTIONS, SEEDS)
-def test_every_row_is_on_one_side_and_the_split_is_scikit_learn_s(rows: int, fraction: float, seed: int) -> None:
+def test_split_is_scikit_learn_s_with_each_row_on_one_side(rows: int, fraction: float, seed: int) -> None:
     train, valid = split_rows(rows, fraction, seed)
     assert sorted([*train, *valid]) == list(range(rows))
     expected = train_test_split(np.arange(rows), test_size=fraction, random_state=seed)
@@ -34,7 +34,7 @@ def test_every_row_is_on_one_side_and_the_split_is_scikit_learn_s(rows: int, fra
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(10, 100), st.integers(10, 100), FRACTIONS, SEEDS)
-def test_a_stratified_split_keeps_the_proportions(guards: int, forwards: int, fraction: float, seed: int) -> None:
+def test_stratified_split_preserves_the_proportions(guards: int, forwards: int, fraction: float, seed: int) -> None:
     labels = np.repeat([0, 1], [guards, forwards])
     train, valid = split_rows(len(labels), fraction, seed, labels=labels)
     assert sorted([*train, *valid]) == list(range(len(labels)))
@@ -44,7 +44,7 @@ def test_a_stratified_split_keeps_the_proportions(guards: int, forwards: int, fr
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(1, 9), min_size=3, max_size=8), FRACTIONS, SEEDS)
-def test_a_split_by_groups_never_divides_one(sizes: list[int], fraction: float, seed: int) -> None:
+def test_split_by_groups_never_divides_a_group(sizes: list[int], fraction: float, seed: int) -> None:
     groups = np.repeat(np.arange(len(sizes)), sizes)
     try:
         train, valid = split_rows(len(groups), fraction, seed, groups=groups)
@@ -54,7 +54,7 @@ def test_a_split_by_groups_never_divides_one(sizes: list[int], fraction: float, 
     assert not set(groups[train]) & set(groups[valid])
 
 
-def test_several_seasons_are_split_by_season_without_being_asked() -> None:
+def test_several_seasons_are_split_by_season_by_default() -> None:
     table = pd.DataFrame({"season": [2017, 2018, 2019] * 20, "x": range(60), "y": [0, 1] * 30})
     splits = split_table(table, table_data())
     sides = [set(table["season"][table["x"].isin(splits[f"X_{side}"][:, 0])]) for side in ("train", "valid")]
@@ -64,14 +64,14 @@ def test_several_seasons_are_split_by_season_without_being_asked() -> None:
     np.testing.assert_array_equal(one_season["X_train"][:, 0], expected)
 
 
-def test_a_player_stays_on_one_side_where_asked() -> None:
+def test_split_by_player_never_divides_a_player() -> None:
     table = pd.DataFrame({"player_id": np.arange(60) // 3, "season": 2019, "x": range(60), "y": [0, 1] * 30})
     splits = split_table(table, table_data(split_by="player_id"))
     assert not set(splits["X_train"][:, 0] // 3) & set(splits["X_valid"][:, 0] // 3)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"features": ["z"]}, r"expected a column of the table: x, y, name, holes, infinite; received 'z'"),
         ({"target": "z"}, r"expected a column of the table"),
@@ -84,16 +84,16 @@ def test_a_player_stays_on_one_side_where_asked() -> None:
         ({"valid_fraction": 0.999}, r"cannot split 20 rows"),
     ],
 )
-def test_what_cannot_be_split_is_said_in_one_line(changes: dict[str, object], said: str) -> None:
+def test_table_that_cannot_be_split_is_one_line(changes: dict[str, object], message: str) -> None:
     table = pd.DataFrame({"x": range(20), "y": [0, 1] * 10, "name": "n", "holes": 1.0, "infinite": 1.0})
     table.loc[3, "holes"], table.loc[3, "infinite"] = np.nan, np.inf
-    with pytest.raises(DataError, match=said) as raised:
+    with pytest.raises(DataError, match=message) as raised:
         split_table(table, table_data(**changes))
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("y", "said"),
+    ("y", "message"),
     [
         ([0, 1, 2], "expected labels 0 to 1 in train; received 0, 1, 2"),
         ([0, 1, -1], "expected labels 0 to 1 in train; received -1, 0, 1"),
@@ -103,15 +103,15 @@ def test_what_cannot_be_split_is_said_in_one_line(changes: dict[str, object], sa
         ([0, 1], "expected samples and as many labels in train; received 2 labels"),
     ],
 )
-def test_labels_that_cannot_be_trained_on(y: list[float], said: str) -> None:
+def test_labels_that_cannot_be_trained_on_are_refused(y: list[float], message: str) -> None:
     X = np.zeros((len(y) if len(y) != 2 else 3, 1))
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         check_labels({"X_train": X, "y_train": np.array(y), "X_valid": X, "y_valid": np.array(y)}, table_data())
 
 
 @settings(deadline=None, max_examples=40)
 @given(arrays.arrays(np.float64, (12, 3), elements=st.floats(-1e3, 1e3).map(lambda value: round(value, 3))))
-def test_standardisation_is_scikit_learn_s(X: np.ndarray) -> None:
+def test_mean_and_std_are_scikit_learn_s(X: np.ndarray) -> None:
     mean, scale = mean_and_std(X)
     expected = StandardScaler().fit(X)
     np.testing.assert_allclose(mean, expected.mean_, atol=1e-9)
@@ -122,7 +122,7 @@ def test_standardisation_is_scikit_learn_s(X: np.ndarray) -> None:
 
 @settings(deadline=None, max_examples=20)
 @given(arrays.arrays(np.uint8, (5, 4, 3, 2)))
-def test_images_are_standardised_by_channel(X: np.ndarray) -> None:
+def test_images_have_a_mean_and_std_by_channel(X: np.ndarray) -> None:
     mean, scale = mean_and_std(X)
     expected = mean_and_std(X.astype(np.float64))
     np.testing.assert_allclose(mean, expected[0], rtol=1e-9)

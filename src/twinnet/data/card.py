@@ -40,11 +40,11 @@ def write(dataset: Dataset, root: Path = Path(".")) -> Path:
 def text(dataset: Dataset, splits: Splits, table: pd.DataFrame | None, recorded: Provenance) -> str:
     """Return the card in Markdown."""
     files = [(f"`{file.name}`", f"{file.bytes:,}", f"`{file.sha256}`", file.address) for file in recorded.files]
-    said = [f"**{recorded.note}**", ""] if recorded.note else []
+    note = [f"**{recorded.note}**", ""] if recorded.note else []
     parts = [
         f"# {dataset.title or dataset.name}",
         "",
-        *said,
+        *note,
         *_markdown(("", ""), [("source", recorded.source), ("licence", recorded.licence), *_about(dataset)]),
         "![samples](samples.png)",
         "",
@@ -60,7 +60,7 @@ def text(dataset: Dataset, splits: Splits, table: pd.DataFrame | None, recorded:
 
 @styled
 def picture(dataset: Dataset, splits: Splits, table: pd.DataFrame | None, recorded: Provenance) -> Figure:
-    """Samples of each class: rows of images, or the players on their first two features and by position."""
+    """Draw samples of each class: rows of images, or the rows of a table on its first two features."""
     notes = [recorded.note] if recorded.note else []
     title = f"{dataset.title or dataset.name} (source: {recorded.source})"
     if table is not None and isinstance(dataset.reading, TableData):
@@ -102,8 +102,8 @@ def _grid(classes: list[str], splits: Splits, title: str, notes: list[str]) -> F
 def _about(dataset: Dataset) -> list[tuple[str, str]]:
     if not isinstance(dataset, NBADataset):
         return []
-    asked = ", ".join(nba.label(season) for season in nba.seasons(dataset))
-    return [("season", asked), ("type of season", nba.title(dataset.season_type))]
+    seasons = ", ".join(nba.label(season) for season in nba.seasons(dataset))
+    return [("season", seasons), ("type of season", nba.title(dataset.season_type))]
 
 
 def _balance(dataset: Dataset, splits: Splits) -> tuple[list[str], list[list[str]]]:
@@ -138,7 +138,7 @@ def _values(X: np.ndarray, table: pd.DataFrame | None) -> list[str]:
 
 
 def _markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    """A table, with an empty line after it; nothing where there are no rows."""
+    """Return the lines of a table, an empty one last; none if there are no rows."""
     header, body = list(header), [list(row) for row in rows]
     if not body:
         return []

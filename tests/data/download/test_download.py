@@ -1,4 +1,4 @@
-"""Sources in their order, what appears in data/raw/, and what is said."""
+"""Sources in their order, what appears in data/raw/, and the log."""
 
 import json
 import logging
@@ -45,7 +45,7 @@ def good(server: FaultServer, world: World) -> Source:
     return world.source(f"{server.address}/{world.kind}")
 
 
-def test_a_mirror_folder_comes_first_and_its_path_is_not_recorded(
+def test_mirror_folder_comes_first_and_its_path_is_not_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = json_world()
@@ -65,7 +65,7 @@ def test_a_mirror_folder_comes_first_and_its_path_is_not_recorded(
         assert (target / file.name).stat().st_size == file.bytes
 
 
-def test_a_mirror_may_be_an_address_with_a_password(
+def test_mirror_may_be_an_address_with_a_password(
     server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = idx_world()
@@ -93,7 +93,7 @@ def test_mirror_may_be_a_folder_in_any_form(form: str, tmp_path: Path, monkeypat
     assert world.matches_truth(download_dataset(with_sources(world.dataset(), mirror=MIRROR), tmp_path / "copy"))
 
 
-def test_the_same_data_is_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_same_data_is_the_same_provenance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = json_world()
     monkeypatch.setenv("TWINNET_MIRROR", str(mirror_folder(world, tmp_path / "m")))
     dataset = with_sources(world.dataset(), mirror=MIRROR)
@@ -101,7 +101,7 @@ def test_the_same_data_is_the_same_folder(tmp_path: Path, monkeypatch: pytest.Mo
     assert (download_dataset(dataset, tmp_path / "b") / "provenance.json").read_bytes() == first
 
 
-def test_a_mirror_without_the_file_gives_way_to_the_next_source(
+def test_mirror_without_the_file_gives_way_to_the_next_source(
     server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = json_world()
@@ -113,7 +113,7 @@ def test_a_mirror_without_the_file_gives_way_to_the_next_source(
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_mirror_without_the_file_is_an_error_where_nobody_else_answers(
+def test_mirror_without_the_file_is_an_error_if_no_host_answers(
     exists: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if exists:
@@ -124,9 +124,7 @@ def test_a_mirror_without_the_file_is_an_error_where_nobody_else_answers(
     assert not any((tmp_path / "data" / "raw").iterdir())
 
 
-def test_the_stand_in_takes_the_place_of_data_that_nobody_serves_and_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_synthetic_data_replaces_data_that_no_host_serves(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     dataset = replace(json_world().dataset(), players=PLAYERS)  # type: ignore[call-arg]  # it is an NBADataset
     download_dataset(with_sources(dataset, mirror=MIRROR, upstream=GONE_STATS), tmp_path)
@@ -137,39 +135,39 @@ def test_the_stand_in_takes_the_place_of_data_that_nobody_serves_and_says_so(
     assert "mirror: TWINNET_MIRROR is not set; upstream: connection refused" in caplog.text
 
 
-def test_a_mirror_that_does_not_answer_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mirror_that_does_not_answer_counts_as_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWINNET_MIRROR", "http://127.0.0.1:9")
     dataset = replace(json_world().dataset(), players=PLAYERS)  # type: ignore[call-arg]  # it is an NBADataset
     download_dataset(with_sources(dataset, mirror=MIRROR, upstream=GONE_STATS), tmp_path)
     assert provenance.read("nba", tmp_path).source == "synthetic"
 
 
-def test_the_stand_in_is_refused_where_real_data_is_wanted(tmp_path: Path) -> None:
+def test_synthetic_data_is_refused_if_source_is_real(tmp_path: Path) -> None:
     dataset = with_sources(json_world().dataset(), SourcePolicy.real, upstream=GONE_STATS)
     with pytest.raises(DataError, match=r"upstream: connection refused.*source=synthetic"):
         download_dataset(dataset, tmp_path)
 
 
-def test_the_stand_in_is_refused_where_a_host_answered(server: FaultServer, tmp_path: Path) -> None:
+def test_synthetic_data_is_refused_if_a_host_answered(server: FaultServer, tmp_path: Path) -> None:
     dataset = with_sources(json_world().dataset(), upstream=GONE_STATS, other=json_world().source(server.address))
     with pytest.raises(DataError, match="upstream: connection refused; other: 404 Not Found"):
         download_dataset(dataset, tmp_path)
 
 
-def test_synthetic_asks_nobody(server: FaultServer, tmp_path: Path) -> None:
+def test_synthetic_source_sends_no_request(server: FaultServer, tmp_path: Path) -> None:
     dataset = with_sources(json_world().dataset(), SourcePolicy.synthetic, upstream=good(server, json_world()))
     download_dataset(replace(dataset, players=PLAYERS), tmp_path)  # type: ignore[call-arg]  # it is an NBADataset
     assert provenance.read("nba", tmp_path).source == "synthetic"
     assert server.requests == []
 
 
-def test_a_data_set_without_a_stand_in_says_so(tmp_path: Path) -> None:
+def test_data_set_without_synthetic_data_says_so(tmp_path: Path) -> None:
     dataset = replace(idx_world().dataset(), stand_in=SyntheticKind.none)  # type: ignore[call-arg]  # it is an ImageDataset
     with pytest.raises(DataError, match="it has no synthetic data"):
         download_dataset(with_sources(dataset, upstream=GONE), tmp_path)
 
 
-def test_what_failed_is_kept_aside_with_its_reason(server: FaultServer, tmp_path: Path) -> None:
+def test_rejected_files_are_saved_with_the_reason(server: FaultServer, tmp_path: Path) -> None:
     world = json_world()
     source = good(server, world)
     server.behaviours[f"/json/{world.victim}"] = fault_server.gives(lambda body: b"<html>")
@@ -197,7 +195,7 @@ def test_cache_and_rejected_may_lie_on_other_file_systems(server: FaultServer, t
         assert len(list((Path(other) / "cache/pictures").iterdir())) == len(world.files)
 
 
-def test_the_old_data_stays_until_new_data_is_complete(server: FaultServer, tmp_path: Path) -> None:
+def test_earlier_data_stays_until_new_data_is_complete(server: FaultServer, tmp_path: Path) -> None:
     world = json_world()
     dataset = with_sources(world.dataset(), upstream=good(server, world))
     target = download_dataset(dataset, tmp_path)
@@ -208,14 +206,14 @@ def test_the_old_data_stays_until_new_data_is_complete(server: FaultServer, tmp_
     assert [path.name for path in target.parent.iterdir()] == ["nba"]
 
 
-def test_a_pin_of_a_source_is_insisted_on(server: FaultServer, tmp_path: Path) -> None:
+def test_pinned_hash_of_a_source_is_checked(server: FaultServer, tmp_path: Path) -> None:
     world = csv_world()
     pinned = replace(good(server, world), sha256={"player_index.csv": "0" * 64})
     with pytest.raises(DataError, match=r"player_index\.csv: expected the SHA-256 0000"):
         download_dataset(with_sources(world.dataset(), snapshot=pinned), tmp_path)
 
 
-def test_downloads_at_once_do_not_harm_each_other(server: FaultServer, tmp_path: Path) -> None:
+def test_concurrent_downloads_do_not_harm_each_other(server: FaultServer, tmp_path: Path) -> None:
     world = idx_world()
     dataset = with_sources(world.dataset(), upstream=good(server, world))
     failed: list[BaseException] = []
@@ -254,14 +252,14 @@ def test_seasons_before_the_service_are_refused(tmp_path: Path) -> None:
         download_dataset(with_sources(dataset, upstream=GONE_STATS), tmp_path)
 
 
-def test_a_source_that_does_not_fit_is_a_mistake_of_the_configuration(tmp_path: Path) -> None:
+def test_source_that_does_not_fit_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a kind of mirror, files"):
         download_dataset(with_sources(json_world().dataset(), odd=Source(kind="ftp")), tmp_path)
     with pytest.raises(ConfigError, match="NBA seasons only"):
         download_dataset(with_sources(idx_world().dataset(), odd=GONE_STATS), tmp_path)
 
 
-def test_the_service_is_asked_with_every_parameter_and_the_headers_of_a_browser() -> None:
+def test_service_gets_every_parameter_and_a_browser_s_headers() -> None:
     from twinnet.data.download.sources import source_kind
 
     dataset = config.dataset(config.compose(ROOT).datasets.nba)
@@ -280,14 +278,14 @@ def test_the_service_is_asked_with_every_parameter_and_the_headers_of_a_browser(
     assert stats.interval >= 1
 
 
-def test_the_order_of_sources_is_that_of_conf() -> None:
+def test_order_of_sources_is_that_of_conf() -> None:
     composed = config.compose(ROOT).datasets
     assert list(config.dataset(composed.nba).sources) == ["mirror", "upstream", "snapshot"]
     for name in ("fashion_mnist", "mnist"):
         assert next(iter(config.dataset(composed[name]).sources)) == "mirror"
 
 
-def test_the_stage_ends_with_one_line_and_status_1(tmp_path: Path) -> None:
+def test_stage_ends_with_one_line_and_status_1(tmp_path: Path) -> None:
     """The whole process, as DVC starts it: a mirror without the file, and no other source."""
     project = tmp_path / "project"
     project.mkdir()
@@ -313,7 +311,7 @@ def test_the_stage_ends_with_one_line_and_status_1(tmp_path: Path) -> None:
     assert list((project / "data" / "raw").iterdir()) == []
 
 
-def test_provenance_that_is_damaged_or_missing_names_the_command(tmp_path: Path) -> None:
+def test_damaged_or_missing_provenance_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="run `dvc repro download@nba`"):
         provenance.read("nba", tmp_path)
     folder = tmp_path / "data" / "raw" / "nba"
@@ -324,7 +322,7 @@ def test_provenance_that_is_damaged_or_missing_names_the_command(tmp_path: Path)
             provenance.read("nba", tmp_path)
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(server: FaultServer, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written_is_one_line(server: FaultServer, tmp_path: Path) -> None:
     world = json_world()
     dataset = with_sources(world.dataset(), upstream=good(server, world))
     (tmp_path / "data").write_text("a file")
@@ -332,7 +330,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(server: FaultServer, tmp_pa
         download_dataset(dataset, tmp_path)
 
 
-def test_what_a_killed_process_left_is_cleared_away(server: FaultServer, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed(server: FaultServer, tmp_path: Path) -> None:
     world = json_world()
     left = tmp_path / "data" / "raw" / ".nba.making-abandoned" / "nba"
     left.mkdir(parents=True)

@@ -133,7 +133,7 @@ def test_headers_and_user_agent_are_those_of_the_configuration(
     assert asked(server, "referer") == [None, "r"]
 
 
-def test_the_proxy_of_the_environment_is_used_and_its_refusal_is_no_answer_of_the_host(
+def test_refusal_of_the_environment_s_proxy_is_not_the_host_s(
     server: FaultServer, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", server.address)
@@ -157,7 +157,7 @@ def test_the_proxy_of_the_environment_is_used_and_its_refusal_is_no_answer_of_th
         (fault_server.cut, True),
     ],
 )
-def test_a_host_that_spoke_is_told_from_one_that_did_not(
+def test_host_that_answered_differs_from_one_that_did_not(
     server: FaultServer, client: Client, tmp_path: Path, behaviour: fault_server.Behaviour, answered: bool
 ) -> None:
     file = remote(server)
@@ -174,7 +174,7 @@ def test_no_bar_is_drawn_into_a_log(
     assert capfd.readouterr() == ("", "")
 
 
-def test_nothing_is_logged_that_the_address_holds(
+def test_log_does_not_hold_the_address(
     server: FaultServer, client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="twinnet")

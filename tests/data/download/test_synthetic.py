@@ -15,13 +15,13 @@ from twinnet.data.formats import idx, nba
 ROOT = Path(__file__).parents[3]
 
 
-def test_players_are_the_same_each_time_and_others_each_season() -> None:
+def test_players_depend_on_the_season_alone() -> None:
     first, again, other = (synthetic_players.players(season)[0] for season in (2019, 2019, 2018))
     assert first.equals(again)
     assert not first["AST"].equals(other["AST"])
 
 
-def test_players_pass_the_checks_of_real_ones_and_can_be_told_apart(tmp_path: Path) -> None:
+def test_players_pass_the_checks_and_are_learnable(tmp_path: Path) -> None:
     dataset = config.dataset(config.compose(ROOT).datasets.nba)
     assert isinstance(dataset, NBADataset)
     synthetic.generate(dataset, tmp_path / "nba")

@@ -1,6 +1,6 @@
-"""What the data layer does with each fault of the network and of the files: `make faults` prints it.
+"""Faults of data sources, each tried on the real download: `make faults` prints the table.
 
-Each case is a source that does one thing wrong. Asked alone it must be refused in one line, within the limit, leaving
+Each case is a source that does one thing wrong. Alone it must be refused in one line, within the limit, leaving
 nothing; with a good source after it, the right data must come. What is odd but right must be accepted. The tests run
 the same cases.
 """
@@ -26,10 +26,10 @@ WIDTH = 90  # of what is quoted in the table
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happened: `said` by the faulty source alone, and whether the data was right in the end."""
+    """What happened: the `message` of the faulty source alone, and whether the data was right in the end."""
 
     case: Case
-    said: str
+    message: str
     seconds: float
     crashed: bool
     accepted: bool
@@ -42,8 +42,8 @@ class Outcome:
         """What should not have happened; empty where all is well."""
         wrong = {
             "a traceback": self.crashed,
-            "more than one line": "\n" in self.said,
-            "nothing said": not (self.said or self.accepted),
+            "more than one line": "\n" in self.message,
+            "no message": not (self.message or self.accepted),
             "a hang": self.seconds > LIMIT,
             "wrong data accepted": self.accepted and not self.right,
             "a fault accepted": self.accepted and not self.case.right,
@@ -58,21 +58,21 @@ def run(case: Case, server: FaultServer, folder: Path) -> Outcome:
     """One case, in an empty `folder`."""
     world = WORLDS[case.kind]()
     faulty, good = serve(case, world, server)
-    started, said, crashed, accepted, right = time.monotonic(), "", False, False, False
+    started, message, crashed, accepted, right = time.monotonic(), "", False, False, False
     try:
         right = world.matches_truth(_download(case.configured(world), {"faulty": faulty}, folder))
         accepted = True
     except TwinnetError as error:
-        said = str(error)
+        message = str(error)
     except Exception as error:
-        said, crashed = f"{type(error).__name__}: {error}", True
+        message, crashed = f"{type(error).__name__}: {error}", True
     seconds = time.monotonic() - started
     left = () if accepted else tuple(sorted(_found(folder) - {"data", "data/raw"}))
     try:
         recovered = world.matches_truth(_download(world.dataset(), {"faulty": faulty, "good": good}, folder))
     except TwinnetError:
         recovered = False
-    return Outcome(case, said, seconds, crashed, accepted, right, left, recovered)
+    return Outcome(case, message, seconds, crashed, accepted, right, left, recovered)
 
 
 def serve(case: Case, world: World, server: FaultServer) -> tuple[Source, Source]:
@@ -99,13 +99,13 @@ def _found(folder: Path) -> set[str]:
 
 
 def table(outcomes: list[Outcome]) -> str:
-    lines = [f"{'data':5}{'what the source does':38}{'seconds':>8}  {'outcome':12}what is said"]
+    lines = [f"{'data':5}{'what the source does':38}{'seconds':>8}  {'outcome':12}message"]
     for outcome in outcomes:
         done = "accepted" if outcome.accepted else "refused"
-        said = outcome.said.partition("faulty: ")[2].partition("; set TWINNET_MIRROR")[0] or outcome.said
+        message = outcome.message.partition("faulty: ")[2].partition("; set TWINNET_MIRROR")[0] or outcome.message
         verdict = done if not outcome.mistakes else f"{done}, WRONG: {outcome.mistakes} "
-        said = said if len(said) <= WIDTH else said[: WIDTH - 3] + "..."
-        lines.append(f"{outcome.case.kind:5}{outcome.case.name:38}{outcome.seconds:8.2f}  {verdict:12}{said}")
+        message = message if len(message) <= WIDTH else message[: WIDTH - 3] + "..."
+        lines.append(f"{outcome.case.kind:5}{outcome.case.name:38}{outcome.seconds:8.2f}  {verdict:12}{message}")
     faults = [outcome for outcome in outcomes if not outcome.case.right]
     lines.append(
         f"{len(faults)} faults, {sum(o.accepted for o in faults)} accepted; "

@@ -137,7 +137,7 @@ def cut(exchange: Exchange) -> None:
 
 
 def cut_unannounced(exchange: Exchange) -> None:
-    """Half of it, to a line's end where there are lines, without having said how much there would be."""
+    """Half of it, to the end of a line, if there are lines, without announcing the length."""
     half = exchange.body[: len(exchange.body) // 2]
     exchange.send(headers={"Content-Length": ""}, body=half[: half.rfind(b"\n") + 1] or half)
 

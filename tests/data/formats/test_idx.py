@@ -17,7 +17,7 @@ from twinnet.data.formats import idx
 
 @settings(deadline=None, max_examples=50)
 @given(arrays.arrays(np.uint8, arrays.array_shapes(max_dims=4, max_side=6)))
-def test_a_round_trip_keeps_every_byte(array: np.ndarray) -> None:
+def test_round_trip_preserves_every_byte(array: np.ndarray) -> None:
     content = idx.encode_idx(array)
     decoded = idx.decode_idx(content, "x", list(array.shape))
     assert len(content) == 4 + 4 * array.ndim + array.size
@@ -27,14 +27,14 @@ def test_a_round_trip_keeps_every_byte(array: np.ndarray) -> None:
 
 @settings(deadline=None, max_examples=100)
 @given(st.binary(max_size=40))
-def test_no_bytes_at_all_raise_anything_but_a_data_error(content: bytes) -> None:
+def test_arbitrary_bytes_raise_only_data_errors(content: bytes) -> None:
     with pytest.raises(DataError):
         idx.decode_idx(content, "x", [2, 3, 4, 5])
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.data())
-def test_one_flipped_bit_of_an_archive_never_gives_other_data(
+def test_flipped_bit_of_an_archive_never_gives_other_data(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     world = idx_world()
@@ -54,7 +54,7 @@ def test_one_flipped_bit_of_an_archive_never_gives_other_data(
 
 
 @pytest.mark.parametrize("world", [idx_world(), npz_world()], ids=["idx", "npz"])
-def test_the_arrays_are_the_true_ones(world: Images, tmp_path: Path) -> None:
+def test_arrays_are_the_true_ones(world: Images, tmp_path: Path) -> None:
     for name, content in world.files.items():
         (tmp_path / name).write_bytes(content)
     received = idx.read(world.dataset(), tmp_path)  # type: ignore[arg-type]  # it is an ImageDataset
@@ -63,7 +63,7 @@ def test_the_arrays_are_the_true_ones(world: Images, tmp_path: Path) -> None:
         assert received[name].dtype == np.uint8
 
 
-def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
+def test_bomb_is_not_decompressed(tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.gz"
     bomb.write_bytes(gzip.compress(bytes(200_000_000), 1))
     tracemalloc.start()

@@ -32,7 +32,7 @@ def players(**changes: object) -> NBADataset:
     return replace(dataset, **changes)  # type: ignore[arg-type]
 
 
-def test_columns_are_the_season_s_and_the_index_keeps_its_own_under_a_prefix(tmp_path: Path) -> None:
+def test_columns_of_the_index_have_a_prefix(tmp_path: Path) -> None:
     world = json_world()
     index = json.loads(world.files["playerindex"])
     result = index["resultSets"][0]
@@ -50,7 +50,7 @@ def test_columns_are_the_season_s_and_the_index_keeps_its_own_under_a_prefix(tmp
     assert table["height_inches"].tolist() == heights
 
 
-def test_the_label_is_0_for_a_position_that_begins_with_g(tmp_path: Path) -> None:
+def test_label_is_0_for_a_position_that_begins_with_g(tmp_path: Path) -> None:
     table = nba.table(players(), laid_out(tmp_path, json_world().files))
     assert {"G", "G-F", "F", "C"} <= set(table["pos"])
     assert table["is_forward"].tolist() == [0 if pos[0] == "G" else 1 for pos in table["pos"]]
@@ -73,7 +73,7 @@ def test_rows_and_columns_may_come_in_any_order(tmp_path_factory: pytest.TempPat
     pd.testing.assert_frame_equal(received, expected)
 
 
-def test_the_snapshot_gives_the_same_players_as_the_service(tmp_path: Path) -> None:
+def test_snapshot_gives_the_same_players_as_the_service(tmp_path: Path) -> None:
     for name, content in csv_world().files.items():
         (tmp_path / Path(name).name).write_bytes(content)
     snapshot = nba.table(players(), tmp_path)
@@ -81,7 +81,7 @@ def test_the_snapshot_gives_the_same_players_as_the_service(tmp_path: Path) -> N
     pd.testing.assert_frame_equal(snapshot, service, check_dtype=False)
 
 
-def test_several_seasons_stand_one_after_the_other(tmp_path: Path) -> None:
+def test_several_seasons_follow_each_other(tmp_path: Path) -> None:
     stats, index = zip(*(season(year) for year in (2018, 2019)), strict=True)
     both = pd.concat([frame.assign(SEASON=nba.label(2018 + at)) for at, frame in enumerate(stats)])
     both.to_csv(tmp_path / "player_stats_traditionnal_rs.csv", index=False)
@@ -96,7 +96,7 @@ def test_seasons_are_named_as_the_service_names_them() -> None:
     assert [nba.label(year) for year in (1996, 1999, 2009, 2019)] == ["1996-97", "1999-00", "2009-10", "2019-20"]
 
 
-def test_an_implausible_number_of_players_is_refused(tmp_path: Path) -> None:
+def test_implausible_number_of_players_is_refused(tmp_path: Path) -> None:
     raw = laid_out(tmp_path, json_world().files)
     with pytest.raises(DataError, match="2019-20: expected 350 to 750 players; received 60"):
         nba.table(players(players={"regular_season": [350, 750]}), raw)
@@ -147,7 +147,7 @@ def test_player_listed_twice_with_equal_values_is_one(file: str, tmp_path: Path)
     assert (len(table), note) == (60, "")
 
 
-def test_strict_false_takes_a_table_that_contradicts_itself(tmp_path: Path) -> None:
+def test_strict_false_accepts_a_table_with_contradictions(tmp_path: Path) -> None:
     answer = json.loads(json_world().files["leaguedashplayerstats"])
     result = answer["resultSets"][0]
     result["rowSet"][3][result["headers"].index("AST_RANK")] = 7000
@@ -164,7 +164,7 @@ def stats() -> pd.DataFrame:
 
 @settings(deadline=None, max_examples=30)
 @given(row=st.integers(0, 59), column=st.sampled_from(["reb", "oreb", "dreb", "pts", "gp", "w", "l", "fgm"]))
-def test_a_changed_term_or_sum_is_noticed(row: int, column: str) -> None:
+def test_changed_term_or_sum_is_noticed(row: int, column: str) -> None:
     stats = season(SEASON)[0].rename(columns=str.lower)
     nba_consistency.check(stats)
     stats.loc[row, column] += 2.0
@@ -174,14 +174,14 @@ def test_a_changed_term_or_sum_is_noticed(row: int, column: str) -> None:
 
 @settings(deadline=None, max_examples=20)
 @given(row=st.integers(0, 59))
-def test_a_missing_or_doubled_row_is_noticed(row: int) -> None:
+def test_missing_or_doubled_row_is_noticed(row: int) -> None:
     stats = season(SEASON)[0].rename(columns=str.lower)
     for wrong in (stats.drop(index=row), pd.concat([stats, stats.loc[[row]]], ignore_index=True)):
         with pytest.raises(DataError, match="has a gap"):
             nba_consistency.check(wrong)
 
 
-def test_statistics_that_were_not_kept_say_nothing(stats: pd.DataFrame) -> None:
+def test_missing_statistics_are_not_checked(stats: pd.DataFrame) -> None:
     nba_consistency.check(stats.drop(columns=[name for name in stats if name.endswith("_rank")]))
     nba_consistency.check(stats.assign(blk_rank=np.nan))
     nba_consistency.check(stats.drop(columns=["oreb", "w"]))

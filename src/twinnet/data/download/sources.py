@@ -86,10 +86,10 @@ class NBAStats:
         found = []
         for season in nba.seasons(dataset):
             folder = nba.folder(season, dataset.season_type)
-            asked = {"Season": nba.label(season)}
+            year = {"Season": nba.label(season)}
             for name, parameters in (
-                (nba.INDEX, INDEX_PARAMETERS | asked),
-                (nba.STATS, STATS_PARAMETERS | asked | {"SeasonType": nba.title(dataset.season_type)}),
+                (nba.INDEX, INDEX_PARAMETERS | year),
+                (nba.STATS, STATS_PARAMETERS | year | {"SeasonType": nba.title(dataset.season_type)}),
             ):
                 address = f"{source.address}{name.removesuffix('.json')}?{urlencode(parameters)}"
                 found.append(_remote(source, f"{folder}/{name}", address))

@@ -2,7 +2,7 @@
 
 A shape is the set of points where a function of (u, v) is positive: u to the right, v downwards, the image from -1 to
 1 in both, and the value near an edge is the distance to it. Each picture moves, turns, stretches and shades its shape
-anew, so that a network has something to learn. The same seed draws the same pictures. Nothing here is real data.
+in another way, so that a network has something to learn. The same seed draws the same pictures.
 """
 
 from collections.abc import Callable, Sequence

@@ -42,11 +42,11 @@ def generate(dataset: NBADataset, raw: Path) -> list[str]:
     for season in nba.seasons(dataset):
         place = nba.folder(season, dataset.season_type)
         stats, index = players(season)
-        asked = {"LeagueID": "00", "Season": nba.label(season)}
-        asked_stats = asked | {"SeasonType": nba.title(dataset.season_type), "PerMode": "PerGame"}
+        parameters = {"LeagueID": "00", "Season": nba.label(season)}
+        stats_parameters = parameters | {"SeasonType": nba.title(dataset.season_type), "PerMode": "PerGame"}
         (raw / place).mkdir(parents=True)
-        for name, frame, parameters in ((nba.STATS, stats, asked_stats), (nba.INDEX, index, asked)):
-            answer = as_api_response(name.removesuffix(".json"), frame, parameters)
+        for name, frame, sent in ((nba.STATS, stats, stats_parameters), (nba.INDEX, index, parameters)):
+            answer = as_api_response(name.removesuffix(".json"), frame, sent)
             (raw / place / name).write_text(json.dumps(answer), encoding="utf-8")
             names.append(f"{place}/{name}")
     return names

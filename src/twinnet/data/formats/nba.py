@@ -1,7 +1,7 @@
 """NBA tables: the service's answers and the snapshot's CSV files to one row a player and season.
 
 Columns are found by header name, since their order has changed over the years. PTS, REB and AST of `playerindex` are
-not of the season that was asked for, and its team is the latest one: they keep the prefix `index_`.
+not of the season in the request, and its team is the latest one: they get the prefix `index_`.
 """
 
 import json
@@ -56,10 +56,10 @@ INDEX_SCHEMA = pa.DataFrameSchema(
 
 def seasons(dataset: NBADataset) -> list[int]:
     """Return the years in which the configured seasons begin; raises DataError for one before 1996."""
-    asked = [dataset.season] if dataset.seasons is None else sorted(set(dataset.seasons))
-    if not asked or min(asked) < FIRST_SEASON:
-        raise DataError(f"datasets.{dataset.name}: expected seasons from {FIRST_SEASON} on; received {asked}")
-    return asked
+    years = [dataset.season] if dataset.seasons is None else sorted(set(dataset.seasons))
+    if not years or min(years) < FIRST_SEASON:
+        raise DataError(f"datasets.{dataset.name}: expected seasons from {FIRST_SEASON} on; received {years}")
+    return years
 
 
 def label(season: int) -> str:
@@ -193,9 +193,9 @@ def _season_files(dataset: NBADataset, raw: Path) -> Iterator[tuple[int, pd.Data
         return
     for season in seasons(dataset):
         place = raw / folder(season, dataset.season_type)
-        asked = {"Season": label(season)}
-        asked_stats = asked | {"SeasonType": title(dataset.season_type), "PerMode": "PerGame"}
-        yield season, _result_set(place / STATS, asked_stats), _result_set(place / INDEX, asked)
+        parameters = {"Season": label(season)}
+        stats_parameters = parameters | {"SeasonType": title(dataset.season_type), "PerMode": "PerGame"}
+        yield season, _result_set(place / STATS, stats_parameters), _result_set(place / INDEX, parameters)
 
 
 def _csv(path: Path) -> pd.DataFrame:
@@ -207,22 +207,22 @@ def _csv(path: Path) -> pd.DataFrame:
     return _lower_case(frame.drop(columns=row_numbers), path)
 
 
-def _result_set(path: Path, asked: Mapping[str, str]) -> pd.DataFrame:
-    """Return the one result set of a service's answer; raises DataError for the answer to another request."""
+def _result_set(path: Path, expected: Mapping[str, str]) -> pd.DataFrame:
+    """Return the one result set of an answer; raises DataError for the answer to another request."""
     try:
         answer = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
-        parameters = answer["parameters"]
+        received = answer["parameters"]
         (result,) = answer["resultSets"]
         headers, rows = result["headers"], result["rowSet"]
         if any(type(row) is not list or len(row) != len(headers) for row in rows):
             raise ValueError(f"rows of other lengths than the {len(headers)} headers")
         frame = pd.DataFrame(rows, columns=headers)
-        wrong = {key: parameters[key] for key in asked if parameters.get(key, asked[key]) != asked[key]}
+        wrong = {key: received[key] for key in expected if received.get(key, expected[key]) != expected[key]}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__} {error}".splitlines()[0][:120]
         raise DataError(f"{path.name}: expected an answer of the statistics service in JSON; {reason}") from error
     if wrong:
-        raise DataError(f"{path.name}: expected the answer for {dict(asked)}; received one for {wrong}")
+        raise DataError(f"{path.name}: expected the answer for {dict(expected)}; received one for {wrong}")
     return _lower_case(frame, path)
 
 

@@ -1,6 +1,6 @@
-"""Does a season's table agree with itself? The service says many things twice, and a damaged table contradicts itself.
+"""Consistency of a season's table: the service gives many values twice, so a damaged table contradicts itself.
 
-Beside each value stands its rank, `ast_rank` beside `ast`: the rank is one more than the number of players who are
+Beside each value is its rank, `ast_rank` beside `ast`: the rank is one more than the number of players who are
 better, so a missing or a doubled row leaves a gap, and a changed value breaks the order. Rebounds, points and games
 are sums of other columns, exact but for the rounding to tenths.
 """
@@ -20,15 +20,15 @@ PARTS = (("fgm", "fga"), ("fg3m", "fg3a"), ("ftm", "fta"), ("fg3m", "fgm"))  # t
 
 
 def check(stats: pd.DataFrame) -> None:
-    """Raise DataError for the first contradiction in a season's statistics; columns that are not there say nothing."""
+    """Raise DataError for the first contradiction in a season's statistics; missing columns are not checked."""
     for total, terms in SUMS.items():
         if {total, *terms} <= set(stats):
             off = stats[total] - sum(factor * stats[term] for term, factor in terms.items())
             tolerance = 0.0 if total == "gp" else HALF_STEP * (1 + sum(terms.values())) + 1e-6
-            _refuse(stats, np.flatnonzero(off.abs() > tolerance), f"{total} is not the sum of {', '.join(terms)}")
+            _fail_at(stats, np.flatnonzero(off.abs() > tolerance), f"{total} is not the sum of {', '.join(terms)}")
     for part, whole in PARTS:
         if {part, whole} <= set(stats):
-            _refuse(stats, np.flatnonzero(stats[part] > stats[whole] + 1e-6), f"{part} is more than {whole}")
+            _fail_at(stats, np.flatnonzero(stats[part] > stats[whole] + 1e-6), f"{part} is more than {whole}")
     for column in stats:
         value = str(column).removesuffix("_rank")
         if value != column and value in stats:
@@ -42,15 +42,15 @@ def _check_rank(stats: pd.DataFrame, value: str) -> None:
     order = np.argsort(ranks, kind="stable")
     ranks, steps = ranks[order], np.diff(values[order])
     better = np.searchsorted(ranks, ranks, side="left")
-    _refuse(stats, order[ranks != better + 1], f"{value}_rank has a gap")
+    _fail_at(stats, order[ranks != better + 1], f"{value}_rank has a gap")
     rises, falls = steps > 0, steps < 0
     if rises.any() and falls.any():
         wrong = falls if rises.sum() > falls.sum() else rises  # of some statistics, such as fouls, the fewest are best
-        _refuse(stats, order[1:][wrong], f"{value} contradicts {value}_rank")
+        _fail_at(stats, order[1:][wrong], f"{value} contradicts {value}_rank")
 
 
-def _refuse(stats: pd.DataFrame, rows: np.ndarray, what: str) -> None:
-    """Raise where there are positions of rows that are wrong."""
+def _fail_at(stats: pd.DataFrame, rows: np.ndarray, what: str) -> None:
+    """Raise DataError if there are positions of wrong rows."""
     if len(rows):
         name = stats["player_name"].iloc[rows[0]]
         raise DataError(f"player statistics contradict themselves: {what} (at {name}); strict=false takes them as is")
