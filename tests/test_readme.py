@@ -58,7 +58,7 @@ RUN_BY = {
     "python -m pipelines.publish": (
         "tests/pipelines/test_notebooks_on_runs.py::test_compare_runs_reads_the_store_and_sweeps"
     ),
-    "python -m twinnet.compare": "tests/test_compare.py::test_the_command_compares_what_lies_in_runs",
+    "python -m twinnet.compare": "tests/compare/test_compare.py::test_command_compares_the_runs_in_runs",
     "python -m twinnet.walkthrough": f"{DOCS}::test_the_page_of_one_sample_is_what_the_command_prints",
     "python -m twinnet.predict runs/fashion_cnn/model.keras image.png": (
         "tests/predict/test_predict.py::test_test_image_gives_the_prediction_of_the_run"

@@ -1,4 +1,4 @@
-"""Configurations over their seeds: what is averaged, what is left out, in which order."""
+"""Configurations over their seeds: their scores, their order, their table."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinnet.compare.seeds import markdown, over_seeds, text, write
+from twinnet.compare.seeds import markdown, over_seeds, text, write_seeds
 from twinnet.core.errors import DataError
 
 
@@ -25,7 +25,7 @@ def run(seed: int = 0, accuracy: float = 0.8, **changes: Any) -> dict[str, Any]:
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.floats(0, 1)), min_size=1, max_size=30))
-def test_the_last_run_of_each_seed_is_averaged_within_its_configuration(runs: list[tuple[str, int, float]]) -> None:
+def test_last_run_of_each_seed_is_averaged(runs: list[tuple[str, int, float]]) -> None:
     table = over_seeds(pd.DataFrame([run(seed, accuracy, configuration=name) for name, seed, accuracy in runs]))
     last = {(name, seed): accuracy for name, seed, accuracy in runs}
     assert sorted(table["configuration"]) == sorted({name for name, _ in last})
@@ -39,16 +39,16 @@ def test_the_last_run_of_each_seed_is_averaged_within_its_configuration(runs: li
         assert row.low <= row.mean <= row.high if len(scores) > 1 else pd.isna(row.low)
 
 
-def test_only_finished_runs_count_and_only_on_the_same_data() -> None:
+def test_only_finished_runs_on_the_same_data_count() -> None:
     runs = [run(0, 0.7), run(1, 0.9), run(2, 0.1, status="FAILED"), run(3, 0.1, status="KILLED")]
     runs += [run(4, 0.2, data_digest="another season"), run(5, 0.99, data_source="synthetic")]
     table = over_seeds(pd.DataFrame(runs))
     assert table["seeds"].tolist() == [2, 1, 1]
     assert table["mean"].tolist() == pytest.approx([0.8, 0.2, 0.99])
-    assert table["data_source"].tolist() == ["mirror", "mirror", "synthetic"], "a stand-in comes last"
+    assert table["data_source"].tolist() == ["mirror", "mirror", "synthetic"], "synthetic data come last"
 
 
-def test_the_test_split_is_averaged_where_there_is_one_and_errors_rank_from_the_smallest() -> None:
+def test_test_split_is_averaged_and_smallest_errors_lead() -> None:
     runs = [run(seed, 0.99, dataset="fashion_mnist", **{"test/accuracy": 0.9, "test/loss": 0.4}) for seed in (0, 1)]
     nothing = {"valid/accuracy": np.nan}
     runs += [run(seed, dataset="points", configuration="far", **nothing, **{"valid/mae": 3.0}) for seed in (0, 1)]
@@ -59,7 +59,7 @@ def test_the_test_split_is_averaged_where_there_is_one_and_errors_rank_from_the_
     assert table["loss"][0] == pytest.approx(0.4)
 
 
-def test_a_run_without_a_score_is_left_out_and_an_empty_store_is_an_empty_table() -> None:
+def test_run_without_a_score_is_left_out() -> None:
     unscored = pd.DataFrame([run(**{"valid/accuracy": np.nan})])
     assert over_seeds(unscored).empty
     assert over_seeds(unscored[:0]).empty
@@ -67,7 +67,7 @@ def test_a_run_without_a_score_is_left_out_and_an_empty_store_is_an_empty_table(
         over_seeds(unscored.drop(columns=["configuration", "data_digest"]))
 
 
-def test_what_is_written_tells_configurations_apart(tmp_path: Path) -> None:
+def test_table_distinguishes_configurations(tmp_path: Path) -> None:
     runs = [
         run(
             seed,
@@ -80,26 +80,27 @@ def test_what_is_written_tells_configurations_apart(tmp_path: Path) -> None:
     ]
     table = over_seeds(pd.DataFrame(runs))
     assert table["overrides"].tolist() == ["epochs=9 optimizer.rate=0.1", "epochs=9 optimizer.rate=0.01"]
-    told = markdown(table)
-    assert "81.00% ± 1.41%" in told
-    assert "rate=0.01" in told
+    report = markdown(table)
+    assert "81.00% ± 1.41%" in report
+    assert "rate=0.01" in report
     printed = text(table)
     assert "81.00% ± 1.41%" in printed
-    assert "68.29 to 93.71" in told, "81% ± 12.71 (the t of one degree of freedom) 1.41% / sqrt(2)"
+    assert "68.29 to 93.71" in report, "81% ± 12.71 (the t of one degree of freedom) 1.41% / sqrt(2)"
     assert "68.29 to 93.71" in printed
     (narrow, _) = over_seeds(pd.DataFrame(runs), confidence=0.5)["high"]
     assert narrow == pytest.approx(0.82), "t is 1 there"
-    assert [line.partition("seeds")[2].split() for line in printed.splitlines()[1:]] == [
+    assert printed.splitlines()[1].strip() == "all with epochs=9"
+    assert [line.split()[-2:] for line in printed.splitlines()[3:]] == [
         ["nba_scratch", "rate=0.1"],
         ["nba_scratch", "rate=0.01"],
     ]
     assert max(map(len, printed.splitlines())) <= 100
-    csv, md = write(table, tmp_path / "reports")
+    csv, md = write_seeds(table, tmp_path / "reports")
     assert pd.read_csv(csv)["seeds"].tolist() == [2, 2]
-    assert md.read_text() == told
+    assert md.read_text() == report
 
 
-def test_a_wide_sweep_is_shown_in_part_and_written_whole() -> None:
+def test_wide_sweep_is_shown_in_part_and_written_whole() -> None:
     runs = [run(seed, number / 100, configuration=f"c{number}") for number in range(50) for seed in (0, 1)]
     table = over_seeds(pd.DataFrame(runs))
     assert len(table) == 50

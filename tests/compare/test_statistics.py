@@ -41,7 +41,7 @@ def test_accuracy_interval_is_wilsons(correct: np.ndarray, confidence: float) ->
 @settings(deadline=None, max_examples=60)
 @given(pairs_of_runs)
 @example((np.array([True]), np.array([True])))
-def test_mcnemar_is_the_binomial_test_of_the_samples_on_which_the_runs_disagree(
+def test_mcnemar_is_the_binomial_test_of_the_disagreements(
     runs: tuple[np.ndarray, np.ndarray],
 ) -> None:
     first, second = runs
@@ -79,7 +79,7 @@ def test_holm_is_applied_over_the_pairs_given_together() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(pairs_of_runs)
-def test_a_pair_told_the_other_way_round_says_the_same(runs: tuple[np.ndarray, np.ndarray]) -> None:
+def test_pair_in_reverse_says_the_same(runs: tuple[np.ndarray, np.ndarray]) -> None:
     (one,) = compare_pairs([runs], 0.95, 500, seed=0)
     (other,) = compare_pairs([runs[::-1]], 0.95, 500, seed=0)
     assert (one.difference, one.only_first, one.only_second) == (-other.difference, other.only_second, other.only_first)
@@ -136,9 +136,7 @@ def test_a_network_that_says_what_it_knows_is_calibrated() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 50), st.integers(2, 5), st.integers(1, 20), st.integers(0, 9))
-def test_every_sample_is_in_one_bin_and_one_bin_gives_the_overall_gap(
-    n: int, classes: int, bins: int, seed: int
-) -> None:
+def test_every_sample_is_in_one_bin_of_the_calibration(n: int, classes: int, bins: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     y_prob = random.dirichlet(np.ones(classes), n)
     y_true = random.integers(classes, size=n)

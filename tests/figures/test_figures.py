@@ -1,4 +1,4 @@
-"""Figures: which ones a run leaves, what they say, that nothing is cut off or drawn over its title."""
+"""Figures: which ones a run has, what they say, that nothing is cut off or drawn over its title."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ from twinnet.core.schema import Experiment
 from twinnet.core.splits import Splits
 from twinnet.figures.classes import confusion_matrix, decision_boundary, residuals
 from twinnet.figures.curves import learning_curves
-from twinnet.figures.images import hardest_pairs, prediction_grid
+from twinnet.figures.images import hardest_pairs, mistake_grid, prediction_grid
 from twinnet.figures.run import draw_figures, notes, sample_grid
 from twinnet.figures.style import RIGHT, WRONG
 
@@ -80,7 +80,7 @@ def assert_well_laid_out(figure: Figure) -> None:
         assert not boxes[-1].overlaps(box.padded(-1))
 
 
-def test_a_run_on_two_features_leaves_curves_confusions_and_its_boundary(tmp_path: Path, compose: Compose) -> None:
+def test_run_on_two_features_has_curves_confusions_and_boundary(tmp_path: Path, compose: Compose) -> None:
     splits, experiment = table_splits(), compose("nba_scratch")
     written = draw_figures(
         tmp_path / "figures",
@@ -102,10 +102,13 @@ def rebounds_first(X: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-(X[:, 1:] - X[:, :1])))
 
 
-def test_a_run_on_images_leaves_samples_and_predictions(tmp_path: Path, compose: Compose) -> None:
+def test_run_on_images_has_samples_and_predictions(tmp_path: Path, compose: Compose) -> None:
     splits = image_splits()
     names = {"learning_curves.png", "confusion_matrix.png", "samples.png", "predictions.png"}
-    for predicted, drawn in (splits.y_test, names), (splits.y_test[::-1], names | {"hardest_pairs.png"}):
+    for predicted, drawn in (
+        (splits.y_test, names),
+        (splits.y_test[::-1], names | {"hardest_pairs.png", "mistakes.png"}),
+    ):
         y_prob = np.eye(10, dtype=np.float32)[predicted]
         written = draw_figures(
             tmp_path, compose("fashion_dense"), splits, history(), splits.y_test, y_prob, lambda X: X
@@ -113,7 +116,7 @@ def test_a_run_on_images_leaves_samples_and_predictions(tmp_path: Path, compose:
         assert {path.name for path in written} == drawn
 
 
-def test_a_run_of_regression_leaves_residuals(tmp_path: Path, compose: Compose) -> None:
+def test_run_of_regression_has_residuals(tmp_path: Path, compose: Compose) -> None:
     experiment = compose("nba_scratch", "data.task=regression", "data.classes=null", "data.target=rpg")
     splits, made = table_splits(), history(metric="mae")
     written = draw_figures(tmp_path, experiment, splits, made, splits.y_valid.astype(float), splits.X_valid[:, :1], len)
@@ -127,7 +130,7 @@ def test_three_features_have_no_boundary(tmp_path: Path, compose: Compose) -> No
     assert "decision_boundary.png" not in {path.name for path in written}
 
 
-def test_the_same_run_is_the_same_bytes_whatever_the_reader_has_styled(tmp_path: Path, compose: Compose) -> None:
+def test_same_run_is_the_same_bytes_under_any_matplotlibrc(tmp_path: Path, compose: Compose) -> None:
     splits, experiment = table_splits(), compose("nba_scratch")
 
     def draw(folder: str) -> list[bytes]:
@@ -149,12 +152,12 @@ def test_the_same_run_is_the_same_bytes_whatever_the_reader_has_styled(tmp_path:
         assert dict(mpl.rcParams) == before
 
 
-def test_the_boundary_lies_where_the_network_changes_its_mind_in_the_units_of_the_axes() -> None:
+def test_boundary_is_drawn_in_the_units_of_the_features() -> None:
     splits = table_splits(mean=3.0, scale=2.0)
-    met: list[np.ndarray] = []
+    asked: list[np.ndarray] = []
 
     def predict(X: np.ndarray) -> np.ndarray:
-        met.append(X)
+        asked.append(X)
         return rebounds_first(X)
 
     figure = decision_boundary(splits, predict, ["guard", "forward"], ["assists per game", "rebounds per game"], "t")
@@ -162,7 +165,7 @@ def test_the_boundary_lies_where_the_network_changes_its_mind_in_the_units_of_th
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("assists per game", "rebounds per game")
     line = next(item for item in axes.collections if isinstance(item, ContourSet)).get_paths()[0].vertices
     np.testing.assert_allclose(line[:, 0], line[:, 1], atol=0.05)  # more rebounds than assists, unscaled
-    assert met[0].min() < 0, "the network is asked about scaled features"
+    assert asked[0].min() < 0, "the network is asked about scaled features"
     drawn = np.vstack([item.get_offsets() for item in axes.collections if isinstance(item, PathCollection)])
     X = np.vstack([splits.X_train, splits.X_valid]) * 2.0 + 3.0
     np.testing.assert_allclose(np.sort(drawn, axis=0), np.sort(X, axis=0))
@@ -172,7 +175,7 @@ def test_the_boundary_lies_where_the_network_changes_its_mind_in_the_units_of_th
     assert_well_laid_out(figure)
 
 
-def test_a_network_that_never_changes_its_mind_has_no_boundary() -> None:
+def test_constant_network_has_no_boundary() -> None:
     figure = decision_boundary(
         table_splits(), lambda X: np.full((len(X), 1), 0.9), ["guard", "forward"], ["a", "b"], "constant"
     )
@@ -193,7 +196,7 @@ def test_three_classes_share_the_plane() -> None:
     assert_well_laid_out(figure)
 
 
-def test_a_stand_in_says_so_on_every_figure_and_the_degenerate_run_that_it_does_not_learn(compose: Compose) -> None:
+def test_figures_say_that_data_are_synthetic_or_a_run_degenerate(compose: Compose) -> None:
     assert notes("mirror", compose("nba_scratch")) == []
     said = notes("synthetic", compose("nba_keras_book"))
     assert said[0] == SYNTHETIC_NOTE
@@ -210,7 +213,7 @@ def test_a_stand_in_says_so_on_every_figure_and_the_degenerate_run_that_it_does_
     ]
     for figure in drawn:
         flat = " ".join(texts(figure).split())
-        assert "synthetic stand-in data" in flat
+        assert SYNTHETIC_NOTE in flat
         assert "does not learn" in flat
         assert_well_laid_out(figure)
 
@@ -218,13 +221,13 @@ def test_a_stand_in_says_so_on_every_figure_and_the_degenerate_run_that_it_does_
 def test_confusions_are_counted_by_true_class() -> None:
     figure = confusion_matrix(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), ["guard", "forward"], "c")
     cells = [text.get_text() for text in figure.axes[0].texts]
-    assert cells == ["2\n67%", "1\n33%", "0\n0%", "1\n100%"]
+    assert cells == ["2\n67%", "1\n33%", "0", "1\n100%"]
     assert_well_laid_out(figure)
     ten = confusion_matrix(np.arange(10), np.arange(10), GARMENTS, "fashion_dense_scratch: 100.00% right, test split")
     assert_well_laid_out(ten)
 
 
-def test_predictions_are_titled_predicted_and_true_in_green_or_red() -> None:
+def test_predictions_are_titled_in_green_or_red() -> None:
     splits = image_splits()
     y_pred = splits.y_test.copy()
     y_pred[3] = 9
@@ -262,20 +265,24 @@ def test_figures_of_a_comparison_are_well_laid_out() -> None:
     runs = ["nba_scratch", "nba_keras", "nba_keras_book", "a_run_with_a_rather_long_name", "e", "f"]
     y_true, y_prob = random.integers(10, size=200), random.dirichlet(np.ones(10), 200)
     board = pd.DataFrame({"experiment": runs, "accuracy": 0.8, "mae": 1.5, "low": 0.7, "high": 0.9, "confidence": 0.95})
+    board["majority"] = 0.75
+    colours = figures.run_colours(runs)
     curve = pd.DataFrame({"epoch": [1, 2], "valid/loss": [1, 0.5], "valid/accuracy": [0.5, 0.6]})
     scores = pd.DataFrame(
         [{"experiment": r, "class": c, "precision": 0.5, "recall": 1.0, "f1": 2 / 3} for r in runs for c in GARMENTS]
     )
     images = random.random((200, 28, 28, 1))
     drawn = [
-        figures.intervals(board, "accuracy", "leaderboard", [SYNTHETIC_NOTE]),
-        figures.intervals(board[:1], "mae", "leaderboard"),
-        figures.curves(dict.fromkeys(runs, curve), "accuracy", "curves", [SYNTHETIC_NOTE]),
-        figures.reliability(dict.fromkeys(runs, calibration(y_true, y_prob, 10)), "calibration", [SYNTHETIC_NOTE]),
-        figures.reliability(dict.fromkeys(runs[:4], calibration(y_true, y_prob, 10)), "calibration"),
+        figures.intervals(board, "accuracy", "leaderboard", colours, [SYNTHETIC_NOTE]),
+        figures.intervals(board[:1], "mae", "leaderboard", colours),
+        figures.curves(dict.fromkeys(runs, curve), "accuracy", "curves", colours, [SYNTHETIC_NOTE], 0.5),
+        figures.reliability(
+            dict.fromkeys(runs, calibration(y_true, y_prob, 10)), "calibration", colours, [SYNTHETIC_NOTE]
+        ),
+        figures.reliability(dict.fromkeys(runs[:4], calibration(y_true, y_prob, 10)), "calibration", colours),
         figures.class_scores(scores, "ten classes", [SYNTHETIC_NOTE]),
         figures.class_scores(scores[scores["class"].isin(GARMENTS[:2])], "two classes", [SYNTHETIC_NOTE]),
-        figures.mistakes(images, y_true, y_prob, GARMENTS, "mistakes", [SYNTHETIC_NOTE]),
+        mistake_grid(images, y_true, y_prob, GARMENTS, "mistakes", [SYNTHETIC_NOTE]),
     ]
     for figure in drawn:
         assert_well_laid_out(figure)
@@ -285,12 +292,12 @@ def test_the_surest_mistakes_come_first() -> None:
     y_true = np.array([0, 0, 1, 1])
     y_prob = np.array([[0.3], [0.8], [0.9999], [0.1]])  # wrong: the second at 80%, the fourth at 90%
     images = np.arange(4.0).reshape(4, 1, 1, 1) * np.ones((4, 2, 2, 1))
-    figure = figures.mistakes(images, y_true, y_prob, ["cat", "dog"], "mistakes")
+    figure = mistake_grid(images, y_true, y_prob, ["cat", "dog"], "mistakes")
     assert [axes.title.get_text() for axes in figure.axes][:3] == ["cat, 90.0%\n(dog)", "dog, 80.0%\n(cat)", ""]
     assert figure.axes[0].images[0].get_array().mean() == 3
 
 
-def test_the_hardest_pairs_are_those_confused_most_in_both_directions_together() -> None:
+def test_hardest_pairs_are_counted_in_both_directions() -> None:
     classes = ["cat", "dog", "fox"]
     y_true = np.array([0, 0, 1, 1, 1, 2, 2, 0])
     y_pred = np.array([2, 2, 0, 0, 1, 0, 2, 0])  # cat and fox: 2 + 1; cat and dog: 0 + 2; dog and fox: none
@@ -299,9 +306,9 @@ def test_the_hardest_pairs_are_those_confused_most_in_both_directions_together()
     images = np.arange(8.0).reshape(8, 1, 1, 1) * np.ones((8, 2, 2, 1))
     figure = hardest_pairs(images, y_true, y_prob, classes, "hardest pairs", [SYNTHETIC_NOTE])
     grid = np.array(figure.axes).reshape(2, 6)
-    told = [[text.get_text() for text in axes.texts] for axes in grid[:, 0]]
-    assert told[0] == ["cat\nfox", "3 mistakes:\n2 cat as fox\n1 fox as cat"]
-    assert told[1] == ["cat\ndog", "2 mistakes:\n0 cat as dog\n2 dog as cat"]
+    words = [[text.get_text() for text in axes.texts] for axes in grid[:, 0]]
+    assert words[0] == ["cat\nfox", "3 mistakes:\n2 cat as fox\n1 fox as cat"]
+    assert words[1] == ["cat\ndog", "2 mistakes:\n0 cat as dog\n2 dog as cat"]
     captions = [axes.title.get_text() for axes in grid[0, 1:]]
     assert captions == ["cat, 95.0%\n(fox)", "fox, 90.0%\n(cat)", "fox, 60.0%\n(cat)", "", ""]
     assert [axes.images[0].get_array().mean() for axes in grid[0, 1:4]] == [5, 1, 0]
@@ -319,7 +326,7 @@ def test_names_of_runs_cover_no_point_and_no_other_name() -> None:
             "confidence": 0.95,
         }
     )
-    figure = figures.parameters(board, "accuracy and size", [SYNTHETIC_NOTE])
+    figure = figures.parameters(board, "accuracy and size", figures.run_colours(board["experiment"]), [SYNTHETIC_NOTE])
     assert_well_laid_out(figure)
     axes = figure.axes[0]
     names = {label.get_text(): Text.get_window_extent(label) for label in axes.texts}
@@ -329,3 +336,37 @@ def test_names_of_runs_cover_no_point_and_no_other_name() -> None:
         assert box.count_overlaps(names.values()) == 1, f"{name} covers another name"
         assert box.count_contains(points) == 0, f"{name} covers a point"
         assert axes.bbox.count_contains(box.corners()) == 4, f"{name} leaves the axes"
+
+
+def test_run_has_the_same_colour_in_every_figure() -> None:
+    runs = ["one", "two", "three"]
+    colours = figures.run_colours(runs)
+    assert colours == figures.run_colours(runs[::-1])
+    board = pd.DataFrame(
+        {"experiment": runs, "accuracy": 0.8, "low": 0.7, "high": 0.9, "confidence": 0.95, "majority": 0.1}
+    )
+    curve = pd.DataFrame({"epoch": [1, 2], "valid/loss": [1, 0.5], "valid/accuracy": [0.5, 0.6]})
+    drawn = [
+        figures.intervals(board, "accuracy", "leaderboard", colours).axes[0].lines[::3],
+        figures.curves(dict.fromkeys(runs, curve), "accuracy", "curves", colours).axes[0].lines,
+    ]
+    for lines in drawn:
+        assert [line.get_color() for line in lines] == [colours[name] for name in runs]
+
+
+def test_errors_fall_on_a_logarithmic_axis() -> None:
+    curve = pd.DataFrame({"epoch": [1, 2], "valid/loss": [100, 0.5], "valid/mae": [10, 0.6]})
+    for figure in (learning_curves(history(metric="mae"), "curves"), figures.curves({"one": curve}, "mae", "curves")):
+        assert [axes.get_yscale() for axes in figure.axes] == ["log", "log"]
+        assert_well_laid_out(figure)
+
+
+def test_calibration_has_no_empty_panel_and_marks_small_bins() -> None:
+    y_true, y_prob = np.zeros(30, dtype=int), np.r_[np.full(25, 0.1), np.full(5, 0.3)][:, None]
+    bins = calibration(y_true, y_prob, 10)
+    for count, panels in ((1, 1), (5, 5), (6, 6), (7, 7)):
+        runs = [f"run_{number}" for number in range(count)]
+        figure = figures.reliability(dict.fromkeys(runs, bins), "calibration", figures.run_colours(runs))
+        assert len(figure.axes) == panels
+        assert "hollow dots have fewer than 10 samples" in texts(figure).replace("\n", " ")
+        assert_well_laid_out(figure)
