@@ -40,7 +40,7 @@ from IPython.display import Image
 from twinnet.compare.figures import curves
 from twinnet.compare.seeds import over_seeds
 from twinnet.core import paths
-from twinnet.figures.sweeps import response
+from twinnet.sweeps.figures import plot_sweep
 from twinnet.tracking.search_runs import runs_table
 from twinnet.tracking.store import tracking_uri
 
@@ -107,4 +107,4 @@ table[["experiment", "overrides", "seeds", "score", "mean", "sd", "loss"]].head(
 
 # %%
 swept = mlflow.search_runs(experiment_names=["nba"], filter_string=f"params.epochs = '{EPOCHS}'")
-response(swept, "optimizer.learning_rate", "valid/loss", "validation loss by learning rate, each seed and their mean")
+plot_sweep(swept, "optimizer.learning_rate", "valid/loss", "validation loss by learning rate, each seed and their mean")

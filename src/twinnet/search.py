@@ -26,27 +26,27 @@ def main() -> None:
     with exit_on_error():
         root = paths.root()
         composed = config.compose(root, "search", words)
-        search = settings(composed)
+        search = search_settings(composed)
         os.chdir(root)
         launchers.limit_threads(max(1, cpu_count() // search.processes) if search.processes > 1 else None)
-        from twinnet.sweeps import search as searching  # NumPy and the engines, after the threads are settled
+        from twinnet.sweeps.search import run_search  # 2 s: pandas, matplotlib, Optuna; also, it needs an extra
 
         try:
-            failed = searching.lead(root, words, composed, search)
+            n_failed = run_search(root, words, composed, search)
         except KeyboardInterrupt:
-            print("interrupted; the same command goes on with the study", file=sys.stderr)
+            print("interrupted; the same command resumes the study", file=sys.stderr)
             sys.exit(130)
-    sys.exit(1 if failed else 0)
+    sys.exit(1 if n_failed else 0)
 
 
-def settings(composed: DictConfig) -> Search:
-    """The validated search. Raises ConfigError."""
+def search_settings(composed: DictConfig) -> Search:
+    """Return the validated search. Raises ConfigError."""
     search = OmegaConf.to_object(composed.search)
     assert isinstance(search, Search)
     search_schema.check(search)
     if search.pruner is not Pruner.none and composed.objective.startswith("test/"):
         raise ConfigError(
-            f"objective={composed.objective}: expected an objective of train or valid, which can be looked at during "
+            f"objective={composed.objective}: expected an objective of train or valid, which are known during "
             "a training; use search.pruner=none, or objective=valid/loss"
         )
     return search

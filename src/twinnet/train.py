@@ -43,7 +43,7 @@ def job(composed: DictConfig) -> float:
 def main() -> None:
     """Validate the overrides, then start Hydra."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sweeps.quiet()
+    sweeps.silence_launcher_warning()
     with exit_on_error():
         root = paths.root()
         arguments = get_args_parser().parse_args()

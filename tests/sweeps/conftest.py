@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from threadpoolctl import threadpool_limits
 
-from tests.sweeps.lab import Sweep, Told
+from tests.sweeps.commands import CommandResult, Sweep
 from twinnet import search, train
 
 SMALL = ("experiment=nba_scratch", "engine=scratch_numpy", "epochs=20")
 
 
 @pytest.fixture
-def lab(tiny_project: Path, migrated: Path, root: Path) -> Path:
+def sweep_project(tiny_project: Path, migrated: Path, root: Path) -> Path:
     """A checkout with the configuration of this one, data to train on, and a store without runs."""
     shutil.copytree(root / "conf", tiny_project / "conf", dirs_exist_ok=True)
     shutil.copy(migrated, tiny_project / "mlflow.db")
@@ -27,13 +27,15 @@ def lab(tiny_project: Path, migrated: Path, root: Path) -> Path:
 
 
 @pytest.fixture
-def here(lab: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Sweep]:
-    """`here(train.main, "-m", "seed=1,2")`: the program in this process and in the small checkout."""
+def run_main(
+    sweep_project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Sweep]:
+    """`run_main(train.main, "-m", "seed=1,2")`: the program in this process and in the small checkout."""
     environment, handlers, directory = dict(os.environ), logging.getLogger().handlers[:], Path.cwd()
     terminate = signal.getsignal(signal.SIGTERM)
 
-    def run(main: Callable[[], None], *words: str) -> Told:
-        monkeypatch.chdir(lab)
+    def run(main: Callable[[], None], *words: str) -> CommandResult:
+        monkeypatch.chdir(sweep_project)
         monkeypatch.setattr(sys, "argv", ["twinnet", *words])
         capfd.readouterr()
         try:
@@ -41,9 +43,8 @@ def here(lab: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixtur
             status = 0
         except SystemExit as ended:
             status = int(ended.code or 0)
-        return Told(status, *capfd.readouterr())
+        return CommandResult(status, *capfd.readouterr())
 
-    monkeypatch.setattr("twinnet.figures.draw_run", lambda *_: [])  # most of the time of so small a training
     # Hydra configures logging anew, which closes all handlers; absl's closes the stderr of its import, that of pytest.
     monkeypatch.setattr(logging, "shutdown", lambda *_: None)
     with threadpool_limits(os.cpu_count()):
@@ -56,25 +57,25 @@ def here(lab: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixtur
 
 
 @pytest.fixture
-def sweep(here: Sweep) -> Sweep:
+def sweep(run_main: Sweep) -> Sweep:
     """`sweep("seed=1,2", "tracking=none")`: a sweep of small trainings in this process."""
-    return lambda *words: here(train.main, "-m", *SMALL, *words)
+    return lambda *words: run_main(train.main, "-m", *SMALL, *words)
 
 
 @pytest.fixture
-def searched(here: Sweep) -> Sweep:
+def searched(run_main: Sweep) -> Sweep:
     """`searched("search.trials=3")`: a search of small trainings, led by this process."""
-    return lambda *words: here(search.main, "search=nba", *SMALL, *words)
+    return lambda *words: run_main(search.main, "search=nba", *SMALL, *words)
 
 
 @pytest.fixture
-def start(lab: Path) -> Callable[..., subprocess.Popen[str]]:
+def start(sweep_project: Path) -> Callable[..., subprocess.Popen[str]]:
     """`start("twinnet.train", "-m", "seed=1,2")`: the program in a process group of its own."""
 
     def started(module: str, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", module, *words],
-            cwd=lab,
+            cwd=sweep_project,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

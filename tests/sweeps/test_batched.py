@@ -1,4 +1,4 @@
-"""engine.batch_configs=true: one compiled call, and each job is still the one that it would have been alone."""
+"""engine.batch_configs=true: jobs trained at once are the jobs trained alone."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.sweeps.lab import Sweep, runs
+from tests.sweeps.commands import Sweep, runs
 from twinnet.sweeps import batched, cache, expand
 
-pytestmark = pytest.mark.xdist_group("sweeps")
+pytestmark = pytest.mark.xdist_group("searches")
 GRID = ("engine=scratch", "epochs=1500", "seed=1,2", "optimizer.learning_rate=0.1,1e308")
 
 
@@ -19,22 +19,20 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
 
 
 def metrics(folder: Path) -> dict[str, float]:
-    told = json.loads((folder / "metrics.json").read_text())
-    return {name: value for name, value in told.items() if "/" in name or name in ("epochs", "parameters")}
+    metrics_file = json.loads((folder / "metrics.json").read_text())
+    return {name: value for name, value in metrics_file.items() if "/" in name or name in ("epochs", "parameters")}
 
 
-def test_jobs_of_one_shape_are_trained_together_and_are_what_they_would_have_been_alone(
-    sweep: Sweep, lab: Path
-) -> None:
+def test_batched_jobs_equal_single_jobs(sweep: Sweep, sweep_project: Path) -> None:
     ended = sweep(*GRID, "engine.batch_configs=true")
-    assert "training 4 configurations of one shape together" in ended.out
+    assert "training 4 configurations of one shape at once" in ended.out
     assert ended.counted() == {"finished": 2, "failed": 2}
     assert "no longer a finite number" in ended.out
-    (parent,), children = runs(lab)
+    (parent,), children = runs(sweep_project)
     assert sorted(child.info.status for child in children) == ["FAILED"] * 2 + ["FINISHED"] * 2
     assert parent.info.status == "FAILED"
 
-    found = sorted((lab / cache.RESULTS).glob("*/"))
+    found = sorted((sweep_project / cache.RESULTS).glob("*/"))
     trained = {folder.name: (metrics(folder), weights(folder)) for folder in found}
     histories = {folder.name: (folder / "history.csv").read_text() for folder in found}
     assert len(np.load(found[0] / "history.npz")["train/loss"]) == 1500
@@ -51,21 +49,21 @@ def test_jobs_of_one_shape_are_trained_together_and_are_what_they_would_have_bee
         assert len(histories[folder.name].splitlines()) == len((folder / "history.csv").read_text().splitlines())
 
 
-def test_a_shape_is_all_but_seed_initial_weights_and_learning_rate(lab: Path) -> None:
+def test_seed_init_and_learning_rate_do_not_change_the_shape(sweep_project: Path) -> None:
     free = ["seed=1,2", "optimizer.learning_rate=0.1,0.2", "model.init=uniform,glorot_uniform"]
     words = ["engine=scratch", "engine.batch_configs=true", *free, "model.hidden_units=[4],[3,3]", "epochs=5,6"]
-    groups = batched.shapes(expand.jobs(lab, words)[0])
+    groups = batched.group_by_shape(expand.expand_jobs(sweep_project, words)[0])
     assert [len(group) for group in groups] == [8] * 4
     assert len({(str(job.experiment.model.hidden_units), job.experiment.epochs) for job in groups[0]}) == 1
 
 
-def test_what_cannot_be_trained_together_is_trained_as_usual(
-    sweep: Sweep, lab: Path, monkeypatch: pytest.MonkeyPatch
+def test_jobs_that_cannot_be_batched_are_trained_one_by_one(
+    sweep: Sweep, sweep_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = sweep("engine=scratch", "engine.batch_configs=true", "tracking=none", "epochs=5,6")
-    assert "together" not in ended.out
+    assert "at once" not in ended.out
     assert ended.counted() == {"finished": 2}
     monkeypatch.setattr("twinnet.engines.scratch.fit_batched", lambda *_: 1 / 0)  # as where memory does not suffice
     ended = sweep("engine=scratch", "engine.batch_configs=true", "tracking=none", "epochs=5", "seed=1,2")
-    assert "not together: ZeroDivisionError" in ended.out
+    assert "not batched: ZeroDivisionError" in ended.out
     assert ended.counted() == {"finished": 2}

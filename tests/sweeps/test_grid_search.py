@@ -13,12 +13,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.sweeps.lab import Sweep, runs, store
+from tests.sweeps.commands import Sweep, runs, store
 from twinnet import train
 from twinnet.core.schema import Tracking
 from twinnet.sweeps import cache, expand
-from twinnet.sweeps.job import FINISHED
-from twinnet.sweeps.jobs import Assignment, one
+from twinnet.sweeps.job import Status, SweepContext
+from twinnet.sweeps.job_runner import run_job_locked
 from twinnet.tracking import sweeps
 from twinnet.tracking.store import connect, this_process
 
@@ -26,12 +26,14 @@ pytestmark = pytest.mark.xdist_group("sweeps")
 DIVERGES = "1e+308"
 
 
-def modified(lab: Path) -> dict[str, int]:
+def modified(sweep_project: Path) -> dict[str, int]:
     """Result key -> when its run was completed."""
-    return {file.parent.name: file.stat().st_mtime_ns for file in (lab / cache.RESULTS).glob("*/metrics.json")}
+    return {
+        file.parent.name: file.stat().st_mtime_ns for file in (sweep_project / cache.RESULTS).glob("*/metrics.json")
+    }
 
 
-def test_one_that_diverges_stops_no_other_and_is_told_with_its_command(sweep: Sweep, here: Sweep, lab: Path) -> None:
+def test_diverged_job_stops_no_other_and_names_its_command(sweep: Sweep, run_main: Sweep, sweep_project: Path) -> None:
     ended = sweep("seed=1,2", f"optimizer.learning_rate=0.1,{DIVERGES},0.01")
     assert ended.status == 1
     assert ended.counted() == {"finished": 4, "failed": 2}
@@ -46,7 +48,7 @@ def test_one_that_diverges_stops_no_other_and_is_told_with_its_command(sweep: Sw
     assert table["valid/loss"].notna().sum() == table["run_id"].notna().sum() == 4
     assert len(pd.read_csv(ended.folder / "seeds.csv")) == 2
 
-    (parent,), children = runs(lab)
+    (parent,), children = runs(sweep_project)
     assert parent.info.status == "FAILED"
     assert parent.data.params == {"seed": "1, 2", "optimizer.learning_rate": f"0.1, {DIVERGES}, 0.01"}
     assert {run.data.tags[sweeps.PARENT] for run in children} == {parent.info.run_id}
@@ -55,67 +57,69 @@ def test_one_that_diverges_stops_no_other_and_is_told_with_its_command(sweep: Sw
     )
     failed = [run for run in children if run.info.status == "FAILED"]
     assert ["no longer a finite number" in run.data.tags["reason"] for run in failed] == [True, True]
-    artifacts = {file.path for file in store(lab).client.list_artifacts(parent.info.run_id, "summary")}
-    names = ("summary.csv", "seeds.csv", "parallel_coordinates.png", "effects.png")
+    artifacts = {file.path for file in store(sweep_project).client.list_artifacts(parent.info.run_id, "summary")}
+    names = {"summary.csv", "seeds.csv", "parallel_coordinates.png", "effects.png"}
+    (best,) = {file.parent for file in (sweep_project / cache.RESULTS).glob("*/figures/*.png")}  # the best run alone
+    names |= {file.name for file in best.glob("*.png")}
     assert artifacts == {f"summary/{name}" for name in names}
     assert "valid/loss" in parent.data.metrics
     assert parent.data.tags["failures"].count("alone: ") == 2
 
     command = shlex.split(reported[0].partition("alone: ")[2])
     assert command[:3] == ["python", "-m", "twinnet.train"]
-    alone = here(train.main, *command[3:], "tracking=none")
+    alone = run_main(train.main, *command[3:], "tracking=none")
     assert alone.status == 1
     assert "error: the loss is no longer a finite number" in alone.err
 
 
-def test_what_is_trained_is_not_trained_again(sweep: Sweep, lab: Path) -> None:
+def test_trained_jobs_are_reused(sweep: Sweep, sweep_project: Path) -> None:
     assert sweep("seed=1,2", "+limits.epochs=10").status == 0
-    first = modified(lab)
+    first = modified(sweep_project)
     again = sweep("seed=1,2", "epochs=10")  # another way to the same configurations
     assert (again.status, again.counted()) == (0, {"reused": 2})
     assert "2 of 2 jobs are finished (2 were before)" in again.out
     overlapping = sweep("seed=2,3", "epochs=10")
     assert (overlapping.status, overlapping.counted()) == (0, {"reused": 1, "finished": 1})
-    assert {key: modified(lab)[key] for key in first} == first
+    assert {key: modified(sweep_project)[key] for key in first} == first
 
-    parents, children = runs(lab)
+    parents, children = runs(sweep_project)
     assert [parent.info.status for parent in parents] == ["FINISHED", "FINISHED"]
     assert sorted(child.info.run_name for child in children) == ["seed=1", "seed=2", "seed=3"]
-    told = pd.read_csv(overlapping.folder / "summary.csv")
-    assert set(told["run_id"]) == {child.info.run_id for child in children if child.info.run_name != "seed=1"}
+    table = pd.read_csv(overlapping.folder / "summary.csv")
+    assert set(table["run_id"]) == {child.info.run_id for child in children if child.info.run_name != "seed=1"}
 
-    anew = sweep("seed=1,2", "epochs=10", "resume=false", "tracking=none")
-    assert anew.counted() == {"finished": 2}
-    assert all(modified(lab)[key] > when for key, when in first.items())
+    repeated = sweep("seed=1,2", "epochs=10", "resume=false", "tracking=none")
+    assert repeated.counted() == {"finished": 2}
+    assert all(modified(sweep_project)[key] > when for key, when in first.items())
 
 
-def test_a_result_of_another_machine_is_found_in_the_store(sweep: Sweep, lab: Path) -> None:
+def test_results_of_other_machines_are_found_in_the_store(sweep: Sweep, sweep_project: Path) -> None:
     assert sweep("seed=1,2").status == 0
-    (lab / "outputs").rename(lab / "elsewhere")
+    (sweep_project / "outputs").rename(sweep_project / "elsewhere")
     ended = sweep("seed=1,2,3")
     assert (ended.status, ended.counted()) == (0, {"reused": 2, "finished": 1})
-    assert len(modified(lab)) == 1
-    assert len(runs(lab)[1]) == 3
+    assert len(modified(sweep_project)) == 1
+    assert len(runs(sweep_project)[1]) == 3
 
 
-def test_a_job_that_is_handed_out_twice_is_trained_once(lab: Path, tmp_path: Path) -> None:
-    """As where a cluster lost a node: what was waiting there is handed out again, and comes to its turn as well."""
-    (job,), _ = expand.jobs(lab, ["experiment=nba_scratch", "engine=scratch_numpy", "epochs=20"])
-    assignment = Assignment(lab, tmp_path / "sweep", {}, None, resume=False, fail_fast=False, threads=1, swept=())
-    outcomes = [one(job, assignment, Tracking(enabled=False), tmp_path / place) for place in ("first", "second")]
-    assert outcomes[0].status == FINISHED
-    assert outcomes[0] == outcomes[1]
+def test_job_started_twice_is_trained_once(sweep_project: Path, tmp_path: Path) -> None:
+    """As if a cluster lost a node: its jobs are started again, and may still run there."""
+    (job,), _ = expand.expand_jobs(sweep_project, ["experiment=nba_scratch", "engine=scratch_numpy", "epochs=20"])
+    context = SweepContext(sweep_project, tmp_path, {}, None, resume=False, fail_fast=False, threads=1, swept=())
+    first, second = (run_job_locked(job, context, Tracking(enabled=False), tmp_path / place) for place in "ab")
+    assert first.status is Status.finished
+    assert first == second
 
 
-def test_fail_fast_starts_no_further_job(sweep: Sweep, lab: Path) -> None:
+def test_fail_fast_starts_no_further_job(sweep: Sweep, sweep_project: Path) -> None:
     ended = sweep("tracking=none", f"optimizer.learning_rate={DIVERGES},0.1,0.01", "fail_fast=true")
     assert (ended.status, ended.counted()) == (1, {"failed": 1, "stopped": 2})
-    assert modified(lab) == {}
+    assert modified(sweep_project) == {}
     ended = sweep("tracking=none", f"optimizer.learning_rate={DIVERGES},0.1,0.01")
     assert (ended.status, ended.counted()) == (1, {"failed": 1, "finished": 2})
 
 
-def test_a_launcher_that_does_not_work_is_one_line(sweep: Sweep, lab: Path) -> None:
+def test_broken_launcher_is_one_line(sweep: Sweep, sweep_project: Path) -> None:
     ended = sweep("tracking=none", "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0")
     assert ended.status == 1
     assert ended.err.startswith("error: hydra/launcher=joblib: ValueError: n_jobs == 0")
@@ -128,30 +132,30 @@ def kill(process: subprocess.Popen[str]) -> str:
     return process.communicate()[0]
 
 
-def await_results(lab: Path, number: int, process: subprocess.Popen[str]) -> None:
+def await_results(sweep_project: Path, number: int, process: subprocess.Popen[str]) -> None:
     until = time.monotonic() + 400
-    while len(modified(lab)) < number:
+    while len(modified(sweep_project)) < number:
         assert time.monotonic() < until
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_killed_goes_on_where_it_was(
-    sweep: Sweep, start: Callable[..., subprocess.Popen[str]], lab: Path
+def test_killed_sweep_trains_only_missing_jobs(
+    sweep: Sweep, start: Callable[..., subprocess.Popen[str]], sweep_project: Path
 ) -> None:
     words = ["experiment=nba_scratch", "engine=scratch_numpy", "seed=range(0,6)"]
-    killed = start("twinnet.train", "-m", *words, "epochs=20000", "tracking=none")
-    await_results(lab, 2, killed)
+    killed = start("twinnet.train", "-m", *words, "epochs=6000", "tracking=none")
+    await_results(sweep_project, 2, killed)
     kill(killed)
-    before = modified(lab)
+    before = modified(sweep_project)
     assert 2 <= len(before) < 6
 
-    ended = sweep(*words, "epochs=20000", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    ended = sweep(*words, "epochs=6000", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert ended.status == 0, ended.err
     assert ended.counted() == {"reused": len(before), "finished": 6 - len(before)}
-    assert {key: modified(lab)[key] for key in before} == before
-    (parent,), children = runs(lab)
+    assert {key: modified(sweep_project)[key] for key in before} == before
+    (parent,), children = runs(sweep_project)
     assert parent.info.status == "FINISHED"
     assert sorted(run.info.run_name for run in children) == [f"seed={seed}" for seed in range(6)]
     assert {run.info.status for run in children} == {"FINISHED"}
@@ -159,7 +163,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(
     assert this_process() not in processes  # but those that joblib started
 
 
-def test_a_store_is_whole_or_absent_when_its_making_is_killed(tmp_path: Path) -> None:
+def test_killed_migration_leaves_no_half_made_store(tmp_path: Path) -> None:
     """Where a sweep is killed in its first seconds."""
     file = tmp_path / "mlflow.db"
     made = f"from twinnet.tracking.store import connect; connect('sqlite:///{file}')"
@@ -183,7 +187,7 @@ def test_a_store_is_whole_or_absent_when_its_making_is_killed(tmp_path: Path) ->
     ],
 )
 def test_launchers_of_the_extras(
-    start: Callable[..., subprocess.Popen[str]], lab: Path, launcher: str, words: list[str]
+    start: Callable[..., subprocess.Popen[str]], sweep_project: Path, launcher: str, words: list[str]
 ) -> None:
     pytest.importorskip(
         f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher", reason=f"needs the extra of {launcher}"
@@ -194,5 +198,5 @@ def test_launchers_of_the_extras(
     assert process.returncode == 1, err
     assert "1 of 2 jobs are finished (0 were before), 1 failed" in out, err
     assert "failed: optimizer.learning_rate=1e+308: the loss is no longer a finite number" in out
-    (key,) = modified(lab)
-    assert json.loads((lab / cache.RESULTS / key / "metrics.json").read_text())["epochs"] == 20
+    (key,) = modified(sweep_project)
+    assert json.loads((sweep_project / cache.RESULTS / key / "metrics.json").read_text())["epochs"] == 20

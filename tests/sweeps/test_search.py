@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import PASSWORD, cluster
-from tests.sweeps.lab import Sweep, runs
+from tests.sweeps.commands import Sweep, runs
 from twinnet import search
 from twinnet.core import config
 
 optuna = pytest.importorskip("optuna", reason="needs the extra `optuna`")
 study = pytest.importorskip("twinnet.sweeps.study")
-pytestmark = pytest.mark.xdist_group("sweeps")
+pytestmark = pytest.mark.xdist_group("searches")
 SMALL = ("experiment=nba_scratch", "engine=scratch_numpy", "epochs=20")
 GRID = """
 # @package _global_
@@ -34,69 +34,69 @@ search:
 """
 
 
-def trials(lab: Path, study: str) -> list:
-    return optuna.load_study(study_name=study, storage=f"sqlite:///{lab}/optuna.db").trials
+def trials(sweep_project: Path, study: str) -> list:
+    return optuna.load_study(study_name=study, storage=f"sqlite:///{sweep_project}/optuna.db").trials
 
 
-def states(lab: Path) -> Counter[str]:
+def states(sweep_project: Path) -> Counter[str]:
     """Of the trials; read without Optuna, which is slow to open its database."""
     try:
-        with contextlib.closing(sqlite3.connect(lab / "optuna.db")) as opened:
+        with contextlib.closing(sqlite3.connect(sweep_project / "optuna.db")) as opened:
             return Counter(state for (state,) in opened.execute("SELECT state FROM trials"))
     except sqlite3.OperationalError:  # not made yet
         return Counter()
 
 
-def test_a_grid_is_searched_once(here: Sweep, lab: Path) -> None:
-    (lab / "conf" / "search" / "grid.yaml").write_text(GRID.lstrip())
-    ended = here(search.main, "search=grid", *SMALL)
+def test_grid_is_searched_once(run_main: Sweep, sweep_project: Path) -> None:
+    (sweep_project / "conf" / "search" / "grid.yaml").write_text(GRID.lstrip())
+    ended = run_main(search.main, "search=grid", *SMALL)
     assert ended.status == 1  # two of six diverge
     assert ended.out.startswith("search grid: 0 of 6 trials are there")
     assert ended.counted() == {"finished": 4, "failed": 2}
     assert "best valid/loss: optimizer.learning_rate=0." in ended.out
     assert ended.out.count("failed: optimizer.learning_rate=1e+308 seed=") == 2
     assert ended.out.count("alone: python -m twinnet.train experiment=nba_scratch engine=scratch_numpy") == 2
-    assert len({tuple(trial.params.items()) for trial in trials(lab, "grid")}) == 6
-    (parent,), children = runs(lab)
+    assert len({tuple(trial.params.items()) for trial in trials(sweep_project, "grid")}) == 6
+    (parent,), children = runs(sweep_project)
     assert Counter(child.info.status for child in children) == {"FINISHED": 4, "FAILED": 2}
     assert parent.data.params["seed"] == "0 to 1"
-    again = here(search.main, "search=grid", *SMALL)
+    again = run_main(search.main, "search=grid", *SMALL)
     assert again.out.startswith("search grid: 6 of 6 trials are there")
     assert again.counted() == {}
-    assert len(runs(lab)[1]) == 6
+    assert len(runs(sweep_project)[1]) == 6
 
 
-def test_a_trial_that_is_worse_than_others_is_pruned(searched: Sweep, lab: Path) -> None:
+def test_trial_worse_than_others_is_pruned(searched: Sweep, sweep_project: Path) -> None:
     ended = searched("search.trials=8", "search.sampler=random")
     assert ended.status == 0, ended.err
-    assert ended.counted() == {"finished": states(lab)["COMPLETE"], "pruned": states(lab)["PRUNED"]}
-    assert states(lab)["PRUNED"]
-    children = runs(lab)[1]
-    assert Counter(child.info.status for child in children)["KILLED"] == states(lab)["PRUNED"]
+    assert ended.counted() == {"finished": states(sweep_project)["COMPLETE"], "pruned": states(sweep_project)["PRUNED"]}
+    assert states(sweep_project)["PRUNED"]
+    children = runs(sweep_project)[1]
+    assert Counter(child.info.status for child in children)["KILLED"] == states(sweep_project)["PRUNED"]
     assert all("pruned at epoch" in child.data.tags["reason"] for child in children if child.info.status == "KILLED")
 
 
 @pytest.mark.slow
-def test_a_search_that_is_killed_goes_on_and_processes_share_it(
-    searched: Sweep, start: Callable[..., subprocess.Popen[str]], lab: Path, monkeypatch: pytest.MonkeyPatch
+def test_killed_search_is_resumed_by_two_processes(
+    searched: Sweep, start: Callable[..., subprocess.Popen[str]], sweep_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["tracking=none", "search.trials=6", "search.pruner=none", "search.storage=sqlite:///optuna.db"]
-    process = start("twinnet.search", "search=nba", "engine=scratch_numpy", "epochs=20000", *words)
+    process = start("twinnet.search", "search=nba", "engine=scratch_numpy", "epochs=6000", *words)
     until = time.monotonic() + 400
-    while states(lab)["COMPLETE"] < 2 or not states(lab)["RUNNING"]:
+    while states(sweep_project)["COMPLETE"] < 2 or not states(sweep_project)["RUNNING"]:
         assert time.monotonic() < until
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    before = states(lab)["COMPLETE"]
+    before = states(sweep_project)["COMPLETE"]
 
     monkeypatch.setattr("twinnet.sweeps.study.GRACE", 6)  # seconds without a sign of life, which it gives every 5
-    ended = searched("epochs=20000", *words, "search.processes=2")
+    ended = searched("epochs=6000", *words, "search.processes=2")
     assert ended.status == 0, ended.err
     assert ended.out.startswith(f"search nba: {before} of 6 trials are there")
-    after = trials(lab, "nba")
-    assert states(lab) == {"COMPLETE": 6, "FAIL": 1}
+    after = trials(sweep_project, "nba")
+    assert states(sweep_project) == {"COMPLETE": 6, "FAIL": 1}
     (dead,) = (trial for trial in after if trial.state.name == "FAIL")
     retried = optuna.storages.RetryHeartbeatStaleTrialCallback.retried_trial_number
     assert [retried(trial) for trial in after].count(dead.number) == 1
@@ -104,31 +104,33 @@ def test_a_search_that_is_killed_goes_on_and_processes_share_it(
 
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage")
-def test_processes_that_begin_a_study_at_once_draw_different_trials(lab: Path, tmp_path: Path) -> None:
-    searched = search.settings(config.compose(lab, "search", [f"search.storage=sqlite:///{tmp_path}/optuna.db"]))
-    first, second = (study.open_study(searched, "valid/loss", 20, lab) for _ in range(2))
+def test_processes_that_start_together_draw_different_trials(sweep_project: Path, tmp_path: Path) -> None:
+    searched = search.search_settings(
+        config.compose(sweep_project, "search", [f"search.storage=sqlite:///{tmp_path}/optuna.db"])
+    )
+    first, second = (study.open_study(searched, "valid/loss", 20, sweep_project) for _ in range(2))
     drawn = [opened.ask().suggest_float("rate", 0, 1) for opened in (first, second)]
     assert drawn[0] != drawn[1]
 
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage")
-def test_a_trial_that_was_killed_before_its_first_sign_of_life_is_trained_again(
-    searched: Sweep, lab: Path, monkeypatch: pytest.MonkeyPatch
+def test_trial_killed_before_its_first_heartbeat_is_retried(
+    searched: Sweep, sweep_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("twinnet.sweeps.study.HEARTBEAT", 1)
     monkeypatch.setattr("twinnet.sweeps.study.GRACE", 2)
     words = ["search.storage=sqlite:///optuna.db", "search.trials=1", "tracking=none"]
-    composed = config.compose(lab, "search", ["search.storage=sqlite:///" + str(lab / "optuna.db")])
-    study.open_study(search.settings(composed), "valid/loss", 20, lab).ask()
-    assert states(lab) == {"RUNNING": 1}
+    composed = config.compose(sweep_project, "search", ["search.storage=sqlite:///" + str(sweep_project / "optuna.db")])
+    study.open_study(search.search_settings(composed), "valid/loss", 20, sweep_project).ask()
+    assert states(sweep_project) == {"RUNNING": 1}
     ended = searched(*words)
     assert ended.status == 0, ended.err
-    assert states(lab) == {"FAIL": 1, "COMPLETE": 1}
+    assert states(sweep_project) == {"FAIL": 1, "COMPLETE": 1}
 
 
 @pytest.mark.postgres
 @pytest.mark.xdist_group("postgres")
-def test_a_study_on_postgresql(searched: Sweep) -> None:
+def test_study_on_postgresql(searched: Sweep) -> None:
     with cluster() as address:
         words = [f"search.storage={address}", "search.trials=3", "tracking=none"]
         ended, again = searched(*words), searched(*words)
@@ -141,7 +143,7 @@ def test_a_study_on_postgresql(searched: Sweep) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["search.trials=0"], "search.trials: expected at least 1; received 0"),
         (["search.sampler=grid"], "expected a step, or choices, for search.sampler=grid"),
@@ -153,17 +155,17 @@ def test_a_study_on_postgresql(searched: Sweep) -> None:
         (["engine=keras", "engine.backend=jax", "engine.dtype=float64"], "engine.dtype=float64: expected float32"),
     ],
 )
-def test_what_cannot_be_searched_is_one_line(searched: Sweep, lab: Path, words: list[str], told: str) -> None:
+def test_invalid_search_is_one_line(searched: Sweep, sweep_project: Path, words: list[str], message: str) -> None:
     ended = searched("tracking=none", *words)
     assert (ended.status, ended.out) == (1, "")
     assert len(ended.err.splitlines()) == 1
-    assert told in ended.err
+    assert message in ended.err
     assert "secret" not in ended.err
-    assert not (lab / "outputs").exists()
+    assert not (sweep_project / "outputs").exists()
 
 
 @pytest.mark.parametrize(
-    ("space", "told"),
+    ("space", "message"),
     [
         ("{optimizer.rate: {kind: number, low: 0, high: 1}}", "search.space.optimizer.rate: .*'rate' not in"),
         ("{seed: {kind: number, low: 0, high: 0.5}}", "search.space.seed: .*could not be converted to Integer"),
@@ -172,9 +174,9 @@ def test_what_cannot_be_searched_is_one_line(searched: Sweep, lab: Path, words: 
         ("{}", "search.space: expected at least one key"),
     ],
 )
-def test_a_space_that_does_not_fit_is_one_line(here: Sweep, lab: Path, space: str, told: str) -> None:
+def test_space_that_does_not_fit_is_one_line(run_main: Sweep, sweep_project: Path, space: str, message: str) -> None:
     file = f"# @package _global_\nsearch: {{study: own, space: {space}}}\n"
-    (lab / "conf" / "search" / "own.yaml").write_text(file)
-    ended = here(search.main, "search=own", "tracking=none")
+    (sweep_project / "conf" / "search" / "own.yaml").write_text(file)
+    ended = run_main(search.main, "search=own", "tracking=none")
     assert (ended.status, ended.out, len(ended.err.splitlines())) == (1, "", 1)
-    assert all(part in ended.err for part in told.split(".*"))
+    assert all(part in ended.err for part in message.split(".*"))

@@ -1,4 +1,4 @@
-"""Hydra's sweeper for this project (conf/hydra/sweeper/twinnet.yaml): the way from `-m` to `twinnet.sweeps`.
+"""Hydra's sweeper of this project (conf/hydra/sweeper/twinnet.yaml), which `-m` calls.
 
 Hydra imports every module of hydra_plugins whenever it composes, so this one imports the rest when it sweeps.
 """
@@ -14,6 +14,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from twinnet.core import paths
+from twinnet.core.errors import exit_on_error
+
 
 class TwinnetSweeper(Sweeper):
     def __init__(self) -> None:
@@ -21,31 +24,32 @@ class TwinnetSweeper(Sweeper):
         self.config: DictConfig | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """The application's own task trains one experiment anew; the jobs of a sweep run `twinnet.sweeps.jobs.run`."""
+        """Ignore the application's own task: the jobs of a sweep run `twinnet.sweeps.job_runner.run_job`."""
         self.hydra_context, self.config = hydra_context, config
 
     def sweep(self, arguments: list[str]) -> Any:
-        from twinnet.core import paths
-        from twinnet.core.errors import exit_on_error
-        from twinnet.sweeps import grid_search
+        from twinnet.sweeps.grid_search import run_sweep  # 2 s: pandas, matplotlib
 
         assert self.config is not None
         hydra = self.config.hydra
         with exit_on_error():
-            return grid_search.lead(
+            return run_sweep(
                 paths.root(),
                 arguments,
-                Path(hydra.sweep.dir),
+                Path(hydra.sweep.dir).absolute(),
                 launcher=hydra.runtime.choices["hydra/launcher"],
                 launcher_settings=hydra.launcher,
                 launch=self.launch,
             )
 
     def launch(self, task: partial[Any], overrides: Sequence[Sequence[str]], first: int) -> Sequence[Any]:
-        """Hand jobs to the launcher that was chosen; `first` is the number of the first one in this sweep."""
+        """Pass jobs to the chosen launcher; `first` is the number of the first one in this sweep."""
+        from twinnet.sweeps.expand import JobConfigLoader  # loaded by `sweep`
+
         assert self.hydra_context is not None
         assert self.config is not None
+        context = HydraContext(JobConfigLoader(paths.root() / "conf"), self.hydra_context.callbacks)
         launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=self.hydra_context, task_function=task, config=self.config
+            hydra_context=context, task_function=task, config=self.config
         )
         return launcher.launch(overrides, initial_job_idx=first)

@@ -347,6 +347,8 @@ class SingleRun(Experiment):
     tracking: Tracking = field(default_factory=Tracking)
     resume: bool = True  # in a sweep: take the result of a finished run of the same configuration, data and code
     fail_fast: bool = False  # in a sweep: start no further job after one has failed
+    figures: bool = False  # in a sweep: draw every run, not only the best
+    max_jobs: int = 10_000  # of a sweep; more are refused before any is composed
     objective: str = "valid/loss"  # what the best configuration of a sweep is best in; loss and mae: the least
 
 

@@ -1,4 +1,4 @@
-"""The typed schema of conf/search.yaml and conf/search/: what is searched, how, and where the trials are kept."""
+"""Typed schema of conf/search.yaml and conf/search/: the search space, the sampler, the pruner and the storage."""
 
 import math
 from dataclasses import dataclass, field
@@ -43,9 +43,9 @@ class Dimension:
 
 @dataclass
 class Search:
-    """conf/search/: the keys that are searched and their values, and how."""
+    """conf/search/: the search space, and how it is searched."""
 
-    study: str = MISSING  # trials of one name belong together, also those of other processes and other days
+    study: str = MISSING  # name of the study; another process or another day that uses it goes on with its trials
     storage: str = "sqlite:///optuna.db"  # postgresql://user@host/database where several machines search together
     space: dict[str, Dimension] = MISSING
     sampler: Sampler = Sampler.tpe
@@ -64,7 +64,7 @@ class SearchRun(SingleRun):
 
 
 def check(search: Search) -> None:
-    """Raise ConfigError, in one line, for a space that has no values or a search that cannot be run."""
+    """Raise ConfigError for a space without values or a search that cannot run."""
     if not search.space:
         raise ConfigError("search.space: expected at least one key; received none")
     for name in ("trials", "processes"):
@@ -92,16 +92,22 @@ def _check(name: str, dimension: Dimension) -> None:
         raise ConfigError(f"{name}: expected whole numbers; received low={low}, high={high}")
 
 
-def values(key: str, dimension: Dimension) -> list[Any]:
-    """Every value of the dimension, for a grid. Raises ConfigError where there are endlessly many."""
-    if dimension.kind is DimensionKind.choice:
-        return list(dimension.choices)
+def limits(dimension: Dimension) -> tuple[float, float]:
+    """Return the lowest and the highest value of a dimension that has no choices."""
     assert dimension.low is not None
     assert dimension.high is not None
+    return dimension.low, dimension.high
+
+
+def values(key: str, dimension: Dimension) -> list[Any]:
+    """Return every value of the dimension, for a grid. Raises ConfigError if there are infinitely many."""
+    if dimension.kind is DimensionKind.choice:
+        return list(dimension.choices)
+    low, high = limits(dimension)
     whole = dimension.kind is DimensionKind.integer
     step = dimension.step or (1 if whole else None)
     if step is None:
         raise ConfigError(f"search.space.{key}: expected a step, or choices, for search.sampler=grid; received neither")
-    count = math.floor((dimension.high - dimension.low) / step + 1e-9) + 1
-    found = [dimension.low + step * place for place in range(count)]
-    return [int(value) for value in found] if whole else found
+    count = math.floor((high - low) / step + 1e-9) + 1
+    points = [low + step * index for index in range(count)]
+    return [int(point) for point in points] if whole else points

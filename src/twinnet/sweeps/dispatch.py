@@ -1,4 +1,4 @@
-"""Gives jobs to a launcher until each has an outcome, whatever becomes of the processes that train them."""
+"""Run jobs with a Hydra launcher; a job whose process dies is retried once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -7,91 +7,85 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from twinnet.core.errors import TwinnetError
-from twinnet.sweeps import job as outcomes
-from twinnet.sweeps import jobs as one_job
-from twinnet.sweeps.expand import Job
-from twinnet.sweeps.job import Outcome
-from twinnet.sweeps.jobs import Assignment
+from twinnet.core.errors import TwinnetError, one_line_text
+from twinnet.sweeps.job import Job, JobResult, Status, SweepContext, read_results, write_result
+from twinnet.sweeps.job_runner import FitFor, run_job
 from twinnet.sweeps.progress import Progress
 
 # A task, the overrides of each job, the number of the first one; returns what each task returned, in order.
 Launch = Callable[[partial[Any], Sequence[Sequence[str]], int], Sequence[JobReturn]]
-CHANGED = (
-    "its code or data are not those that the sweep began with (edited meanwhile, or other ones on that host); "
-    "start the sweep again"
-)
+CHANGED = "its code or data changed since the sweep started (or differ on that host); start the sweep again"
 
 
 @dataclass
-class Work:
+class Dispatcher:
     launch: Launch
     launcher: str
-    assignment: Assignment
+    context: SweepContext
     progress: Progress
-    at_once: int | None
+    max_parallel: int | None  # jobs in one call of the launcher; None: all
+    fit_for: FitFor
     launched: int = 0
 
-    def run(self, jobs: Sequence[Job]) -> dict[str, Outcome]:
-        """Result key -> outcome. A job that another process is training is looked at again after the others.
+    def run(self, jobs: Sequence[Job]) -> dict[str, JobResult]:
+        """Return key -> result. A job that another process trains is tried again after the others.
 
-        Raises TwinnetError where the launcher itself does not work.
+        Raises TwinnetError if the launcher itself does not work.
         """
-        done: dict[str, Outcome] = {}
+        results: dict[str, JobResult] = {}
         waiting, wait = list(jobs), False
         while waiting:
-            length = self.at_once or len(waiting)
-            for begin in range(0, len(waiting), length):
-                done |= self._batch(waiting[begin : begin + length], wait)
-            waiting = [job for job in waiting if done[job.key].status == outcomes.BUSY]
+            length = self.max_parallel or len(waiting)
+            for start in range(0, len(waiting), length):
+                results |= self._run_batch(waiting[start : start + length], wait)
+            waiting = [job for job in waiting if results[job.key].status is Status.busy]
             wait = True
-        return done
+        return results
 
-    def _batch(self, jobs: Sequence[Job], wait: bool) -> dict[str, Outcome]:
+    def _run_batch(self, jobs: Sequence[Job], wait: bool) -> dict[str, JobResult]:
         try:
             return self._launch(jobs, wait)
         except Exception as error:
-            return self._after_a_crash(jobs, wait, error)
+            return self._retry_after_crash(jobs, wait, error)
 
-    def _launch(self, jobs: Sequence[Job], wait: bool) -> dict[str, Outcome]:
-        """One call of the launcher: a task for each job."""
-        task = partial(one_job.run, assignment=replace(self.assignment, wait=wait))
+    def _launch(self, jobs: Sequence[Job], wait: bool) -> dict[str, JobResult]:
+        """Call the launcher once, with a task for each job."""
+        task = partial(run_job, context=replace(self.context, wait=wait), fit_for=self.fit_for)
         first, self.launched = self.launched, self.launched + len(jobs)
         returns = self.launch(task, [job.overrides for job in jobs], first)
-        done: dict[str, Outcome] = {}
-        for job, returned in zip(jobs, returns, strict=True):
-            done[job.key] = self._ended(job, returned)
-            self.progress.tell(done[job.key])
-        return done
+        results = {job.key: _result(job, returned) for job, returned in zip(jobs, returns, strict=True)}
+        for result in results.values():
+            self.progress.report(result)
+        return results
 
-    def _ended(self, job: Job, returned: JobReturn) -> Outcome:
-        if returned.status is not JobStatus.COMPLETED:
-            return Outcome(job.key, outcomes.FAILED, reason=one_job.told(returned._return_value))
-        outcome: Outcome = returned.return_value
-        if outcome.status == outcomes.FAILED and not outcome.key:  # it failed before it knew its key
-            return replace(outcome, key=job.key)
-        if outcome.key != job.key:
-            return Outcome(job.key, outcomes.FAILED, reason=CHANGED, log=outcome.log)
-        return outcome
+    def _retry_after_crash(self, jobs: Sequence[Job], wait: bool, error: Exception) -> dict[str, JobResult]:
+        """Go on after the launcher gave up, as joblib does if one of its processes is killed.
 
-    def _after_a_crash(self, jobs: Sequence[Job], wait: bool, error: Exception) -> dict[str, Outcome]:
-        """The launcher gave up, as joblib does when one of its processes is killed.
-
-        What was in training is tried again, each job alone, so that only the one that kills its process fails.
+        Each job that was in training is tried again alone, so that only the one that kills its process fails.
         """
-        ended = outcomes.read(self.assignment.outcomes)
-        done = {job.key: ended[job.key] for job in jobs if job.key in ended}
-        open_ = [job for job in jobs if job.key not in done]
-        begun = [job for job in open_ if self.assignment.started(job.key).exists()]
-        if not done and not begun:
-            raise TwinnetError(f"hydra/launcher={self.launcher}: {one_job.told(error)}") from error
-        for job in begun:
+        ended = read_results(self.context.results)
+        results = {job.key: ended[job.key] for job in jobs if job.key in ended}
+        unfinished = [job for job in jobs if job.key not in results]
+        started = [job for job in unfinished if self.context.start_marker(job.key).exists()]
+        if not results and not started:
+            raise TwinnetError(f"hydra/launcher={self.launcher}: {one_line_text(error)}") from error
+        for job in started:
             try:
-                done |= self._launch([job], True)
-            except Exception as again:
-                reason = f"the process that trained it died twice ({type(again).__name__})"
-                done[job.key] = outcomes.write(
-                    Outcome(job.key, outcomes.FAILED, reason=reason), self.assignment.outcomes
-                )
-        rest = [job for job in open_ if job not in begun]
-        return done | (self._batch(rest, wait) if rest else {})
+                results |= self._launch([job], True)
+            except Exception as second:
+                reason = f"the process that trained it died twice ({type(second).__name__})"
+                failed = JobResult(job.key, Status.failed, reason=reason)
+                results[job.key] = write_result(failed, self.context.results)
+        rest = [job for job in unfinished if job not in started]
+        return results | (self._run_batch(rest, wait) if rest else {})
+
+
+def _result(job: Job, returned: JobReturn) -> JobResult:
+    if returned.status is not JobStatus.COMPLETED:
+        return JobResult(job.key, Status.failed, reason=one_line_text(returned._return_value))
+    result: JobResult = returned.return_value
+    if result.status is Status.failed and not result.key:  # it failed before it knew its key
+        return replace(result, key=job.key)
+    if result.key != job.key:
+        return JobResult(job.key, Status.failed, reason=CHANGED, log=result.log)
+    return result

@@ -1,9 +1,10 @@
-"""From a command line to jobs: the sweep is spelled out, and every job is checked before the first one starts."""
+"""Expansion of a command line into jobs, each checked before the first one starts."""
 
 import copy
 import itertools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,40 +12,25 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from twinnet.core import config, rules
 from twinnet.core.errors import ConfigError, TwinnetError
-from twinnet.core.schema import Experiment, ScratchEngine
+from twinnet.core.schema import ScratchEngine, Tracking
 from twinnet.sweeps import cache
-
-
-@dataclass(frozen=True)
-class Job:
-    """One point of the grid; `key` is its result key (see `results`)."""
-
-    overrides: tuple[str, ...]  # as Hydra is given them
-    swept: dict[str, str]  # swept key -> value, as written
-    experiment: Experiment  # as it is trained by itself
-    key: str
-    together: bool = False  # with others of its shape
-
-    @property
-    def label(self) -> str:
-        """`seed=3 optimizer.learning_rate=0.1`; the experiment's name where nothing is swept."""
-        return " ".join(f"{key}={value}" for key, value in self.swept.items()) or self.experiment.name
+from twinnet.sweeps.job import Job
 
 
 class Composer:
-    """Composes conf/train.yaml with many sets of overrides, a few milliseconds each.
+    """Composes conf/<name>.yaml with many sets of overrides, a few milliseconds each.
 
-    Hydra composes a set of config files (a third of a second); what only sets values is applied to copies of it, by the
-    function of Hydra's that does the same.
+    Hydra composes each set of config files once (0.15 to 0.3 s); overrides that only set values are applied to copies,
+    by the function of Hydra that does the same.
     """
 
     def __init__(self, root: Path, name: str = "train") -> None:
@@ -54,13 +40,12 @@ class Composer:
         self.composed: dict[tuple[str, ...], DictConfig] = {}
 
     def __call__(self, overrides: Sequence[Override]) -> DictConfig:
-        """The composed configuration, resolved. Raises ConfigError in one line."""
+        """Return the composed configuration, resolved. Raises ConfigError in one line."""
+        files, values = split_overrides(overrides, self.conf)
         try:
-            files = tuple(override.input_line or "" for override in overrides if self._chooses_file(override))
             if files not in self.composed:
                 self.composed[files] = self._load(files)
             composed = copy.deepcopy(self.composed[files])
-            values = [override for override in overrides if not self._chooses_file(override)]
             ConfigLoaderImpl._apply_overrides_to_config(values, composed)
             OmegaConf.resolve(composed)
         except (HydraException, OmegaConfBaseException, YAMLError) as error:
@@ -74,70 +59,126 @@ class Composer:
         OmegaConf.set_struct(composed, True)
         return composed
 
-    def _chooses_file(self, override: Override) -> bool:
-        """Whether the override chooses a file of conf/, as `optimizer=adam` does."""
-        return (self.conf / override.key_or_group).is_dir() and not isinstance(override.value(), dict)
+
+# (folder of the sweep, overrides that choose files) -> configuration, for the jobs that this process runs
+_COMPOSED: dict[tuple[str, tuple[str, ...]], DictConfig] = {}
+
+
+class JobConfigLoader(ConfigLoaderImpl):
+    """Hydra's config loader as launchers call it for each job; composes like `Composer`."""
+
+    def __init__(self, conf: Path) -> None:
+        super().__init__(create_config_search_path(str(conf.resolve())))
+        self.conf = conf
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        overrides = parse(sweep_overrides)
+        files, values = split_overrides(overrides, self.conf)
+        composed = (str(master_config.hydra.sweep.dir), files)
+        if composed not in _COMPOSED:
+            _COMPOSED[composed] = super().load_sweep_config(master_config, list(files))
+        job_config = copy.deepcopy(_COMPOSED[composed])
+        ConfigLoaderImpl._apply_overrides_to_config(values, job_config)
+        with open_dict(job_config):
+            job_config.hydra.overrides.task = list(sweep_overrides)
+            job_config.hydra.job.override_dirname = ",".join(sorted(sweep_overrides))
+        return job_config
+
+
+def split_overrides(overrides: Sequence[Override], conf: Path) -> tuple[tuple[str, ...], list[Override]]:
+    """Return the overrides that choose a file of conf/, as `optimizer=adam` does, and those that set a value."""
+    files, values = [], []
+    for override in overrides:
+        if (conf / override.key_or_group).is_dir() and not isinstance(override.value(), dict):
+            files.append(override.input_line or "")
+        else:
+            values.append(override)
+    return tuple(files), values
 
 
 def parse(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
-    """Raises ConfigError for what Hydra's grammar does not know; `loader` tells `glob` which files there are."""
+    """Parse overrides; `loader` resolves `glob`. Raises ConfigError if Hydra's grammar does not allow them."""
     try:
         return OverridesParser.create(loader).parse_overrides(list(overrides))
     except HydraException as error:
         raise ConfigError(rules.explain(error)) from error
 
 
-def expand(overrides: Sequence[str], loader: ConfigLoader) -> list[dict[str, str]]:
-    """The grid: for each job, override key -> value as written, swept or not.
+def expand(overrides: Sequence[Override], max_jobs: int) -> list[dict[str, str]]:
+    """Return override key -> value as written, swept or not, for each combination of the swept values.
 
-    Raises ConfigError for an empty list of values and for a sweep that is no list (`interval`).
+    Raises ConfigError for an empty list of values, for `interval`, and, before anything is expanded, for too many.
     """
-    values: dict[str, list[str]] = {}
-    for override in parse(overrides, loader):
-        name = override.get_key_element()
-        if not override.is_sweep_override():
-            values[name] = [override.get_value_element_as_str()]
-        elif override.is_discrete_sweep():
-            values[name] = list(override.sweep_string_iterator())
-        else:
-            raise ConfigError(f"{override.input_line}: expected a list of values; received an interval")
-        if not values[name]:
-            raise ConfigError(f"{override.input_line}: expected at least one value; received none, an empty grid")
+    counts = {override.input_line: _n_values(override) for override in overrides}
+    for line, count in counts.items():
+        if not count:
+            raise ConfigError(f"{line}: expected at least one value; received none, an empty grid")
+    if (n_jobs := math.prod(counts.values())) > max_jobs:
+        swept = " ".join(str(line) for line, count in counts.items() if count > 1)
+        raise ConfigError(
+            f"{swept}: expected at most {max_jobs} jobs; received {n_jobs}; use fewer values, or max_jobs={n_jobs}"
+        )
+    values = {
+        override.get_key_element(): list(override.sweep_string_iterator())
+        if override.is_sweep_override()
+        else [override.get_value_element_as_str()]
+        for override in overrides
+    }
     return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
 
 
-def jobs(root: Path, overrides: Sequence[str]) -> tuple[list[Job], DictConfig]:
-    """Every job of the sweep, checked, each result once, and the composed configuration of the first.
+def _n_values(override: Override) -> int:
+    """Return the number of values without listing those of a range."""
+    if not override.is_sweep_override():
+        return 1
+    if not override.is_discrete_sweep():
+        raise ConfigError(f"{override.input_line}: expected a list of values; received an interval")
+    sweep = override.value()
+    if isinstance(sweep, RangeSweep):
+        assert sweep.start is not None
+        assert sweep.stop is not None
+        return max(0, math.ceil((sweep.stop - sweep.start) / sweep.step))
+    return len(list(override.sweep_string_iterator()))
+
+
+def expand_jobs(root: Path, words: Sequence[str]) -> tuple[list[Job], DictConfig]:
+    """Return the jobs of the sweep, each training once, and the composed configuration of the first.
 
     Raises ConfigError or DataError for the first job that cannot be trained, naming its values.
     """
-    composer, found, first = Composer(root), dict[str, Job](), None
-    points = expand(overrides, composer.loader)
+    composer = Composer(root)
+    overrides = parse(words, composer.loader)
+    fixed = [override for override in overrides if not override.is_sweep_override()]
+    files, values = split_overrides(fixed, composer.conf)
+    limit = [*parse(files), *(override for override in values if override.key_or_group == "max_jobs")]
+    points = expand(overrides, composer(limit).max_jobs)
     swept = [name for name in points[0] if len({point[name] for point in points}) > 1]
+    jobs, first = dict[str, Job](), None
     for point in points:
-        written = tuple(f"{name}={value}" for name, value in point.items())
-        told = {name.lstrip("+~"): point[name] for name in swept}
+        job_words = tuple(f"{name}={value}" for name, value in point.items())
+        swept_values = {name.lstrip("+~"): point[name] for name in swept}
         try:
-            composed = composer(parse(written))
-            made = job(composed, written, told, root)
+            composed = composer(parse(job_words))
+            job = build_job(composed, job_words, swept_values, root)
         except TwinnetError as error:
-            where = " ".join(f"{name}={value}" for name, value in told.items())
+            where = " ".join(f"{name}={value}" for name, value in swept_values.items())
             raise type(error)(f"{where}: {error}" if where else str(error)) from error
-        found.setdefault(made.key, made)
+        jobs.setdefault(job.key, job)
         first = composed if first is None else first
     assert first is not None
-    return list(found.values()), first
+    return list(jobs.values()), first
 
 
-def job(composed: DictConfig, overrides: tuple[str, ...], swept: dict[str, str], root: Path) -> Job:
-    """The job that a composed configuration describes. Raises ConfigError or DataError where it cannot be trained."""
-    experiment, together = config.experiment(composed, sweep=True), False
+def build_job(composed: DictConfig, overrides: tuple[str, ...], swept: dict[str, str], root: Path) -> Job:
+    """Return the job of a composed configuration. Raises ConfigError or DataError if it cannot be trained."""
+    experiment, is_batched = config.experiment(composed, sweep=True), False
     if isinstance(experiment.engine, ScratchEngine):
-        together = experiment.engine.batch_configs
+        is_batched = experiment.engine.batch_configs
         experiment = replace(experiment, engine=replace(experiment.engine, batch_configs=False))
-    return Job(overrides, swept, experiment, cache.key(experiment, root), together)
+    return Job(overrides, swept, experiment, cache.key(experiment, root), is_batched)
 
 
-def settings(composed: DictConfig, name: str) -> Any:
-    """A typed part of conf/train.yaml that belongs to the application, as `tracking`."""
-    return OmegaConf.to_object(composed[name])
+def tracking_settings(composed: DictConfig) -> Tracking:
+    settings: Any = OmegaConf.to_object(composed.tracking)
+    assert isinstance(settings, Tracking)
+    return settings

@@ -1,7 +1,8 @@
-"""The process that leads a sweep: check everything, find what is trained, launch the rest, tell how it went."""
+"""A sweep over a grid: check every job, find what is trained, launch the rest, summarise."""
 
 import hashlib
 import logging
+import shutil
 import sys
 import time
 from collections import Counter
@@ -9,22 +10,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from twinnet.core.schema import Tracking
-from twinnet.sweeps import cache, expand, launchers, summary
-from twinnet.sweeps import job as outcomes
-from twinnet.sweeps.dispatch import Launch, Work
-from twinnet.sweeps.expand import Job
-from twinnet.sweeps.job import Outcome
-from twinnet.sweeps.jobs import Assignment, tags
+from twinnet.sweeps import batched, cache, expand, launchers, summary
+from twinnet.sweeps.dispatch import Dispatcher, Launch
+from twinnet.sweeps.job import Job, JobResult, Status, SweepContext, read_results
+from twinnet.sweeps.parent_run import ParentRun
 from twinnet.sweeps.progress import Progress, duration
+from twinnet.tracking import sweeps
+from twinnet.tracking.store import StoreError
 from twinnet.training import fingerprint
 
 log = logging.getLogger(__name__)
 
 
-def lead(
+def run_sweep(
     root: Path,
     overrides: Sequence[str],
     folder: Path,
@@ -32,155 +31,97 @@ def lead(
     launcher: str,
     launcher_settings: Mapping[str, Any],
     launch: Launch,
-) -> list[Outcome]:
-    """Run every job of the grid once and return how each ended, in the order of the grid.
+) -> list[JobResult]:
+    """Run every job of the grid once and return the results in the order of the grid.
 
-    Raises TwinnetError, before any job starts, for what cannot work; ends the process with status 1 where a job
-    failed and 130 where it was interrupted.
+    Raises TwinnetError, before any job starts, for what cannot work; exits with status 1 if a job failed and with 130
+    if the sweep was interrupted.
     """
-    jobs, composed = expand.jobs(root, overrides)
+    jobs, composed = expand.expand_jobs(root, overrides)
     for job in jobs:
         summary.check_objective(composed.objective, job.experiment)
     launchers.check(launcher, launcher_settings)
-    sweep = _Sweep(root, jobs, composed, folder.absolute(), overrides)
-    found = sweep.found() if composed.resume else {}
-    print(f"sweep of {len(jobs)} jobs, {len(found)} of them trained already; {sweep.folder}", flush=True)
-    assignment = sweep.begin(launchers.threads(launcher, launcher_settings))
-    begun, ended = time.monotonic(), dict(found)
-    status = "FAILED"
-    with Progress(assignment.outcomes, {job.key: job for job in jobs}, composed.objective) as progress:
-        for outcome in found.values():
-            progress.tell(outcome)
-        waiting = [job for job in jobs if job.key not in found]
-        work = Work(launch, launcher, assignment, progress, launchers.at_once(launcher, launcher_settings))
+    settings = expand.tracking_settings(composed)
+    results = cached(jobs, settings, root) if composed.resume else {}
+    print(f"sweep of {len(jobs)} jobs, {len(results)} of them trained already; {folder}", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    parent = ParentRun(root, settings, describe(jobs, overrides), folder, composed.objective)
+    context = SweepContext(
+        root=root,
+        folder=folder,
+        tags=parent.tags,
+        parent=parent.run_id,
+        resume=composed.resume,
+        fail_fast=composed.fail_fast,
+        threads=launchers.threads(launcher, launcher_settings),
+        swept=tuple(jobs[0].swept),
+        figures=composed.figures,
+    )
+    start, status = time.monotonic(), "FAILED"
+    with Progress(context.results, {job.key: job for job in jobs}, composed.objective) as progress:
+        for result in results.values():
+            progress.report(result)
+        waiting = [job for job in jobs if job.key not in results]
+        max_parallel = launchers.max_parallel(launcher, launcher_settings)
+        dispatcher = Dispatcher(launch, launcher, context, progress, max_parallel, batched.batched_fit)
         try:
-            _together(waiting, assignment, progress)
-            ended |= work.run(waiting)
-            status = "FINISHED" if all(outcome.status in outcomes.DONE for outcome in ended.values()) else "FAILED"
+            batched.train_batched(waiting, context, progress.print_above)
+            results |= dispatcher.run(waiting)
+            status = "FINISHED" if all(result.is_done for result in results.values()) else "FAILED"
         except KeyboardInterrupt:
             status = "KILLED"
         finally:
-            progress.look()
-            left = outcomes.read(assignment.outcomes)
-            ended = {job.key: left[job.key] for job in jobs if job.key in left} | ended
-            sweep.end(assignment, ended, status, time.monotonic() - begun)
+            progress.poll()
+            results = read_results(context.results) | results
+            whole = parent.end(jobs, results, status, composed.figures)
+            shutil.rmtree(batched.folder(context), ignore_errors=True)
+            for line in report_lines(jobs, results, whole, time.monotonic() - start, folder):
+                print(line, flush=True)
+    if status == "KILLED":
+        print("interrupted; the same command trains only what is missing", flush=True)
     if status != "FINISHED":
         sys.exit(1 if status == "FAILED" else 130)
-    return [ended[job.key] for job in jobs]
+    return [results[job.key] for job in jobs]
 
 
-def _together(waiting: Sequence[Job], assignment: Assignment, progress: Progress) -> None:
-    if any(job.together for job in waiting):
-        from twinnet.sweeps import batched  # the engine, where it trains in this process
+def cached(jobs: Sequence[Job], settings: Tracking, root: Path) -> dict[str, JobResult]:
+    """Return the results of jobs that are trained already: on this disk, or in a store shared with other machines."""
+    results = {job.key: result for job in jobs if (result := cache.find(job.key, root))}
+    missing = [job.key for job in jobs if job.key not in results]
+    return results | (_in_store(missing, settings, root) if missing and settings.enabled else {})
 
-        batched.train(waiting, assignment, progress.say)
+
+def _in_store(keys: Sequence[str], settings: Tracking, root: Path) -> dict[str, JobResult]:
+    try:
+        stored = sweeps.finished(settings, keys, root=root)
+    except StoreError as error:
+        log.warning("%s; results of other machines are not known", error)
+        return {}
+    return {key: JobResult(key, Status.reused, dict(runs[-1].metrics)) for key, runs in stored.items()}
 
 
-class _Sweep:
-    """The sweep as a whole: its folder, its parent run, its summary."""
+def describe(jobs: Sequence[Job], overrides: Sequence[str]) -> sweeps.Sweep:
+    """Return the sweep as its parent run shows it; its key is the same if the same jobs are asked for again."""
+    words = [word for word in overrides if not word.startswith(("resume=", "fail_fast="))]
+    experiment, swept = jobs[0].experiment, summary.swept_values(jobs)
+    key = hashlib.sha256("".join(sorted(job.key for job in jobs)).encode()).hexdigest()[: fingerprint.LENGTH]
+    return sweeps.Sweep(
+        key=key,
+        dataset=experiment.data.name,
+        name=f"{experiment.name}: sweep of {' × '.join(swept) or 'one job'}",
+        note=summary.sweep_description(jobs, words),
+        swept=swept,
+        tags={"overrides": " ".join(words), "jobs": str(len(jobs))},
+    )
 
-    def __init__(
-        self, root: Path, jobs: Sequence[Job], composed: DictConfig, folder: Path, overrides: Sequence[str]
-    ) -> None:
-        self.root, self.jobs, self.composed, self.folder = root, jobs, composed, folder
-        self.overrides = [word for word in overrides if not word.startswith(("resume=", "fail_fast="))]
-        self.tracking: Tracking = expand.settings(composed, "tracking")
-        self.key = hashlib.sha256("".join(sorted(job.key for job in jobs)).encode()).hexdigest()[: fingerprint.LENGTH]
-        self.swept = tuple(jobs[0].swept)
-        self.parent: str | None = None
 
-    def found(self) -> dict[str, Outcome]:
-        """What is trained already: on this disk, or else in a store that is shared with another machine."""
-        known: dict[str, Outcome] = {}
-        for job in self.jobs:
-            if metrics := cache.find(job.key, self.root):
-                place = str(cache.directory(job.key, self.root))
-                known[job.key] = Outcome(job.key, outcomes.REUSED, metrics, place)
-        missing = [job.key for job in self.jobs if job.key not in known]
-        return known | (self._elsewhere(missing) if missing and self.tracking.enabled else {})
-
-    def _elsewhere(self, keys: Sequence[str]) -> dict[str, Outcome]:
-        from twinnet.tracking import sweeps
-        from twinnet.tracking.store import StoreError
-
-        try:
-            stored = sweeps.finished(self.tracking, keys, root=self.root)
-        except StoreError as error:
-            log.warning("%s; what another machine has trained is not known", error)
-            return {}
-        return {key: Outcome(key, outcomes.REUSED, dict(runs[-1].metrics)) for key, runs in stored.items()}
-
-    def begin(self, threads: int | None) -> Assignment:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self.tracking.enabled:
-            from twinnet.tracking import sweeps
-
-            described = sweeps.Sweep(
-                key=self.key,
-                dataset=self.jobs[0].experiment.data.name,
-                name=f"sweep of {' × '.join(self.swept) or self.jobs[0].experiment.name}",
-                note=summary.announcement(self.jobs, self.overrides),
-                swept={name: ", ".join(dict.fromkeys(job.swept[name] for job in self.jobs)) for name in self.swept},
-                tags={"overrides": " ".join(self.overrides), "jobs": str(len(self.jobs))},
-            )
-            self.parent = sweeps.begin(self.tracking, described, root=self.root)
-        return Assignment(
-            root=self.root,
-            folder=self.folder,
-            tags={"twinnet.sweep": self.key},
-            parent=self.parent,
-            resume=self.composed.resume,
-            fail_fast=self.composed.fail_fast,
-            threads=threads,
-            swept=self.swept,
-        )
-
-    def end(self, assignment: Assignment, ended: dict[str, Outcome], status: str, seconds: float) -> None:
-        """Say how it went, leave the summary in the sweep's folder, and bring the store up to date."""
-        whole = summary.summarise(self.jobs, ended, self.composed.objective)
-        runs = self._children(assignment, ended)
-        files = summary.write(whole, self.folder, runs)
-        if self.parent:
-            self._close(whole, files, status)
-        for line in self._account(whole, ended, status, seconds):
-            print(line, flush=True)
-
-    def _account(self, whole: summary.Summary, ended: dict[str, Outcome], status: str, seconds: float) -> list[str]:
-        counted = Counter(outcome.status for outcome in ended.values())
-        done = counted[outcomes.FINISHED] + counted[outcomes.REUSED]
-        said = f"{done} of {len(self.jobs)} jobs are finished ({counted[outcomes.REUSED]} were before)"
-        for word in (outcomes.FAILED, outcomes.STOPPED):
-            said += f", {counted[word]} {word}" if counted[word] else ""
-        lines = [f"{said}, after {duration(seconds)}; {self.folder / summary.TABLE}"]
-        if whole.best:
-            lines.append(f"best {self.composed.objective}: {whole.best}")
-        lines += [f"failed: {line}" for line in whole.failures]
-        if status == "KILLED":
-            lines.append("interrupted; the same command trains only what is missing")
-        return lines
-
-    def _children(self, assignment: Assignment, ended: dict[str, Outcome]) -> dict[str, str]:
-        """Result key -> id of its finished run in the store, which is sent now where it was not."""
-        if not self.tracking.enabled:
-            return {}
-        from twinnet.tracking import sweeps
-
-        children = [
-            sweeps.SweepRun(job.key, cache.directory(job.key, self.root), tags(job, assignment))
-            for job in self.jobs
-            if job.key in ended and ended[job.key].status in outcomes.DONE and cache.find(job.key, self.root)
-        ]
-        return sweeps.sync_children(self.tracking, self.parent, children, root=self.root)
-
-    def _close(self, whole: summary.Summary, files: list[Path], status: str) -> None:
-        from twinnet.tracking import sweeps
-
-        assert self.parent is not None
-        ending = sweeps.SweepResult(
-            status=status,
-            note=f"{summary.announcement(self.jobs, self.overrides)}\n\n{whole.note}",
-            tags={"best": whole.best, "failures": "; ".join(whole.failures)},
-            metrics=whole.best_metrics,
-            artifacts=files,
-        )
-        sweeps.end(self.tracking, self.parent, ending, root=self.root)
+def report_lines(
+    jobs: Sequence[Job], results: Mapping[str, JobResult], whole: summary.Summary, seconds: float, folder: Path
+) -> list[str]:
+    counts = Counter(result.status for result in results.values())
+    n_done = counts[Status.finished] + counts[Status.reused]
+    line = f"{n_done} of {len(jobs)} jobs are finished ({counts[Status.reused]} were before)"
+    for status in (Status.failed, Status.stopped):
+        line += f", {counts[status]} {status}" if counts[status] else ""
+    lines = [f"{line}, after {duration(seconds)}; {folder / summary.TABLE}"]
+    return lines + whole.report_lines()

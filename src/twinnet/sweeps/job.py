@@ -1,49 +1,110 @@
-"""How a job of a sweep ended, as it is handed from the process that trained to the one that leads the sweep."""
+"""A job of a sweep: its configuration, what the sweep passes to it, and its result."""
 
 import json
-import os
+import shlex
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-FINISHED = "finished"
-REUSED = "reused"  # an earlier run had trained it
-FAILED = "failed"
-BUSY = "busy"  # another process is training it
-STOPPED = "stopped"  # not begun, because another job failed and fail_fast was asked for
-DONE = (FINISHED, REUSED)
+from twinnet.core import paths
+from twinnet.core.schema import Experiment
+from twinnet.tracking.sweeps import KEY
+
+
+class Status(StrEnum):
+    finished = "finished"
+    reused = "reused"  # trained by an earlier run
+    failed = "failed"
+    pruned = "pruned"  # a trial of a search that was worse than others
+    busy = "busy"  # another process trains it now
+    stopped = "stopped"  # not started: another job failed, and fail_fast=true
+    missing = "not run"
+
+
+SWEEP_KEYS = ("resume=", "fail_fast=", "figures=", "max_jobs=", "objective=", "engine.batch_configs=")  # not of one job
+DONE = (Status.finished, Status.reused)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    key: str  # the result key
-    status: str
+class Job:
+    """One configuration of a sweep; `key` is its fingerprint, under which `cache` finds its result."""
+
+    overrides: tuple[str, ...]  # Hydra's
+    swept: dict[str, str]  # swept key -> value, as written
+    experiment: Experiment  # as it is trained alone
+    key: str
+    is_batched: bool = False  # trained with others of its shape
+
+    @property
+    def label(self) -> str:
+        """`seed=3 optimizer.learning_rate=0.1`; the experiment's name if nothing is swept."""
+        return " ".join(f"{key}={value}" for key, value in self.swept.items()) or self.experiment.name
+
+    @property
+    def rerun_command(self) -> str:
+        """The command that trains this job alone."""
+        words = [word for word in self.overrides if not word.startswith(SWEEP_KEYS)]
+        return f"python -m twinnet.train {shlex.join(words)}"
+
+    def tags(self, sweep: dict[str, str]) -> dict[str, str]:
+        """Return the tags of the job's MLflow run, which is named by the swept values."""
+        return sweep | {KEY: self.key, "mlflow.runName": self.label}
+
+
+@dataclass(frozen=True)
+class SweepContext:
+    """What the sweep passes to each job."""
+
+    root: Path
+    folder: Path  # of the sweep
+    tags: dict[str, str]  # of the jobs' MLflow runs
+    parent: str | None  # id of the sweep's MLflow run
+    resume: bool
+    fail_fast: bool
+    threads: int | None
+    swept: tuple[str, ...]
+    figures: bool = False  # draw each run
+    wait: bool = False  # for another process that trains the same result; else the job is busy
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    @property
+    def stop(self) -> Path:
+        return self.folder / "stop"
+
+    def start_marker(self, key: str) -> Path:
+        return self.folder / "started" / key
+
+
+@dataclass(frozen=True)
+class JobResult:
+    key: str  # of the job
+    status: Status
     metrics: dict[str, Any] = field(default_factory=dict)
-    directory: str = ""  # of the run; empty where it lies on another machine
-    reason: str = ""  # in one line, where it failed
+    directory: str = ""  # of the run; empty if it lies on another machine
+    reason: str = ""  # of a failure, in one line
     log: str = ""  # the folder of the job's log
 
-
-def write(outcome: Outcome, folder: Path) -> Outcome:
-    """Leave the outcome in the sweep's folder, whole or not at all, for the leader to see while the launcher waits."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{outcome.key}.{os.getpid()}"
-    partial.write_text(json.dumps(asdict(outcome)))
-    os.replace(partial, folder / f"{outcome.key}.json")
-    return outcome
+    @property
+    def is_done(self) -> bool:
+        return self.status in DONE
 
 
-def read(folder: Path) -> dict[str, Outcome]:
-    """Result key -> outcome, of the jobs that have ended."""
-    return {file.stem: _read(file) for file in sorted(folder.glob("*.json"))}
+def write_result(result: JobResult, folder: Path) -> JobResult:
+    """Write the result to the sweep's folder, where the leading process sees it while the launcher waits."""
+    paths.write_text(folder / f"{result.key}.json", json.dumps(asdict(result)))
+    return result
 
 
-def done(key: str, folder: Path) -> Outcome | None:
-    """The outcome of the job, where it has ended well."""
-    file = folder / f"{key}.json"
-    outcome = _read(file) if file.exists() else None
-    return outcome if outcome and outcome.status in DONE else None
-
-
-def _read(file: Path) -> Outcome:
-    return Outcome(**json.loads(file.read_text()))
+def read_results(folder: Path, pattern: str = "*", known: Collection[str] = ()) -> dict[str, JobResult]:
+    """Return key -> result of the jobs that have ended, except those in `known`."""
+    results = {}
+    for file in sorted(folder.glob(f"{pattern}.json")):
+        if file.stem not in known:
+            values = json.loads(file.read_text())
+            results[file.stem] = JobResult(**values | {"status": Status(values["status"])})
+    return results

@@ -1,14 +1,16 @@
-"""What a sweep has to know of Hydra's launchers: whether one can work here, and what a job of it may use."""
+"""Hydra's launchers: whether one works here, and how many threads and parallel jobs it allows."""
 
 import importlib.util
 import os
+import shutil
 import socket
 from collections.abc import Mapping
 from typing import Any
 
 from joblib import cpu_count
+from threadpoolctl import threadpool_limits
 
-from twinnet.core.errors import ConfigError
+from twinnet.core.errors import ConfigError, one_line_text
 
 PLUGINS = {  # launcher -> module, package, extra of this project
     "joblib": ("hydra_plugins.hydra_joblib_launcher", "hydra-joblib-launcher", None),
@@ -29,16 +31,17 @@ RAY_SECONDS = 3.0  # for the head node of a cluster to answer
 
 
 def check(name: str, settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError where the launcher is not installed, or its Ray cluster or SLURM is not there.
+    """Raise ConfigError if the launcher is not installed, or if its Ray cluster or SLURM is not there.
 
-    `settings` is the composed hydra.launcher. Ray is started or joined here; its launcher finds it running.
+    `settings` is the composed hydra.launcher. Ray is started or joined here, before its launcher.
     """
     if name in PLUGINS:
         module, package, extra = PLUGINS[name]
         if importlib.util.find_spec(module) is None:
-            wanted = f"'twinnet[{extra}]'" if extra else package
+            to_install = f"'twinnet[{extra}]'" if extra else package
             raise ConfigError(
-                f"hydra/launcher={name}: expected the package {package}; it is not installed; run pip install {wanted}"
+                f"hydra/launcher={name}: expected the package {package}; it is not installed; "
+                f"run pip install {to_install}"
             )
     if name == "ray":
         _join_ray(dict(settings["ray"]["init"]))
@@ -47,7 +50,7 @@ def check(name: str, settings: Mapping[str, Any]) -> None:
 
 
 def threads(name: str, settings: Mapping[str, Any]) -> int | None:
-    """How many threads a job may use, so that all jobs of a machine together use its cores; None: as many as it likes.
+    """Return how many threads a job may use, so that the jobs of a machine share its cores; None: no limit.
 
     joblib: the cores divided among the processes; Ray and SLURM: the CPUs that each job is given.
     """
@@ -58,48 +61,48 @@ def threads(name: str, settings: Mapping[str, Any]) -> int | None:
     return max(1, int(given)) if given else None
 
 
-def at_once(name: str, settings: Mapping[str, Any]) -> int | None:
-    """How many jobs to give the launcher in one go; None is all. submitit_local starts all it is given at once."""
+def max_parallel(name: str, settings: Mapping[str, Any]) -> int | None:
+    """Return how many jobs to give the launcher in one call; None: all. submitit_local starts all of them at once."""
     return max(1, cpu_count() // (threads(name, settings) or 1)) if name == "submitit_local" else None
 
 
 def limit_threads(number: int | None) -> None:
-    """Keep this process to so many threads; libraries that are not loaded yet read it from the environment."""
+    """Limit the threads of this process: by environment variables for libraries that are not loaded yet."""
     if number is None:
         return
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(number)))
-    from threadpoolctl import threadpool_limits  # for BLAS libraries that are loaded already
-
-    threadpool_limits(number)
+    threadpool_limits(number)  # BLAS and OpenMP libraries that are loaded already
 
 
 def _join_ray(init: dict[str, Any]) -> None:
-    import ray
+    import ray  # 1 s, and an extra
 
     address = init.get("address") or os.environ.get("RAY_ADDRESS")
     if ray.is_initialized():
         return
     if address == "auto":
-        address = _running_ray()
+        address = _local_ray_address()
     if address and address != "local":
-        _answers(address)
+        _check_reachable(address)
     try:
         ray.init(**init)
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"hydra.launcher.ray.init: Ray does not start: {reason[:300]}{_token(address)}") from error
+        reason = one_line_text(error)
+        raise ConfigError(
+            f"hydra.launcher.ray.init: Ray does not start: {reason[:300]}{_auth_hint(address)}"
+        ) from error
 
 
-def _token(address: str | None) -> str:
-    """What most often keeps Ray, whose own message does not say so, from a cluster that does answer."""
+def _auth_hint(address: str | None) -> str:
+    """Return the most frequent cause of a refused connection, which Ray's own message does not name."""
     if not address or os.environ.get("RAY_AUTH_MODE"):
         return ""
-    return "; a cluster with a token wants RAY_AUTH_MODE=token here, and its ~/.ray/auth_token"
+    return "; a cluster with a token expects RAY_AUTH_MODE=token here, and its ~/.ray/auth_token"
 
 
-def _running_ray() -> str:
-    """The address of the cluster that this machine belongs to."""
-    from ray._private.services import find_gcs_addresses  # what address=auto asks; Ray has no public function for it
+def _local_ray_address() -> str:
+    """Return the address of the cluster that this machine belongs to."""
+    from ray._private.services import find_gcs_addresses  # as address=auto does; Ray has no public function for it
 
     found = sorted(find_gcs_addresses())
     if not found:
@@ -110,7 +113,7 @@ def _running_ray() -> str:
     return found[0]
 
 
-def _answers(address: str) -> None:
+def _check_reachable(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=RAY_SECONDS).close()
@@ -122,9 +125,7 @@ def _answers(address: str) -> None:
 
 
 def _check_slurm() -> None:
-    from shutil import which
-
-    if which("srun") is None:
+    if shutil.which("srun") is None:
         raise ConfigError(
             "hydra/launcher=submitit_slurm: expected SLURM's programs (sbatch, srun) on this machine; found none; "
             "start the sweep on a login node, or use hydra/launcher=joblib"

@@ -1,8 +1,4 @@
-"""How a sweep goes, on a terminal and in a log file: one line for each job, and a bar for the whole.
-
-The jobs run in other processes, perhaps on other machines, while the launcher keeps this one waiting; so a thread
-looks at the outcomes that they leave in the sweep's folder.
-"""
+"""Progress of a sweep: one line for each job that ends, and a bar on a terminal."""
 
 import sys
 import threading
@@ -12,22 +8,24 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from twinnet.sweeps import job
-from twinnet.sweeps.expand import Job
-from twinnet.sweeps.job import Outcome
+from twinnet.sweeps.job import Job, JobResult, Status, read_results
 
 POLL_SECONDS = 0.5
 
 
 class Progress:
-    """Tells of each outcome once; use as a context around the launcher's work. `jobs` maps result keys to jobs."""
+    """Reports each result once; a context around the launcher's work.
+
+    The jobs run in other processes while the launcher blocks this one, so a thread polls the sweep's folder for
+    results. `jobs` maps keys to jobs.
+    """
 
     def __init__(self, folder: Path, jobs: dict[str, Job], objective: str, stream: TextIO | None = None) -> None:
         self.folder, self.jobs, self.objective = folder, jobs, objective
         self.stream = stream or sys.stdout
-        self.told: dict[str, Outcome] = {}
-        self.begun = time.monotonic()
-        self.trained = 0
+        self.reported: set[str] = set()
+        self.start = time.monotonic()
+        self.n_trained = 0
         self.lock = threading.Lock()
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
@@ -42,46 +40,47 @@ class Progress:
         self.thread.join()
         self.bar.close()
 
-    def tell(self, outcome: Outcome) -> None:
-        """One line about a job that has ended."""
+    def report(self, result: JobResult) -> None:
+        """Print one line about a job that has ended."""
         with self.lock:
-            if outcome.key in self.told or outcome.key not in self.jobs or outcome.status == job.BUSY:
+            if result.key in self.reported or result.key not in self.jobs or result.status is Status.busy:
                 return
-            self.told[outcome.key] = outcome
-            self.trained += outcome.status == job.FINISHED
-            place = f"[{len(self.told):>{len(str(len(self.jobs)))}}/{len(self.jobs)}]"
-            line = f"{place} {outcome.status:<8} {self.jobs[outcome.key].label}: {self._account(outcome)}"
-            self.say(line + self._left())
+            self.reported.add(result.key)
+            self.n_trained += result.status is Status.finished
+            number = f"[{len(self.reported):>{len(str(len(self.jobs)))}}/{len(self.jobs)}]"
+            line = f"{number} {result.status:<8} {self.jobs[result.key].label}: {self._scores(result)}"
+            self.print_above(line + self._time_left())
             self.bar.update()
 
-    def say(self, line: str) -> None:
-        """A line above the bar."""
+    def print_above(self, line: str) -> None:
+        """Print a line above the bar."""
         tqdm.write(line, file=self.stream)
         self.stream.flush()
 
-    def _account(self, outcome: Outcome) -> str:
-        if outcome.status not in job.DONE:
-            return outcome.reason
-        wanted = [self.objective, "valid/loss", "valid/accuracy", "valid/mae"]
-        shown = [f"{key} {outcome.metrics[key]:.4f}" for key in dict.fromkeys(wanted) if key in outcome.metrics]
-        seconds = f" in {outcome.metrics['seconds']:.3g} s" if "seconds" in outcome.metrics else ""
-        return ", ".join(shown) + (seconds if outcome.status == job.FINISHED else "")
+    def poll(self) -> None:
+        """Report what has ended since the last call."""
+        for result in read_results(self.folder, known=self.reported).values():
+            self.report(result)
 
-    def _left(self) -> str:
-        """How long the rest may take, for a log file, where no bar tells it."""
-        rest = len(self.jobs) - len(self.told)
-        if not rest or not self.trained or not self.bar.disable:
+    def _scores(self, result: JobResult) -> str:
+        if not result.is_done:
+            return result.reason
+        names = dict.fromkeys([self.objective, "valid/loss", "valid/accuracy", "valid/mae"])
+        scores = ", ".join(f"{name} {result.metrics[name]:.4f}" for name in names if name in result.metrics)
+        if result.status is Status.finished and "seconds" in result.metrics:
+            return f"{scores} in {result.metrics['seconds']:.3g} s"
+        return scores
+
+    def _time_left(self) -> str:
+        """Return the time that the rest may take, for a log file, which has no bar."""
+        rest = len(self.jobs) - len(self.reported)
+        if not rest or not self.n_trained or not self.bar.disable:
             return ""
-        return f"; about {duration((time.monotonic() - self.begun) / self.trained * rest)} left"
+        return f"; about {duration((time.monotonic() - self.start) / self.n_trained * rest)} left"
 
     def _watch(self) -> None:
         while not self.over.wait(POLL_SECONDS):
-            self.look()
-
-    def look(self) -> None:
-        """Tell of what has ended since the last look."""
-        for outcome in job.read(self.folder).values():
-            self.tell(outcome)
+            self.poll()
 
 
 def duration(seconds: float) -> str:

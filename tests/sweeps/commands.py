@@ -1,4 +1,4 @@
-"""What a sweep told, and what it left in the store."""
+"""The result of a command, and the runs that it left in the store."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from twinnet.tracking.store import Store, connect
 
 
 @dataclass
-class Told:
+class CommandResult:
     status: int
     out: str
     err: str
@@ -28,15 +28,15 @@ class Told:
         return Counter(words[0] for words in lines)
 
 
-Sweep = Callable[..., Told]
+Sweep = Callable[..., CommandResult]
 
 
-def store(lab: Path) -> Store:
-    return connect(f"sqlite:///{lab}/mlflow.db")
+def store(sweep_project: Path) -> Store:
+    return connect(f"sqlite:///{sweep_project}/mlflow.db")
 
 
-def runs(lab: Path) -> tuple[list[Run], list[Run]]:
+def runs(sweep_project: Path) -> tuple[list[Run], list[Run]]:
     """The parents and the children in the store."""
-    found = list(store(lab).search(""))
+    found = list(store(sweep_project).search(""))
     children = [run for run in found if sweeps.KEY in run.data.tags]
     return [run for run in found if run not in children], children

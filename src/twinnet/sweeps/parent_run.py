@@ -1,0 +1,77 @@
+"""The parent run of a sweep or a search: begun before its jobs, closed with their summary, on disk and in MLflow."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from twinnet.compare.draw import draw_run
+from twinnet.core.schema import Tracking
+from twinnet.sweeps import cache, figures, summary
+from twinnet.sweeps.job import Job, JobResult, Status
+from twinnet.sweeps.summary import Summary
+from twinnet.tracking import sweeps
+from twinnet.training.run import Run
+
+log = logging.getLogger(__name__)
+
+MAX_LINKS = 50  # reused runs in the description
+
+
+class ParentRun:
+    def __init__(self, root: Path, settings: Tracking, sweep: sweeps.Sweep, folder: Path, objective: str) -> None:
+        """`folder` is for the summary; begins the run in MLflow if tracking is on."""
+        self.root, self.settings, self.sweep, self.folder, self.objective = root, settings, sweep, folder, objective
+        self.tags = {sweeps.KIND: sweep.key}  # of the children
+        self.run_id = sweeps.begin(settings, sweep, root=root)
+
+    def end(
+        self, jobs: Sequence[Job], results: Mapping[str, JobResult], status: str, draw_all: bool = False
+    ) -> Summary:
+        """Write and draw the summary, draw the best run (or all), and bring the store up to date."""
+        whole = summary.summarise(jobs, results, self.objective)
+        drawn = self._draw_runs(whole, results, draw_all)
+        runs = self._sync_children(jobs, results)
+        files = summary.write_tables(whole, self.folder, runs)
+        files += figures.draw(whole.table, whole.swept, self.objective, self.folder)
+        if self.run_id:
+            result = sweeps.SweepResult(
+                status=status,
+                note="\n\n".join([self.sweep.note, whole.note, *_reused(jobs, results, runs)]),
+                tags={"best": whole.best, "failures": "; ".join(whole.failures)},
+                metrics=whole.best_metrics,
+                artifacts=files + drawn,
+            )
+            sweeps.end(self.settings, self.run_id, result, root=self.root)
+        return whole
+
+    def _draw_runs(self, whole: Summary, results: Mapping[str, JobResult], draw_all: bool) -> list[Path]:
+        """Draw the best run, or all, unless they have figures; return the figures of the best."""
+        keys = [key for key, result in results.items() if result.is_done and result.directory]
+        for key in keys if draw_all else [whole.best_key]:
+            directory = cache.directory(key, self.root)
+            if key in keys and not (directory / "figures").exists():
+                try:
+                    draw_run(Run.read(directory), root=self.root)
+                except Exception as error:  # the sweep ends without them
+                    log.warning("%s: its figures are not drawn: %s", directory, error)
+        return sorted((cache.directory(whole.best_key, self.root) / "figures").glob("*.png")) if whole.best_key else []
+
+    def _sync_children(self, jobs: Sequence[Job], results: Mapping[str, JobResult]) -> dict[str, str]:
+        """Send the finished runs of this disk that the store lacks; return key -> run id."""
+        if not self.settings.enabled:
+            return {}
+        children = [
+            sweeps.SweepRun(job.key, cache.directory(job.key, self.root), job.tags(self.tags))
+            for job in jobs
+            if job.key in results and results[job.key].is_done and cache.find(job.key, self.root)
+        ]
+        return sweeps.sync_children(self.settings, self.run_id, children, root=self.root)
+
+
+def _reused(jobs: Sequence[Job], results: Mapping[str, JobResult], runs: Mapping[str, str]) -> list[str]:
+    """Return the paragraph that names the runs of reused jobs, which are children of earlier sweeps."""
+    reused = [job for job in jobs if job.key in results and results[job.key].status is Status.reused]
+    lines = [f"- {job.label}: run `{runs[job.key]}`" for job in reused if job.key in runs]
+    if len(lines) > MAX_LINKS:
+        lines = [*lines[:MAX_LINKS], f"- and {len(lines) - MAX_LINKS} more, see summary.csv"]
+    return ["**Reused.**\n" + "\n".join(lines)] if lines else []
