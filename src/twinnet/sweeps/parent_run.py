@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from twinnet.compare.draw import draw_run
 from twinnet.core.schema import Tracking
 from twinnet.sweeps import cache, figures, summary
 from twinnet.sweeps.job import Job, JobResult, Status
@@ -46,6 +45,8 @@ class ParentRun:
 
     def _draw_runs(self, whole: Summary, results: Mapping[str, JobResult], draw_all: bool) -> list[Path]:
         """Draw the best run, or all, unless they have figures; return the figures of the best."""
+        from twinnet.compare.draw import draw_run  # 1 s: matplotlib, scikit-learn; after the jobs
+
         keys = [key for key, result in results.items() if result.is_done and result.directory]
         for key in keys if draw_all else [whole.best_key]:
             directory = cache.directory(key, self.root)
