@@ -28,7 +28,7 @@ Part = TypeVar("Part", Experiment, Dataset, Compare)
 # The groups whose members are told apart by `kind`: group of conf/ -> kind -> dataclass.
 KINDS: dict[str, dict[str, type]] = {
     "data": {node.kind: node for node in (schema.TableData, schema.ImageData)},
-    "dataset": {node.kind: node for node in (schema.NBADataset, schema.ImageDataset)},
+    "dataset": {node.kind: node for node in (schema.NBADataset, schema.ImageDataset, schema.TableDataset)},
     "model": {node.kind: node for node in (schema.MLP, schema.CNN, schema.ResNet)},
     "engine": {node.kind: node for node in (schema.ScratchEngine, schema.KerasEngine)},
     "optimizer": {

@@ -96,7 +96,7 @@ class TableData(Data):
     kind: str = "table"
     file: str = "table.csv"
     features: list[str] = MISSING  # columns of the table
-    target: str = MISSING  # a column; for classes, one that holds 0, 1, ...
+    target: str = MISSING  # a column; for classes, one of their names or of 0, 1, ...
     valid_fraction: float = 0.33
     split_seed: int = 42
     stratify: bool = False
@@ -431,9 +431,17 @@ class ArrayFile:
 @dataclass
 class ImageDataset(Dataset):
     kind: str = "images"
-    files: dict[str, str] = MISSING  # file name -> SHA-256, of the decompressed bytes where it ends in .gz
+    files: dict[str, str] = MISSING  # file name -> SHA-256, of the decompressed bytes if it ends in .gz
     arrays: dict[str, ArrayFile] = MISSING  # X_train, y_train and, where there is a test split, X_test, y_test
     stand_in: SyntheticKind = SyntheticKind.none  # the synthetic images
+
+
+@dataclass
+class TableDataset(Dataset):
+    """A CSV file with a header, in UTF-8; columns and classes are those of `reading`."""
+
+    kind: str = "table"
+    files: dict[str, str] = MISSING  # the name of the one file -> SHA-256, decompressed if it ends in .gz
 
 
 @dataclass

@@ -72,14 +72,21 @@ def _scatter(reading: TableData, table: pd.DataFrame, title: str, notes: list[st
     figure = new_figure(9.6, 4.8, title, notes)
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
     first, second = (*reading.features, *reading.features)[:2]
-    for label, name in enumerate(reading.classes or []):
+    kind = "players" if "pos" in table else "samples"
+    left.set(xlabel=AXIS_NAMES.get(first, first), ylabel=AXIS_NAMES.get(second, second), title=kind)
+    if not reading.classes:
+        left.scatter(table[first], table[second], s=14, alpha=0.6, color=BLUE)
+        right.hist(table[reading.target], bins=30, color=BLUE)
+        right.set(xlabel=AXIS_NAMES.get(reading.target, reading.target), ylabel=kind)
+        return figure
+    for label, name in enumerate(reading.classes):
         rows = table[table[reading.target] == label]
         left.scatter(rows[first], rows[second], s=14, alpha=0.6, color=PALETTE[label % len(PALETTE)], label=name)
-    left.set(xlabel=AXIS_NAMES.get(first, first), ylabel=AXIS_NAMES.get(second, second), title="players")
     left.legend()
-    counts = table["pos"].value_counts()
+    labels = table["pos"] if "pos" in table else table[reading.target].map(dict(enumerate(reading.classes)))
+    counts = labels.value_counts()
     right.barh(counts.index[::-1], counts.to_numpy()[::-1], color=BLUE)
-    right.set(xlabel="players", title="positions")
+    right.set(xlabel=kind, title="positions" if "pos" in table else "classes")
     return figure
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from twinnet.core import paths, provenance, rules
 from twinnet.core.errors import DataError
-from twinnet.core.schema import Dataset, ImageData, ImageDataset, NBADataset, TableData
-from twinnet.data.formats import idx, nba
+from twinnet.core.schema import Dataset, ImageData, ImageDataset, NBADataset, TableData, TableDataset
+from twinnet.data.formats import idx, nba, table
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +28,9 @@ def preprocess_dataset(dataset: Dataset, root: Path = Path(".")) -> Path:
     try:
         if isinstance(dataset, ImageDataset) and isinstance(dataset.reading, ImageData):
             content, sizes = _archive(idx.read(dataset, raw, pinned=recorded.source != provenance.SYNTHETIC))
-        elif isinstance(dataset, NBADataset) and isinstance(dataset.reading, TableData):
-            table = nba.table(dataset, raw)
-            content, sizes = table.to_csv(index=False, lineterminator="\n").encode(), f"{len(table)} rows"
+        elif isinstance(dataset, NBADataset | TableDataset) and isinstance(dataset.reading, TableData):
+            rows = nba.table(dataset, raw) if isinstance(dataset, NBADataset) else table.read(dataset, raw)
+            content, sizes = rows.to_csv(index=False, lineterminator="\n").encode(), f"{len(rows)} rows"
         else:
             raise DataError(f"datasets.{dataset.name}: {dataset.kind} cannot be read as {dataset.reading.kind}")
     except FileNotFoundError as error:

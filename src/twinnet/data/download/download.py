@@ -14,11 +14,11 @@ from filelock import FileLock, Timeout
 from twinnet.core import paths, provenance
 from twinnet.core.errors import DataError, one_line_text
 from twinnet.core.provenance import SYNTHETIC, SYNTHETIC_NOTE, Provenance
-from twinnet.core.schema import Dataset, ImageDataset, NBADataset, Source, SourcePolicy
+from twinnet.core.schema import Dataset, ImageDataset, NBADataset, Source, SourcePolicy, TableDataset
 from twinnet.data.download import synthetic
 from twinnet.data.download.fetch import Client, SourceError
 from twinnet.data.download.sources import MIRROR, RemoteFile, source_kind
-from twinnet.data.formats import idx, nba
+from twinnet.data.formats import idx, nba, table
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,8 @@ def verify(dataset: Dataset, folder: Path, *, pinned: bool = True) -> str:
         return nba.read(dataset, folder)[1]
     if isinstance(dataset, ImageDataset):
         idx.read(dataset, folder, pinned=pinned)
+    if isinstance(dataset, TableDataset):
+        table.read(dataset, folder)
     return ""
 
 

@@ -14,7 +14,7 @@ from urllib.request import url2pathname
 
 from twinnet.core import paths
 from twinnet.core.errors import ConfigError
-from twinnet.core.schema import Dataset, ImageDataset, NBADataset, Source
+from twinnet.core.schema import Dataset, ImageDataset, NBADataset, Source, TableDataset
 from twinnet.data.formats import nba
 
 MIRROR = "TWINNET_MIRROR"
@@ -162,9 +162,9 @@ def file_names(dataset: Dataset) -> dict[str, str]:
 
     Raises ConfigError for a path that leaves the folder.
     """
-    if isinstance(dataset, ImageDataset):
+    if isinstance(dataset, ImageDataset | TableDataset):
         names = dict(dataset.files)
-        for key, array in dataset.arrays.items():
+        for key, array in dataset.arrays.items() if isinstance(dataset, ImageDataset) else ():
             if array.file not in names:
                 expected = f"expected one of {', '.join(names)}; received {array.file!r}"
                 raise ConfigError(f"datasets.{dataset.name}.arrays.{key}.file: {expected}")

@@ -1,0 +1,111 @@
+"""A table of one's own, a CSV file, by two yaml files: downloaded, checked, trained and drawn like the others."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from twinnet.core import config
+from twinnet.core.errors import DataError
+from twinnet.data import card
+from twinnet.data.download.download import download_dataset
+from twinnet.data.preprocess import preprocess_dataset
+from twinnet.training.dataset import load_splits
+from twinnet.training.experiment import train
+
+ROOT = Path(__file__).parents[2]
+READING = """
+defaults: [schema/table@_here_, _self_]
+name: flowers
+task: multiclass
+classes: [rose, tulip, 鬱金香]
+features: [length, width]
+target: species
+scaling: standard
+stratify: true
+"""
+DATASET = """
+defaults: [schema/table@_here_, {/data@reading: flowers}, _self_]
+name: flowers
+title: Flowers
+licence: CC0
+sources: {mirror: {kind: mirror}}
+files: {flowers.csv: SHA-256}
+"""
+
+
+@pytest.fixture
+def flowers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout whose conf/ has the two files; the mirror has the table, which begins with a byte order mark."""
+    species = np.arange(90) % 3
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({
+        "length": (species + random.normal(0, 0.1, 90)).round(3),
+        "width": random.normal(3, 1, 90).round(3),
+        "species": np.array(["rose", "tulip", "鬱金香"])[species],
+        "remark": None,
+    })  # fmt: skip
+    content = frame.to_csv(index=False).encode("utf-8-sig")
+    (tmp_path / "mirror/flowers").mkdir(parents=True)
+    (tmp_path / "mirror/flowers/flowers.csv").write_bytes(content)
+    root = tmp_path / "checkout"
+    shutil.copytree(ROOT / "conf", root / "conf")
+    (root / "dvc.yaml").touch()
+    (root / "conf/data/flowers.yaml").write_text(READING, encoding="utf-8")
+    dataset = DATASET.replace("SHA-256", hashlib.sha256(content).hexdigest())
+    (root / "conf/dataset/flowers.yaml").write_text(dataset, encoding="utf-8")
+    monkeypatch.setenv("TWINNET_MIRROR", str(tmp_path / "mirror"))
+    return root
+
+
+def test_own_table_is_trained_by_two_yaml_files(flowers: Path) -> None:
+    suite = config.compose(flowers, "config", ["+dataset@datasets.flowers=flowers"])
+    dataset = config.dataset(suite.datasets.flowers)
+    download_dataset(dataset, flowers)
+    table = pd.read_csv(preprocess_dataset(dataset, flowers))
+    assert list(table) == ["length", "width", "species", "remark"]
+    assert table["species"].tolist() == [0, 1, 2] * 30
+    text = card.write(dataset, flowers).read_text(encoding="utf-8")
+    assert "# Flowers" in text
+    assert "| 鬱金香 | 20 (33.3%) | 10 (33.3%) |" in text
+    words = [
+        "experiment=nba_scratch",
+        "data=flowers",
+        "engine=scratch_numpy",
+        "epochs=300",
+        "optimizer.learning_rate=0.1",
+    ]
+    experiment = config.experiment(config.compose(flowers, "train", words))
+    assert load_splits(experiment.data, root=flowers).source == "mirror"
+    train(experiment, flowers / "run", root=flowers)
+    predictions = np.load(flowers / "run/predictions.npz")
+    assert predictions["y_prob"].shape == (30, 3)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "datasets.flowers.reading.features=[length,depth]",
+            r"flowers.csv: expected the columns depth; received length",
+        ),
+        (
+            "datasets.flowers.reading.classes=[rose,tulip]",
+            r"expected the classes rose, tulip in species; received 鬱金香",
+        ),
+        ("datasets.flowers.files={flowers.csv: abc}", r"flowers.csv: expected the SHA-256 abc; received"),
+        ("datasets.flowers.transport.max_bytes=100", r"expected at most 100 bytes"),
+        ("+datasets.flowers.files={more.csv: abc}", r"files: expected one table; received"),
+    ],
+)
+def test_table_that_conf_contradicts_is_one_line(override: str, message: str, flowers: Path) -> None:
+    suite = config.compose(flowers, "config", ["+dataset@datasets.flowers=flowers", override])
+    if override.startswith("+"):
+        shutil.copy(flowers.parent / "mirror/flowers/flowers.csv", flowers.parent / "mirror/flowers/more.csv")
+    with pytest.raises(DataError, match=message) as raised:
+        download_dataset(config.dataset(suite.datasets.flowers), flowers)
+    assert "\n" not in str(raised.value)
+    assert not (flowers / "data/raw/flowers").exists()
