@@ -1,31 +1,39 @@
-"""What a README holds that a test can compare or run: its facts in their order, its commands."""
+"""Blocks, commands, links and headings of the project's pages."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 CODE = re.compile(r"`([^`\n]+)`")
-NUMBER = re.compile(r"\d+(?:[.,]\d+)*%?")
-LINK = re.compile(r"\]\(([^)]+)\)")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 COMMENT = re.compile(r"\s+#.*$")
-COMMAND = re.compile(r"(\w+=\S+ )*(make|dvc|python -m|uv|source|apt-get|runuser|createdb|pip|curl|mlflow|git) ")
+COMMAND = re.compile(r"(\w+=\S+ )*(make|dvc|python -m|pytest|uv|source|apt-get|runuser|createdb|curl|mlflow|git) ")
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the page: its number from 1, its text, and where it stands."""
+    """A line of a page: its number from 1, its text, and the kind of text it stands in."""
 
     number: int
     text: str
-    kind: str  # prose, table, heading, or the language of its block ("" where none is named)
+    kind: str  # prose, table, heading, or the language of its block, which is console if none is named
 
     @property
     def in_block(self) -> bool:
         return self.kind not in ("prose", "table", "heading")
 
 
+def pages(root: Path) -> dict[str, str]:
+    """Return the text of every page that tells a reader what to run, by its path."""
+    names = ("README.md", "README.zh-TW.md", "CONTRIBUTING.md")
+    files = [*(root / name for name in names), *sorted((root / "docs").glob("*.md"))]
+    return {file.relative_to(root).as_posix(): file.read_text(encoding="utf-8") for file in files}
+
+
 def lines(page: str) -> Iterator[Line]:
-    """The lines of the page that say something."""
+    """Yield the lines of a page that are not empty."""
     block = None
     for number, text in enumerate(page.splitlines(), start=1):
         if text.startswith("```"):
@@ -36,47 +44,43 @@ def lines(page: str) -> Iterator[Line]:
             yield Line(number, text, "heading" if text.startswith("#") else "table" if text[0] == "|" else "prose")
 
 
-def ordered(page: str) -> list[tuple[Line, str]]:
-    """What has to be the same line by line in every language: levels, blocks without comments, facts of tables."""
+def skeleton(page: str) -> list[tuple[int, str]]:
+    """Return what is the same in every language, with line numbers: heading levels, and blocks without comments."""
     found = []
     for line in lines(page):
-        if line.in_block and (text := COMMENT.sub("", line.text)):
-            found.append((line, f"{line.kind}: {text}"))
+        if line.in_block and line.kind not in ("mermaid", "text") and (text := COMMENT.sub("", line.text)):
+            found.append((line.number, text))
         elif line.kind == "heading":
-            found.append((line, line.text.split()[0]))
-        elif line.kind == "table":
-            found.append((line, " | ".join(facts(line.text))))
+            found.append((line.number, line.text.split()[0]))
     return found
-
-
-def sections(page: str) -> list[list[tuple[Line, str]]]:
-    """The facts of the prose, which may stand in another order, section by section."""
-    found: list[list[tuple[Line, str]]] = [[]]
-    for line in lines(page):
-        if line.kind == "heading":
-            found.append([])
-        elif line.kind == "prose":
-            found[-1] += [(line, fact) for fact in facts(line.text) if not fact.startswith("README")]
-    return found
-
-
-def facts(text: str) -> list[str]:
-    """Code, numbers and the targets of links."""
-    prose = LINK.sub("]", CODE.sub("", text))
-    return CODE.findall(text) + LINK.findall(text) + NUMBER.findall(prose)
 
 
 def commands(page: str) -> dict[str, int]:
-    """Each command that the page tells its reader to run, and the number of its first line."""
+    """Return each command that a page gives, and the number of its first line.
+
+    In a block where a line begins with "$ " the other lines are output.
+    """
     found: dict[str, int] = {}
     for line in lines(page):
         if line.kind == "console":
-            told = [COMMENT.sub("", line.text).removeprefix("$ ")]
-        elif line.in_block:
-            told = []
+            texts = [COMMENT.sub("", line.text).removeprefix("$ ")]
         else:
-            told = CODE.findall(line.text)
-        for command in told:
-            if COMMAND.match(command):
-                found.setdefault(command, line.number)
+            texts = [] if line.in_block else CODE.findall(line.text)
+        for text in texts:
+            if COMMAND.match(text):
+                found.setdefault(text, line.number)
     return found
+
+
+def words(command: str) -> list[str]:
+    """Return the words of a command as a shell splits them, without its environment and what it redirects."""
+    split = shlex.split(command.partition(" > ")[0])
+    while re.match(r"[A-Z_]+=", split[0]):
+        split.pop(0)
+    return split
+
+
+def anchors(page: str) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    titles = [line.text.lstrip("#").strip().lower() for line in lines(page) if line.kind == "heading"]
+    return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}

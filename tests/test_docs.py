@@ -1,4 +1,4 @@
-"""What the documentation says is so: functions it names, numbers it prints, recipes it gives, commands of its hooks."""
+"""Pages of docs/ and CONTRIBUTING.md against the code: formulas, printed numbers, recipes, diagram, hooks."""
 
 import ast
 import hashlib
@@ -9,7 +9,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 import yaml
 from dvc_render.html import HTML
 
+from tests import architecture, configuration_page
 from twinnet import walkthrough
 from twinnet.core.network import build_network
 from twinnet.core.schema import Experiment
@@ -26,41 +26,44 @@ from twinnet.engines.scratch.arrays import inward
 
 BLOCK = re.compile(r"^`(\S+)`\n\n```(?:yaml|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TRAIN = """
-import json, os, sys
+import json, sys
 from pathlib import Path
-from twinnet import config
-from twinnet.data.download.download import download
-from twinnet.data.preprocess import preprocess
-from twinnet.training import train
+from twinnet.core import config
+from twinnet.data.download.download import download_dataset
+from twinnet.data.preprocess import preprocess_dataset
+from twinnet.training.experiment import train
 root = Path.cwd()
 suite = config.compose(root, "config")
-told = {"experiments": list(suite.experiments)}
+report = {"experiments": list(suite.experiments)}
 for name in ["digits"] if "digits" in suite.datasets else []:
-    download(config.dataset(suite.datasets[name]), root)
-    preprocess(config.dataset(suite.datasets[name]), root)
+    download_dataset(config.dataset(suite.datasets[name]), root)
+    preprocess_dataset(config.dataset(suite.datasets[name]), root)
 for line in sys.argv[1:]:
     experiment = config.experiment(config.compose(root, "train", line.split()))
-    told[line] = train(experiment, root / "runs" / str(len(told)), root=root).metrics
-print(json.dumps(told))
+    report[line] = train(experiment, root / "runs" / str(len(report)), root=root).metrics
+print(json.dumps(report))
 """
 
 
 def follow_and_train(house: Path, *overrides: str, **variables: str) -> list[dict]:
-    """Metrics of one training for each line of overrides, in a process with the sources of `house`."""
+    """Return the suite's experiments and the metrics of a training for each line of overrides.
+
+    They run in a process with the sources of `house`.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TWINNET_")}
     done = subprocess.run(
         [sys.executable, "-c", TRAIN, *overrides],
         cwd=house, env=environment | {"PYTHONPATH": str(house / "src"), **variables}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    return [told["experiments"], *(told[line] for line in overrides)]
+    report = json.loads(done.stdout.splitlines()[-1])
+    return [report["experiments"], *(report[line] for line in overrides)]
 
 
 # --------------------------------------------------------------------------------------- mathematics
 
 
-def test_every_function_in_the_mathematics_stands_in_the_file_it_links_to(root: Path) -> None:
+def test_functions_of_the_mathematics_are_in_the_linked_files(root: Path) -> None:
     page = (root / "docs/mathematics.md").read_text()
     links = re.findall(r"\[`(\w+)`\]\(\.\./(src/[\w/]+\.py)\)", page)
     assert len(links) > 25
@@ -69,10 +72,10 @@ def test_every_function_in_the_mathematics_stands_in_the_file_it_links_to(root: 
         assert name in defined, f"{name} in {file}"
 
 
-def test_the_mathematics_leaves_no_formula_of_the_engine_out(root: Path) -> None:
+def test_mathematics_has_every_formula_of_the_engine(root: Path) -> None:
     page = (root / "docs/mathematics.md").read_text()
     scratch = root / "src/twinnet/engines/scratch"
-    for module in ("layers", "images", "activations", "losses", "optimizers"):
+    for module in ("layers", "convolution", "activations", "losses", "optimizers"):
         for node in ast.parse((scratch / f"{module}.py").read_text()).body:
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                 named = f"[`{node.name}`]" in page
@@ -88,7 +91,7 @@ HELPERS = {  # no formula: they rearrange, choose or count
 # ----------------------------------------------------------------------------------------- one sample
 
 
-def test_the_page_of_one_sample_is_what_the_command_prints(
+def test_page_of_one_sample_is_what_the_command_prints(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = (root / "docs/one_sample.md").read_text()
@@ -102,7 +105,7 @@ def test_the_page_of_one_sample_is_what_the_command_prints(
 
 
 @pytest.mark.parametrize("optimizer", ["gradient_descent", "adam", "nesterov"])
-def test_the_walk_is_the_step_that_training_takes(compose: Callable[..., Experiment], optimizer: str) -> None:
+def test_walkthrough_equals_a_step_of_training(compose: Callable[..., Experiment], optimizer: str) -> None:
     experiment = compose("nba_scratch", f"optimizer={optimizer}", "model.hidden_units=[4,3]", "model.activation=tanh")
     walked = walkthrough.walk(experiment, np.array([3.4, 3.6]), 0)
 
@@ -125,7 +128,7 @@ def test_the_walk_is_the_step_that_training_takes(compose: Callable[..., Experim
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--features", "1", "--label", "guard"], "expected 2 (apg, rpg); received 1"),
         (["--features", "1", "2", "--label", "centre"], "expected one of guard, forward; received 'centre'"),
@@ -133,8 +136,8 @@ def test_the_walk_is_the_step_that_training_takes(compose: Callable[..., Experim
         (["experiment=fashion_cnn"], "expected a table and dense layers"),
     ],
 )
-def test_a_walk_that_cannot_be_is_one_line(
-    root: Path, arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_walkthrough_of_bad_input_is_one_line(
+    root: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(root)
     monkeypatch.setattr(sys, "argv", ["walkthrough", *arguments])
@@ -142,7 +145,7 @@ def test_a_walk_that_cannot_be_is_one_line(
         walkthrough.main()
     assert ended.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert told in line
+    assert message in line
 
 
 # -------------------------------------------------------------------------------------------- recipes
@@ -150,9 +153,9 @@ def test_a_walk_that_cannot_be_is_one_line(
 
 @pytest.fixture
 def recipes(root: Path) -> dict[str, list[tuple[str, str]]]:
-    """Heading -> (file, text) of each block of README.md under the name of a file."""
-    page = (root / "README.md").read_text()
-    sections = {part.partition("\n")[0]: part for part in re.split(r"\n###? ", page)}
+    """Heading -> (file, text) of each block of docs/own_project.md under the name of a file."""
+    page = (root / "docs/own_project.md").read_text()
+    sections = {part.partition("\n")[0]: part for part in page.split("\n## ")}
     return {heading: BLOCK.findall(part) for heading, part in sections.items() if BLOCK.search(part)}
 
 
@@ -172,14 +175,14 @@ def follow(house: Path, blocks: list[tuple[str, str]]) -> None:
             opened.write(f"\n\n{text}" if opened.tell() else text)
 
 
-def test_each_recipe_has_fewer_than_ten_lines(recipes: dict[str, list[tuple[str, str]]]) -> None:
+def test_recipes_have_fewer_than_ten_lines(recipes: dict[str, list[tuple[str, str]]]) -> None:
     """Nine at most, one of which stands in conf/config.yaml."""
     assert set(recipes) == {"A data set", "A model", "An optimizer", "An experiment"}
     for heading, blocks in recipes.items():
         assert sum(len(text.splitlines()) for _, text in blocks) < 9, heading
 
 
-def test_a_model_an_optimizer_and_an_experiment_are_added_as_described(
+def test_recipes_add_a_model_an_optimizer_and_an_experiment(
     house: Path, recipes: dict[str, list[tuple[str, str]]]
 ) -> None:
     follow(house, [block for name in ("A model", "An optimizer", "An experiment") for block in recipes[name]])
@@ -198,14 +201,14 @@ def test_a_model_an_optimizer_and_an_experiment_are_added_as_described(
     assert nba_adam["epochs"] == 4
 
 
-def test_a_data_set_is_added_as_described(root: Path, house: Path, recipes: dict[str, list[tuple[str, str]]]) -> None:
+def test_recipe_adds_a_data_set(root: Path, house: Path, recipes: dict[str, list[tuple[str, str]]]) -> None:
     archive = house / "mirror" / "digits" / "digits.npz"
     archive.parent.mkdir(parents=True)
     images = np.random.default_rng(0).integers(0, 256, (6000, 28, 28), dtype=np.uint8)
     np.savez(archive, X=images, y=(np.arange(6000) % 10).astype(np.uint8))
     sha = hashlib.sha256(archive.read_bytes()).hexdigest()
     follow(house, [(file, text.replace("SHA-256", sha)) for file, text in recipes["A data set"]])
-    (line,) = re.findall(r"`(- dataset@\S+ \S+)`", (root / "README.md").read_text())
+    (line,) = re.findall(r"`(- dataset@\S+ \S+)`", (root / "docs/own_project.md").read_text())
     suite_has(house, line)
     _, metrics = follow_and_train(
         house,
@@ -220,21 +223,32 @@ def suite_has(house: Path, line: str) -> None:
     suite.write_text(suite.read_text().replace("  - _self_", f"  {line}\n  - _self_"))
 
 
-# ------------------------------------------------------------------------------------ what else is told
+# --------------------------------------------------------------------------------- pages made from code
 
 
-def test_the_map_is_the_contract_that_lint_checks(root: Path) -> None:
+def test_diagram_of_contributing_is_made_from_the_imports(root: Path) -> None:
     page = (root / "CONTRIBUTING.md").read_text()
-    contracts = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
-    rooms = page.split("| room | holds |")[1].split("\n\n")[0]
-    told = [set(re.findall(r"`(\w+)(?:/|\.py)`", row.split("|")[1])) for row in rooms.splitlines()[2:]]
-    assert told == [{module.removeprefix("twinnet.") for module in re.split(r" [|:] ", layer)} for layer in layers]
-    for name in re.findall(r"^pytest (tests/\S+)", page, re.MULTILINE):
-        assert (root / name).exists()
+    (block,) = re.findall(r"```mermaid\n(.*?)\n```", page, re.DOTALL)
+    assert block == architecture.diagram(), "replace the block by the output of `python -m tests.architecture`"
 
 
-def test_the_hooks_are_valid_and_have_no_address(root: Path) -> None:
+def test_table_of_contributing_has_every_room(root: Path) -> None:
+    rows = (root / "CONTRIBUTING.md").read_text().split("| room | holds |")[1].split("\n\n")[0].splitlines()[2:]
+    assert len(rows) <= 12
+    named = [name for row in rows for name in re.findall(r"`(\w+)(?:/|\.py)`", row.split("|")[1])]
+    modules = {path.stem for path in (root / "src/twinnet").iterdir() if not path.name.startswith("__")}
+    assert sorted(named) == sorted(modules)
+
+
+def test_page_of_the_configuration_is_made_from_the_schema(root: Path) -> None:
+    page = (root / "docs/configuration.md").read_text()
+    assert page == configuration_page.page(), "run `python -m tests.configuration_page > docs/configuration.md`"
+
+
+# ---------------------------------------------------------------------------------------------- hooks
+
+
+def test_hooks_are_valid_and_have_no_address(root: Path) -> None:
     file = root / ".pre-commit-config.yaml"
     subprocess.run([sys.executable, "-m", "pre_commit", "validate-config", str(file)], check=True, cwd=root)
     hooks = [hook for repo in yaml.safe_load(file.read_text())["repos"] for hook in repo["hooks"]]
@@ -244,7 +258,7 @@ def test_the_hooks_are_valid_and_have_no_address(root: Path) -> None:
         assert hook["entry"].startswith(".venv/bin/")
 
 
-def test_the_hooks_refuse_what_is_wrong_and_pass_what_is_right(root: Path, tmp_path: Path) -> None:
+def test_hooks_refuse_what_is_wrong_and_pass_what_is_right(root: Path, tmp_path: Path) -> None:
     """In a repository of their own, so that neither the state of this one nor that of its index decides."""
     for name in (".pre-commit-config.yaml", "pyproject.toml", "params.yaml"):
         shutil.copy(root / name, tmp_path)
@@ -262,22 +276,14 @@ def test_the_hooks_refuse_what_is_wrong_and_pass_what_is_right(root: Path, tmp_p
     run("git", "init", "-q")
     run("git", "add", "wrong.py", "params.yaml")
     hooks = [sys.executable, "-m", "pre_commit", "run", "--all-files"]
-    told = run(*hooks)
-    assert told.count("Failed") == 3, told
-    assert "run `make params`" in told
+    output = run(*hooks)
+    assert output.count("Failed") == 3, output
+    assert "run `make params`" in output
     (tmp_path / "params.yaml").write_text(composed)
     assert run(*hooks).count("Passed") == 3, "ruff has mended wrong.py"
 
 
-def test_version_and_licence_are_told_the_same_everywhere(root: Path) -> None:
-    citation = yaml.safe_load((root / "CITATION.cff").read_text())
-    project = (root / "pyproject.toml").read_text()
-    assert f'version = "{citation["version"]}"' in project
-    assert f'license = "{citation["license"]}"' in project
-    assert f"## [{citation['version']}]" in (root / "CHANGELOG.md").read_text()
-
-
-def test_what_dvc_plots_draws_with_is_whole(root: Path) -> None:
+def test_templates_of_dvc_plots_are_complete(root: Path) -> None:
     plots = [settings for plot in yaml.safe_load((root / "dvc.yaml").read_text())["plots"] if isinstance(plot, dict)
              for settings in plot.values()]  # fmt: skip
     templates = {settings["template"] for settings in plots}
