@@ -49,10 +49,12 @@ out = root / "outputs" / "notebooks"
 # ## The data
 #
 # One row is a player of the season. `apg` and `rpg` are assists and rebounds per game; a player whose position begins
-# with G is a guard, everybody else counts as a forward.
+# with G is a guard, every other one a forward.
 
 # %%
-players = pd.read_csv(root / "data/processed/nba/table.csv")
+table = root / "data/processed/nba/table.csv"
+assert table.is_file(), "needs the data of nba: dvc repro preprocess@nba"
+players = pd.read_csv(table)
 print(f"{len(players)} players, {players['is_forward'].mean():.0%} of them forwards")
 players[["apg", "rpg", "is_forward"]].describe().round(2)
 
@@ -94,7 +96,7 @@ pd.DataFrame([{"layer": type(layer).__name__, "input": shape} | layer.weight_sha
 # %%
 book = config.experiment(config.compose(root, "train", ["experiment=nba_keras_book"]))
 printed = train(book, out / "nba_keras_book", root=root)
-printed.history.table()
+printed.history
 
 # %% [markdown]
 # The run says why:
@@ -103,11 +105,11 @@ printed.history.table()
 print("\n".join(printed.warnings))
 
 # %% [markdown]
-# The loss that is left, of the order of 1e-7, is only how far Keras keeps a probability from 1 before it takes a
-# logarithm; the chapter prints the same 6e-08. With one output unit the loss first divides the output by the sum over
+# The remaining loss, of the order of 1e-7, is the distance that Keras keeps between a probability and 1 before it takes
+# a logarithm; the chapter prints the same 6e-08. With one output unit the loss first divides the output by the sum over
 # the outputs, which is itself. The prediction becomes 1 for every player whatever the weights are, its logarithm 0, its
-# derivative 0. Asked for without `allow_degenerate=true`, such an experiment is refused before any data is loaded. The
-# loss that fits one sigmoid unit is the binary cross-entropy, and from here on that is the loss.
+# derivative 0. Without `allow_degenerate=true`, such an experiment is refused before any data is loaded. The loss that
+# fits one sigmoid unit is the binary cross-entropy, and from here on that is the loss.
 
 # %% [markdown]
 # ## One step by hand
@@ -136,7 +138,7 @@ step.layers[-1].backward()
 # %%
 by_hand = train(scratch, out / "nba_scratch", root=root)
 learning_curves(
-    by_hand.history, f"by hand, {by_hand.metrics['valid/accuracy']:.1%} right on the validation split", notes
+    by_hand.full_history(), f"by hand, {by_hand.metrics['valid/accuracy']:.1%} right on the validation split", notes
 )
 
 # %% [markdown]
@@ -153,7 +155,8 @@ network = DeepLearning([2, 4, 1], random_state=0, array="numpy")
 network.fit(splits.X_train, splits.y_train, epochs=EPOCHS, learning_rate=0.001)
 print(f"{network.score(splits.X_valid, splits.y_valid):.1%} right on the validation split")
 print(
-    "largest difference from the run above:", abs(network.loss_history_ - by_hand.history.arrays()["train/loss"]).max()
+    "largest difference from the run above:",
+    abs(network.loss_history_ - by_hand.full_history().arrays()["train/loss"]).max(),
 )
 
 # %% [markdown]
@@ -165,7 +168,7 @@ print(
 # %%
 twin = config.experiment(config.compose(root, "train", ["experiment=nba_keras", f"epochs={EPOCHS}"]))
 by_keras = train(twin, out / "nba_keras", root=root)
-tables = {"nba_scratch": by_hand.history.table(), "nba_keras": by_keras.history.table()}
+tables = {"nba_scratch": by_hand.history, "nba_keras": by_keras.history}
 curves(tables, "accuracy", "the twins: by hand, and Keras on top of it", notes=notes)
 
 # %%

@@ -55,19 +55,27 @@ mlflow.set_tracking_uri(tracking_uri(root))
 
 # %%
 trained_by_dvc = "attributes.status = 'FINISHED' AND tags.`dvc.stage` LIKE 'train%'"
-runs = mlflow.search_runs(experiment_names=["nba"], filter_string=trained_by_dvc).set_index("tags.mlflow.runName")
+runs = mlflow.search_runs(experiment_names=["nba"], filter_string=trained_by_dvc)
+assert len(runs), "needs the runs of nba in the store: make repro"
 columns = ["metrics.valid/accuracy", "metrics.valid/loss", "metrics.epochs", "metrics.seconds", "tags.data_source"]
-runs[columns].rename_axis(None)
+runs.set_index("tags.mlflow.runName")[columns].rename_axis(None)
 
 # %% [markdown]
 # ## The twins on each other
 #
-# The curves are artifacts of their runs: at most 1,000 rows each, read here for the newest run of either engine.
+# The twins are a run of either engine with the same settings: a run of `dvc exp run -S ...` with another learning rate
+# has another twin. The curves are artifacts of their runs, at most 1,000 rows each; these are of the newest pair.
 
 # %%
+apart = ("params.engine.", "params.name", "params.description")  # what the twins may differ in
+same = [name for name in runs if name.startswith("params.") and not name.startswith(apart)]
+of_engine = {name: runs[runs["tags.mlflow.runName"].str.startswith(name)] for name in ("nba_scratch", "nba_keras")}
+pairs = of_engine["nba_scratch"].merge(of_engine["nba_keras"], on=same, suffixes=("/nba_scratch", "/nba_keras"))
+assert len(pairs), "needs nba_scratch and nba_keras of the same settings: dvc repro train@nba_scratch train@nba_keras"
+twin_ids = {name: pairs[f"run_id/{name}"].iloc[0] for name in of_engine}
 twins = {
     name: pd.read_csv(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="history/history.csv"))
-    for name, run_id in runs.groupby(level=0)["run_id"].first()[["nba_scratch", "nba_keras"]].items()
+    for name, run_id in twin_ids.items()
 }
 curves(twins, "accuracy", "the twins: by hand, and Keras on top of it")
 
@@ -81,13 +89,13 @@ difference.drop("epoch").to_frame("largest difference in any recorded epoch")
 # Figures are artifacts too.
 
 # %%
-found = runs.groupby(level=0)["run_id"].first()["nba_scratch"]
-Image(mlflow.artifacts.download_artifacts(run_id=found, artifact_path="figures/decision_boundary.png"), width=640)
+figure = {"run_id": twin_ids["nba_scratch"], "artifact_path": "figures/decision_boundary.png"}
+Image(mlflow.artifacts.download_artifacts(**figure), width=640)
 
 # %% [markdown]
 # ## Several seeds, several learning rates
 #
-# A sweep is one command: every combination of the values is a job and a run of its own. Asked for again, it takes the
+# A sweep is one command: every combination of the values is a job and a run of its own. A second time, it takes the
 # finished jobs from the disk.
 
 # %%
@@ -98,13 +106,15 @@ sweep = subprocess.run(
 print(sweep.stdout[-1500:] if sweep.returncode == 0 else sweep.stderr[-1500:])
 
 # %% [markdown]
-# One row of the store is a run; seeds of the same configuration belong together. Mean and standard deviation over the
-# seeds say whether a better score is more than a lucky start.
+# Its table names the run of each job. Seeds of the same configuration belong together: mean and standard deviation over
+# the seeds say whether a better score is more than a lucky start.
 
 # %%
-table = over_seeds(runs_table(root=root, datasets=["nba"]))
-table[["experiment", "overrides", "seeds", "score", "mean", "sd", "loss"]].head(12)
+jobs = pd.read_csv(max((root / "outputs/sweeps").glob("*/summary.csv")))
+stored = runs_table(root=root, datasets=["nba"])
+table = over_seeds(stored[stored["run_id"].isin(jobs["run_id"])])
+table[["experiment", "overrides", "seeds", "score", "mean", "sd", "loss"]]
 
 # %%
-swept = mlflow.search_runs(experiment_names=["nba"], filter_string=f"params.epochs = '{EPOCHS}'")
+swept = mlflow.search_runs(experiment_names=["nba"]).set_index("run_id").loc[jobs["run_id"]]
 plot_sweep(swept, "optimizer.learning_rate", "valid/loss", "validation loss by learning rate, each seed and their mean")
