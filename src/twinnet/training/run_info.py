@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from twinnet.core import config, paths, provenance
 from twinnet.core.errors import DataError
 from twinnet.core.network import Network
@@ -35,7 +33,7 @@ class RunInfo:
     data: dict[str, Any] = field(default_factory=dict)  # source, digest, samples, file, addresses, licence
     code: dict[str, Any] = field(default_factory=dict)  # commit, dirty
     versions: dict[str, str] = field(default_factory=dict)
-    dvc: dict[str, str] = field(default_factory=dict)  # stage, exp, data
+    dvc: dict[str, str] = field(default_factory=dict)  # stage, exp
     command: str = ""
     overrides: list[str] = field(default_factory=list)  # Hydra's
     warnings: list[str] = field(default_factory=list)
@@ -116,7 +114,7 @@ def collect(
         data=source | _data(experiment, root),
         code=_code(root),
         versions=_versions(experiment),
-        dvc=_dvc(experiment, root),
+        dvc=_dvc(),
         command=_command(),
         overrides=list(overrides),
         warnings=list(warnings),
@@ -178,19 +176,9 @@ def _versions(experiment: Experiment) -> dict[str, str]:
     return found
 
 
-def _dvc(experiment: Experiment, root: Path) -> dict[str, str]:
-    """The run's stage and experiment in DVC, and the hash of the data in dvc.lock."""
+def _dvc() -> dict[str, str]:
+    """The run's stage and experiment in DVC."""
     found = {"stage": os.environ.get("DVC_STAGE", ""), "exp": os.environ.get("DVC_EXP_NAME", "")}
-    read = str(paths.PROCESSED / experiment.data.name)
-    try:
-        lock = (root / "dvc.lock").read_text(encoding="utf-8")
-        stages = yaml.load(lock, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"].values()
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-        stages = []
-    for stage in stages:
-        for out in stage.get("outs", []):
-            if out.get("path") == read:
-                found["data"] = f"{out.get('hash', 'md5')}:{out.get(out.get('hash', 'md5'), '')}"
     return {key: value for key, value in found.items() if value}
 
 
