@@ -9,10 +9,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from dvc_render.html import HTML
@@ -35,7 +37,7 @@ from twinnet.training.experiment import train
 root = Path.cwd()
 suite = config.compose(root, "config")
 report = {"experiments": list(suite.experiments)}
-for name in ["digits"] if "digits" in suite.datasets else []:
+for name in {"flowers", "digits"} & set(suite.datasets):
     download_dataset(config.dataset(suite.datasets[name]), root)
     preprocess_dataset(config.dataset(suite.datasets[name]), root)
 for line in sys.argv[1:]:
@@ -168,18 +170,21 @@ def house(root: Path, tiny_project: Path) -> Path:
     return tiny_project
 
 
-def follow(house: Path, blocks: list[tuple[str, str]]) -> None:
-    """Make the files that do not exist, and append to those that do."""
+def follow(house: Path, blocks: list[tuple[str, str]], sums: Mapping[str, str] | None = None) -> None:
+    """Make the files that do not exist, and append to those that do; `sums` are hashes by file name."""
     for file, text in blocks:
+        for name, digest in (sums or {}).items():
+            text = text.replace(f"{name}: SHA-256", f"{name}: {digest}")
         with (house / file).open("a") as opened:
             opened.write(f"\n\n{text}" if opened.tell() else text)
 
 
 def test_recipes_have_fewer_than_ten_lines(recipes: dict[str, list[tuple[str, str]]]) -> None:
-    """Nine at most, one of which stands in conf/config.yaml."""
-    assert set(recipes) == {"A data set", "A model", "An optimizer", "An experiment"}
+    """Nine at most, one of which stands in conf/config.yaml; a table says its columns, too."""
+    expected = {"A table", "A set of images", "A model", "An optimizer", "An experiment", "A project of your own"}
+    assert set(recipes) == expected
     for heading, blocks in recipes.items():
-        assert sum(len(text.splitlines()) for _, text in blocks) < 9, heading
+        assert sum(len(text.splitlines()) for _, text in blocks) < (12 if heading == "A table" else 9), heading
 
 
 def test_recipes_add_a_model_an_optimizer_and_an_experiment(
@@ -201,21 +206,78 @@ def test_recipes_add_a_model_an_optimizer_and_an_experiment(
     assert nba_adam["epochs"] == 4
 
 
-def test_recipe_adds_a_data_set(root: Path, house: Path, recipes: dict[str, list[tuple[str, str]]]) -> None:
-    archive = house / "mirror" / "digits" / "digits.npz"
-    archive.parent.mkdir(parents=True)
-    images = np.random.default_rng(0).integers(0, 256, (6000, 28, 28), dtype=np.uint8)
-    np.savez(archive, X=images, y=(np.arange(6000) % 10).astype(np.uint8))
-    sha = hashlib.sha256(archive.read_bytes()).hexdigest()
-    follow(house, [(file, text.replace("SHA-256", sha)) for file, text in recipes["A data set"]])
-    (line,) = re.findall(r"`(- dataset@\S+ \S+)`", (root / "docs/own_project.md").read_text())
-    suite_has(house, line)
-    _, metrics = follow_and_train(
+def test_recipes_add_a_table_and_a_set_of_images(
+    root: Path, house: Path, recipes: dict[str, list[tuple[str, str]]]
+) -> None:
+    sums = {"flowers.csv": write_flowers(house / "mirror"), "digits.npz": write_digits(house / "mirror")}
+    for name in ("A table", "A set of images"):
+        follow(house, recipes[name], sums)
+    for line in re.findall(r"`(- dataset@\S+ \S+)`", (root / "docs/own_project.md").read_text().split("## A model")[0]):
+        suite_has(house, line)
+    _, table, images = follow_and_train(
         house,
+        "experiment=nba_scratch data=flowers engine=scratch_numpy epochs=2",
         "experiment=fashion_dense data=digits engine=scratch_numpy epochs=1 profile.samples=64",
         TWINNET_MIRROR=str(house / "mirror"),
     )
-    assert metrics["data_source"] == "mirror"
+    assert table["data_source"] == images["data_source"] == "mirror"
+
+
+@pytest.mark.slow
+def test_project_on_its_own_table_follows_the_page(
+    root: Path, house: Path, recipes: dict[str, list[tuple[str, str]]]
+) -> None:
+    """Without the data sets and experiments of this project: `dvc repro` makes the rest."""
+    page = (root / "docs/own_project.md").read_text().partition("## A project of your own")[2]
+    for name in (".dvc", "pipelines", "dvc.yaml", "pyproject.toml"):
+        source, copied = root / name, house / name
+        if source.is_dir():
+            shutil.copytree(source, copied, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
+        else:
+            shutil.copy(source, copied)
+    follow(
+        house, recipes["A table"] + recipes["A project of your own"], {"flowers.csv": write_flowers(house / "mirror")}
+    )
+    run = partial(subprocess.run, cwd=house, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    run(["git", "init", "-q"])
+    run(["git", "add", "-A"])
+    run(["git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "as it was"])
+    for command in re.findall(r"^git rm .*$", page, re.MULTILINE):
+        run(["bash", "-c", command])
+    suite = house / "conf/config.yaml"
+    suite.write_text(re.sub(r"  - (dataset|experiment)@.*\n", "", suite.read_text()))
+    for line in re.findall(r"`(- (?:dataset|experiment)@\S+ \S+)`", page):
+        suite_has(house, line)
+    single = house / "conf/train.yaml"
+    (default,) = re.findall(r"`(- experiment: \S+)`", page)
+    single.write_text(re.sub("- experiment: .*", default, single.read_text()))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TWINNET_", "DVC_"))} | {
+        "PYTHONPATH": str(house / "src"), "TWINNET_MIRROR": str(house / "mirror"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }  # fmt: skip
+    for arguments in (["python", "-m", "pipelines.params", "write", "tracking.enabled=false"], ["dvc", "repro", "-q"]):
+        done = run(arguments, env=environment, check=False)
+        assert done.returncode == 0, done.stdout
+    assert json.loads((house / "reports/metrics.json").read_text())["flowers_mlp"]["accuracy"] > 0.9
+
+
+def write_flowers(mirror: Path) -> str:
+    """Write a separable table to the mirror; return its hash."""
+    random = np.random.default_rng(0)
+    kind = np.arange(120) % 2
+    columns = {"length": kind + random.normal(0, 0.1, 120), "width": random.normal(3, 1, 120)}
+    table = pd.DataFrame(columns | {"species": np.array(["rose", "tulip"])[kind]})
+    (mirror / "flowers").mkdir(parents=True)
+    table.round(3).to_csv(mirror / "flowers/flowers.csv", index=False)
+    return hashlib.sha256((mirror / "flowers/flowers.csv").read_bytes()).hexdigest()
+
+
+def write_digits(mirror: Path) -> str:
+    """Write random images to the mirror; return their hash."""
+    (mirror / "digits").mkdir()
+    images = np.random.default_rng(0).integers(0, 256, (6000, 28, 28), dtype=np.uint8)
+    np.savez(mirror / "digits/digits.npz", X=images, y=(np.arange(6000) % 10).astype(np.uint8))
+    return hashlib.sha256((mirror / "digits/digits.npz").read_bytes()).hexdigest()
 
 
 def suite_has(house: Path, line: str) -> None:

@@ -23,7 +23,9 @@ from tests.readme import CODE, LINK, anchors, commands, lines, pages, skeleton, 
 from twinnet.core import config
 from twinnet.core.errors import ConfigError
 
-ADDED = re.compile(r"\b(digits|pyramid|sign_descent|nba_adam)\b")  # by the recipes that tests/test_docs.py follows
+ADDED = re.compile(
+    r"\b(flowers|flowers_mlp|digits|pyramid|sign_descent|nba_adam)\b"
+)  # by the recipes that tests/test_docs.py follows
 PLACES = ("docs/", "src/", "conf/", "benchmarks/", "pipelines/", "tests/", "notebooks/")
 
 
