@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom on small settings, are stored without outputs, and hold no logic."""
+"""The notebooks run on small settings, are stored without outputs, and hold no logic."""
 
 import ast
 import shutil
@@ -14,7 +14,7 @@ NAMES = ("01_what_fit_does", "02_fashion_mnist", "03_compare_runs")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_notebooks_are_stored_as_text_without_outputs_and_without_logic(root: Path, name: str) -> None:
+def test_notebook_is_text_without_outputs_or_logic(root: Path, name: str) -> None:
     file = root / "notebooks" / f"{name}.py"
     read = jupytext.read(file)
     assert read.metadata["jupytext"]["formats"] == "ipynb,py:percent"
@@ -30,17 +30,17 @@ def test_notebooks_are_stored_as_text_without_outputs_and_without_logic(root: Pa
 def test_what_fit_does_runs_on_a_small_table(root: Path, tiny_project: Path) -> None:
     shutil.rmtree(tiny_project / "conf")
     shutil.copytree(root / "conf", tiny_project / "conf")
-    told = execute(root / "notebooks/01_what_fit_does.py", tiny_project, EPOCHS=30, FRAMES=[1, 10, 30])
-    assert "17 parameters" in told
-    assert "data:image/gif;base64,R0lGOD" in told
-    assert "degenerate: categorical_crossentropy" in told
-    assert "dZ2 = dA2 A2 (1 - A2)" in told
-    losses = [line.split() for line in told.splitlines() if line.startswith(("train/loss", "valid/loss"))]
+    output = execute(root / "notebooks/01_what_fit_does.py", tiny_project, EPOCHS=30, FRAMES=[1, 10, 30])
+    assert "17 parameters" in output
+    assert "data:image/gif;base64,R0lGOD" in output
+    assert "degenerate: categorical_crossentropy" in output
+    assert "dZ2 = dA2 A2 (1 - A2)" in output
+    losses = [line.split() for line in output.splitlines() if line.startswith(("train/loss", "valid/loss"))]
     assert losses
     assert all(float(value) < 1e-10 for _, value in losses), losses
 
 
-def test_a_notebook_written_back_from_ipynb_is_the_same_text(root: Path, tmp_path: Path) -> None:
+def test_notebook_from_ipynb_is_the_same_text(root: Path, tmp_path: Path) -> None:
     for name in NAMES:
         text = (root / "notebooks" / f"{name}.py").read_text()
         pair = tmp_path / f"{name}.ipynb"

@@ -100,6 +100,18 @@ def test_table_distinguishes_configurations(tmp_path: Path) -> None:
     assert md.read_text() == report
 
 
+def test_runs_without_overrides_are_named_by_their_settings() -> None:
+    settings = {"epochs": "100000", "seed": "0", "optimizer.learning_rate": "0.001"}
+    runs = [
+        run(seed, configuration=str(rate), settings=settings | {"seed": str(seed), "optimizer.learning_rate": rate})
+        for rate in ("0.001", "0.01")
+        for seed in (0, 1)
+    ]
+    table = over_seeds(pd.DataFrame(runs))
+    assert table["overrides"].tolist() == ["optimizer.learning_rate=0.001", "optimizer.learning_rate=0.01"]
+    assert over_seeds(pd.DataFrame(runs[:2]))["overrides"].tolist() == [""]
+
+
 def test_wide_sweep_is_shown_in_part_and_written_whole() -> None:
     runs = [run(seed, number / 100, configuration=f"c{number}") for number in range(50) for seed in (0, 1)]
     table = over_seeds(pd.DataFrame(runs))

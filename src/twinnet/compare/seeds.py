@@ -1,7 +1,8 @@
 """Configurations averaged over their seeds, from the runs of the tracking store.
 
 The table of runs is that of `tracking.runs_table`: one row a run, the oldest first, with the columns NEEDED and
-metrics under the contract's names (`test/accuracy`, `valid/loss`, `seconds`, ...). `configuration` is a hash
+metrics under the contract's names (`test/accuracy`, `valid/loss`, `seconds`, ...); `settings`, if it is there, holds
+the flat configuration. `configuration` is a hash
 without the seed. Of several runs with the same seed the last one counts.
 """
 
@@ -24,6 +25,7 @@ COLUMNS = [
     "dataset", "data_source", "data_digest", "experiment", "configuration", "overrides", "seeds", "score", "mean",
     "sd", "low", "high", "confidence", "loss", "loss_sd", "seconds", "engine", "device",
 ]  # fmt: skip
+NOT_SETTINGS = ("name", "description", "seed")  # parameters in which seeds of one configuration may differ
 LEFT_OUT = ("seed=", "experiment=", "hydra.", "tracking")  # overrides that configurations share
 
 
@@ -41,7 +43,7 @@ def over_seeds(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
         _row(dict(zip(GROUP, key, strict=True)), group, confidence)
         for key, group in finished.groupby(GROUP, sort=False, dropna=False)
     ]
-    table = pd.DataFrame([row for row in rows if row], columns=COLUMNS)
+    table = pd.DataFrame(_name_settings([row for row in rows if row]), columns=COLUMNS)
     better = table["mean"].where(table["score"].str.endswith("/mae"), -table["mean"])
     table = table.assign(better=better, synthetic=table["data_source"] == SYNTHETIC)
     return table.sort_values(["synthetic", "dataset", "better", "experiment"], ignore_index=True)[COLUMNS]
@@ -70,7 +72,22 @@ def _row(key: dict[str, object], group: pd.DataFrame, confidence: float) -> dict
         "engine": ", ".join(sorted(set(scored["engine"].astype(str)))),
         "device": ", ".join(sorted(set(scored["device"].astype(str)))),
         "overrides": _settings(str(scored["overrides"].iloc[-1])),
+        "settings": scored["settings"].iloc[-1] if "settings" in scored else {},
     }
+
+
+def _name_settings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Fill in the overrides of runs without any (of `dvc exp run`): the settings that differ within the experiment."""
+    for row in rows:
+        others = [other["settings"] for other in rows if other["experiment"] == row["experiment"]]
+        if not row["overrides"]:
+            differing = [
+                f"{key}={value}"
+                for key, value in row["settings"].items()
+                if key not in NOT_SETTINGS and any(other.get(key, value) != value for other in others)
+            ]
+            row["overrides"] = " ".join(part for part in differing if " " not in part)
+    return rows
 
 
 def _settings(overrides: str) -> str:

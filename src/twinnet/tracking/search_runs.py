@@ -11,7 +11,7 @@ from twinnet.tracking.store import open_store
 
 COLUMNS = (
     "run_id", "experiment", "dataset", "configuration", "seed", "engine", "device", "data_source", "data_digest",
-    "overrides", "status",
+    "overrides", "settings", "status",
 )  # fmt: skip
 
 
@@ -52,6 +52,7 @@ def _row(run: Any, experiments: dict[str, str]) -> dict[str, Any]:
         "data_source": tags.get("data_source", ""),
         "data_digest": run.inputs.dataset_inputs[0].dataset.digest if run.inputs.dataset_inputs else "",
         "overrides": tags.get("overrides", ""),
+        "settings": dict(run.data.params),
         "status": run.info.status,
         "started": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
         **run.data.metrics,
