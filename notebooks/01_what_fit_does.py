@@ -37,7 +37,7 @@ from twinnet.core.network import build_network
 from twinnet.figures import run
 from twinnet.figures.curves import learning_curves
 from twinnet.teaching.frames import boundary_animation, boundary_frames, sample_plane
-from twinnet.teaching.snapshots import snapshots
+from twinnet.teaching.snapshots import train_snapshots
 from twinnet.training.dataset import load_splits
 from twinnet.training.experiment import train
 
@@ -120,7 +120,7 @@ print("\n".join(printed.warnings))
 # names the function that computed them. `docs/mathematics.md` has the derivations.
 
 # %%
-step = walkthrough.walk(scratch, splits.X_train[1], splits.y_train[1])
+step = walkthrough.take_step(scratch, splits.X_train[1], splits.y_train[1])
 print(walkthrough.text(step))
 
 # %% [markdown]
@@ -181,7 +181,7 @@ difference.drop("epoch").to_frame("largest difference in any recorded epoch")
 # The network gives each point of the plane a probability of being a forward. The black line is where it is one half.
 
 # %%
-networks = snapshots(scratch, splits, FRAMES)
+networks = train_snapshots(scratch, splits, FRAMES)
 predictions = {epochs: fitted.predict for epochs, fitted in networks.items()}
 title = "the decision boundary as it forms"
 boundary_frames(splits, predictions, scratch.data.classes, axis_names, title, notes)

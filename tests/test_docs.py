@@ -109,7 +109,7 @@ def test_page_of_one_sample_is_what_the_command_prints(
 @pytest.mark.parametrize("optimizer", ["gradient_descent", "adam", "nesterov"])
 def test_walkthrough_equals_a_step_of_training(compose: Callable[..., Experiment], optimizer: str) -> None:
     experiment = compose("nba_scratch", f"optimizer={optimizer}", "model.hidden_units=[4,3]", "model.activation=tanh")
-    walked = walkthrough.walk(experiment, np.array([3.4, 3.6]), 0)
+    walked = walkthrough.take_step(experiment, np.array([3.4, 3.6]), 0)
 
     network = build_network(experiment)
     weights = step.spread(

@@ -1,4 +1,4 @@
-"""One sample through forward propagation, loss, back propagation and update, with its numbers.
+"""One training step on one sample, number by number: forward, loss, backward, update.
 
     python -m twinnet.walkthrough [--features 3.4 3.6 --label guard] [override ...]
 
@@ -23,14 +23,14 @@ from twinnet.training.dataset import load_splits
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One dense layer: what goes in, what comes out, what comes back, what changes.
+class LayerStep:
+    """One dense layer in the step: input names, weights, activations, gradients, updated weights.
 
-    W and dW are (units, inputs), the rest (units, 1): the engine's own layout, with the one sample as its column.
+    W and dW are (units, inputs), the rest (units, 1): the engine's layout, with the one sample as its column.
     """
 
     number: int
-    inputs: tuple[str, ...]  # names of what goes in
+    inputs: tuple[str, ...]  # names
     activation: str
     W: np.ndarray
     b: np.ndarray
@@ -66,21 +66,21 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Walk:
+class Walkthrough:
     """A training step on one sample: x (features,), its label y, and the loss before and after the update."""
 
     experiment: Experiment
     x: np.ndarray
     y: float
-    layers: tuple[Pass, ...]
+    layers: tuple[LayerStep, ...]
     loss: float
     loss_after: float
 
 
-def walk(experiment: Experiment, x: np.ndarray, y: float) -> Walk:
-    """The first training step of an experiment, on one sample: x (features,) as the network gets it, and its label.
+def take_step(experiment: Experiment, x: np.ndarray, y: float) -> Walkthrough:
+    """Return the first training step of an experiment on one sample: x (features,), scaled, and its label.
 
-    Raises ConfigError where the network is anything but dense layers over a table, or x has another length.
+    Raises ConfigError unless the network is dense layers over a table and x has one number for each feature.
     """
     names = _names(experiment)
     if len(x) != len(names):
@@ -103,17 +103,17 @@ def walk(experiment: Experiment, x: np.ndarray, y: float) -> Walk:
     for i, layer in enumerate(dense):
         own, gradient, after = weights[i], gradients[i], updated[i]
         arrays = (own["W"], own["b"], Zs[i], As[i + 1], dAs[i], dZs[i], gradient["W"], gradient["b"])
-        layers.append(Pass(i + 1, names, layer.activation.value, *arrays, after["W"], after["b"]))
+        layers.append(LayerStep(i + 1, names, layer.activation.value, *arrays, after["W"], after["b"]))
         names = tuple(f"unit {unit + 1}" for unit in range(layer.units))
     before, after_loss = (
         float(losses.value(loss, last, output, Y, np))
         for last, output in ((Zs[-1], As[-1]), (Zs_after[-1], As_after[-1]))
     )
-    return Walk(experiment, A0[:, 0], y, tuple(layers), before, after_loss)
+    return Walkthrough(experiment, A0[:, 0], y, tuple(layers), before, after_loss)
 
 
 def _forward(dense: list[Dense], weights: list, A: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Z of each layer; A of the input and of each layer."""
+    """Return Z of each layer, and A of the input and of each layer."""
     Zs, As = [], [A]
     for layer, own in zip(dense, weights, strict=True):
         Z, _ = dense_forward(layer, own, As[-1], Mode(training=True), np)
@@ -125,7 +125,7 @@ def _forward(dense: list[Dense], weights: list, A: np.ndarray) -> tuple[list[np.
 def _backward(
     experiment: Experiment, dense: list[Dense], weights: list, As: list[np.ndarray], Y: np.ndarray
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[dict[str, np.ndarray]]]:
-    """dJ/dA, dJ/dZ and the gradients of each layer, from the last one back to the first."""
+    """Return dJ/dA, dJ/dZ and the gradients of each layer, computed from the last one to the first."""
     loss = rules.loss(experiment)
     dA = losses.derivative(loss, As[-1], Y, np)
     dZ = losses.error(loss, dense[-1].activation, As[-1], Y, np)
@@ -141,7 +141,7 @@ def _backward(
 
 
 def _names(experiment: Experiment) -> tuple[str, ...]:
-    """The features of an experiment that can be walked through."""
+    """The features of an experiment that can be step through."""
     data, network = experiment.data, build_network(experiment)
     if not isinstance(data, TableData) or network.l2 or not all(isinstance(layer, Dense) for layer in network.layers):
         raise ConfigError(
@@ -160,51 +160,51 @@ FORWARD = {
 }
 BACKWARD = {
     "sigmoid": "{dA} {A} (1 - {A})",
-    "relu": "{dA} where {A} > 0, else 0",
+    "relu": "{dA} if {A} > 0, else 0",
     "tanh": "{dA} (1 - {A}^2)",
     "softmax": "{A} ({dA} - sum of {dA} {A})",
     "identity": "{dA}",
 }
 
 
-def text(walked: Walk) -> str:
-    """The page: forward, loss, backward, update, each with its formula, the function that computes it, its numbers."""
-    experiment, optimizer = walked.experiment, walked.experiment.optimizer
-    units = "-".join(str(len(size)) for size in (walked.x, *(layer.b for layer in walked.layers)))
-    seen = ", ".join(f"{name} {value:g}" for name, value in zip(walked.layers[0].inputs, walked.x, strict=True))
+def text(step: Walkthrough) -> str:
+    """Return the page: forward, loss, backward, update, each with its formula, its function and its numbers."""
+    experiment, optimizer = step.experiment, step.experiment.optimizer
+    units = "-".join(str(len(size)) for size in (step.x, *(layer.b for layer in step.layers)))
+    sample = ", ".join(f"{name} {value:g}" for name, value in zip(step.layers[0].inputs, step.x, strict=True))
     lines = [
-        f"{experiment.name}: {units}, {sum(layer.W.size + layer.b.size for layer in walked.layers)} parameters, "
+        f"{experiment.name}: {units}, {sum(layer.W.size + layer.b.size for layer in step.layers)} parameters, "
         f"initial weights {experiment.model.init.value} from seed {experiment.seed}",
-        f"The sample: {seen}; its label: {_label(walked)}",
+        f"The sample: {sample}; its label: {_label(step)}",
     ]
     lines += ["", "1. Forward (layers.dense_forward, activations.activate)"]
-    for layer in walked.layers:
+    for layer in step.layers:
         lines += ["", *_block(_forward_formula(layer), layer.forward())]
-    lines += ["", "2. Loss (losses.value)", "", f"   J = {rules.loss(experiment).value} = {walked.loss:.8f}"]
+    lines += ["", "2. Loss (losses.value)", "", f"   J = {rules.loss(experiment).value} = {step.loss:.8f}"]
     lines += ["", "3. Backward, from the last layer to the first (losses.error, activations.propagate_back,"]
     lines += ["   layers.dense_backward)"]
-    for layer in reversed(walked.layers):
-        lines += ["", *_block(_backward_formula(layer, last=layer is walked.layers[-1]), layer.backward())]
+    for layer in reversed(step.layers):
+        lines += ["", *_block(_backward_formula(layer, last=layer is step.layers[-1]), layer.backward())]
     lines += ["", f"4. Update (optimizers.{optimizer.kind}, learning rate {optimizer.learning_rate:g})"]
-    for layer in walked.layers:
+    for layer in step.layers:
         lines += ["", *_block(_update_formula(layer, optimizer.kind), layer.update())]
-    lines += ["", f"The loss of this sample was {walked.loss:.8f} and is now {walked.loss_after:.8f}."]
+    lines += ["", f"The loss of this sample was {step.loss:.8f} and is now {step.loss_after:.8f}."]
     return "\n".join(lines)
 
 
-def _forward_formula(layer: Pass) -> str:
+def _forward_formula(layer: LayerStep) -> str:
     n, Z = layer.number, f"Z{layer.number}"
     return f"Z{n} = W{n} A{n - 1} + b{n},  A{n} = {layer.activation}({Z}) = {FORWARD[layer.activation].format(Z=Z)}"
 
 
-def _backward_formula(layer: Pass, last: bool) -> str:
+def _backward_formula(layer: LayerStep, last: bool) -> str:
     n = layer.number
     dA = f"dA{n} = dJ/dA{n}" if last else f"dA{n} = W{n + 1}^T dZ{n + 1}"
     dZ = BACKWARD[layer.activation].format(A=f"A{n}", dA=f"dA{n}")
     return f"{dA},  dZ{n} = {dZ},  dW{n} = dZ{n} A{n - 1}^T,  db{n} = dZ{n}"
 
 
-def _update_formula(layer: Pass, kind: str) -> str:
+def _update_formula(layer: LayerStep, kind: str) -> str:
     n = layer.number
     if kind != "gradient_descent":
         return f"W{n} and b{n} after one step of {kind}"
@@ -215,14 +215,14 @@ def _block(formula: str, table: pd.DataFrame) -> list[str]:
     return [f"   {line}" for line in (formula, *table.to_string(float_format="{:.8f}".format).splitlines())]
 
 
-def _label(walked: Walk) -> str:
-    classes = walked.experiment.data.classes
-    return f"{walked.y:g}" if classes is None else f"{int(walked.y)} ({classes[int(walked.y)]})"
+def _label(step: Walkthrough) -> str:
+    classes = step.experiment.data.classes
+    return f"{step.y:g}" if classes is None else f"{int(step.y)} ({classes[int(step.y)]})"
 
 
 def _sample(experiment: Experiment, features: list[float] | None, label: str | None) -> tuple[np.ndarray, float]:
-    """The sample asked for, else the first one that the experiment trains on."""
-    _names(experiment)  # refuses what cannot be walked through before any data is read
+    """Return the sample of the command line, or else the first training sample."""
+    _names(experiment)  # refuses what cannot be step through before any data is read
     if features is None or label is None:
         splits = load_splits(experiment.data, root=paths.root(), dtype=experiment.engine.dtype.value, samples=1)
         return splits.X_train[0], float(splits.y_train[0])
@@ -236,15 +236,15 @@ def _sample(experiment: Experiment, features: list[float] | None, label: str | N
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m twinnet.walkthrough", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--features", type=float, nargs="+", help="a sample, as the network gets it; with --label")
+    parser.add_argument("--features", type=float, nargs="+", help="a sample, scaled; with --label")
     parser.add_argument("--label", help="its class, or its value; without both: the first training sample")
     parser.add_argument("overrides", nargs="*", help="as for python -m twinnet.train, e.g. optimizer=adam seed=1")
     arguments = parser.parse_intermixed_args()
     with exit_on_error():
         if (arguments.features is None) != (arguments.label is None):
-            raise ConfigError("expected --features together with --label, or neither")
+            raise ConfigError("--features, --label: expected both or neither; received one")
         experiment = config.experiment(config.compose(paths.root(), "train", arguments.overrides))
-        print(text(walk(experiment, *_sample(experiment, arguments.features, arguments.label))))
+        print(text(take_step(experiment, *_sample(experiment, arguments.features, arguments.label))))
 
 
 if __name__ == "__main__":

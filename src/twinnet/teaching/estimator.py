@@ -17,7 +17,7 @@ from twinnet.core.network import Dense, Network
 from twinnet.core.problem import Problem
 from twinnet.core.schema import Activation, ArrayLibrary, Dtype, GradientDescent, Initializer, Loss, ScratchEngine, Task
 
-HIDDEN_UNITS = 4  # of the chapter's network, where no layers are given
+HIDDEN_UNITS = 4  # of the chapter's network, if no layers are given
 
 
 class DeepLearning(ClassifierMixin, BaseEstimator):
@@ -35,7 +35,7 @@ class DeepLearning(ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     loss_history_, accuracy_history_ : cross-entropy and accuracy of each epoch before its update, (epochs,)
-    network_ : the trained network, a `FittedNetwork`
+    network_ : the trained network, a `core.problem.TrainedNetwork`
     classes_, n_features_in_, n_iter_ : as everywhere in scikit-learn
     """
 
@@ -53,8 +53,8 @@ class DeepLearning(ClassifierMixin, BaseEstimator):
     def fit(self, X: ArrayLike, y: ArrayLike, epochs: int = 100000, learning_rate: float = 0.001) -> Self:
         """Train on X (samples, features) and y (samples,) from new weights.
 
-        Raises ValueError for data or layers that do not fit, DivergedError, with the histories kept up to the last
-        finite loss, where the loss does not stay finite.
+        Raises ValueError for data or layers that do not fit, DivergedError, with the histories up to the last finite
+        loss, if the loss does not stay finite.
         """
         samples, targets = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(targets)
@@ -65,29 +65,29 @@ class DeepLearning(ClassifierMixin, BaseEstimator):
         try:
             self.network_ = engine.fit(self._problem(samples, labels, epochs, learning_rate), monitor)
         except DivergedError:
-            self._keep(monitor)
+            self._set_history(monitor)
             raise
-        self._keep(monitor)
+        self._set_history(monitor)
         return self
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
-        """Probability of each class, (samples, classes)."""
+        """Return the probability of each class, (samples, classes)."""
         check_is_fitted(self, "network_")
         p = self.network_.predict(validate_data(self, X, dtype=np.float64, reset=False))
         return np.hstack([1 - p, p]) if p.shape[1] == 1 else p
 
     def predict(self, X: ArrayLike) -> np.ndarray:
-        """The class with the highest probability, (samples,)."""
+        """Return the class with the highest probability, (samples,)."""
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
 
-    def _keep(self, monitor: Monitor) -> None:
+    def _set_history(self, monitor: Monitor) -> None:
         history = monitor.history.arrays()
         self.loss_history_, self.accuracy_history_ = history["train/loss"], history["train/accuracy"]
         self.n_iter_ = len(self.loss_history_)
 
     def _units(self) -> list[int]:
-        """The layers asked for, where they fit the data."""
+        """Return the units of each layer. Raises ValueError if they do not fit the data."""
         classes = len(self.classes_)
         outputs = 1 if classes == 2 else classes
         if self.layer_of_units is None:

@@ -1,4 +1,4 @@
-"""How the decision boundary of two features forms while a network is trained: panels side by side, or an animation."""
+"""The decision boundary of two features during a training: panels side by side, or an animation."""
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
@@ -74,7 +74,7 @@ def boundary_animation(
     notes: Sequence[str] = (),
     frames_a_second: int = 3,
 ) -> str:
-    """The same as an animation that starts again at its end: an HTML img element that holds an animated GIF."""
+    """Return the same as a looping animation: an HTML img element with an animated GIF."""
     figure = new_figure(6, 4.4, title, notes)
     axes = figure.subplots()
 

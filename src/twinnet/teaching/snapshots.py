@@ -1,4 +1,4 @@
-"""The same training, looked at after several numbers of epochs."""
+"""The same network after several numbers of epochs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,11 +12,11 @@ from twinnet.training import device
 from twinnet.training.experiment import build_problem
 
 
-def snapshots(experiment: Experiment, splits: Splits, epochs: Sequence[int]) -> dict[int, TrainedNetwork]:
-    """Number of epochs -> the network after so many of them; numbers beyond experiment.epochs are left out.
+def train_snapshots(experiment: Experiment, splits: Splits, epochs: Sequence[int]) -> dict[int, TrainedNetwork]:
+    """Return the network after each number of epochs, without the numbers beyond experiment.epochs.
 
-    Each is trained anew from the same start, so that any engine and optimizer will do; a schedule of the learning rate
-    stretches over each training.
+    Each is a training from the same initial weights, with any engine and optimizer; a schedule of the learning rate
+    spans each training.
     """
     problem = build_problem(experiment, splits, device.choose_device(experiment.device, experiment.engine).kind)
     return {
