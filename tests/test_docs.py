@@ -134,7 +134,7 @@ def test_walkthrough_equals_a_step_of_training(compose: Callable[..., Experiment
     [
         (["--features", "1", "--label", "guard"], "expected 2 (apg, rpg); received 1"),
         (["--features", "1", "2", "--label", "centre"], "expected one of guard, forward; received 'centre'"),
-        (["--features", "1", "2"], "expected --features together with --label"),
+        (["--features", "1", "2"], "--features, --label: expected both or neither"),
         (["experiment=fashion_cnn"], "expected a table and dense layers"),
     ],
 )
