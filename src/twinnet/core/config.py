@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from twinnet.core import rules, schema, search_schema
+from twinnet.core import dataset_rules, rules, schema, search_schema
 from twinnet.core.errors import ConfigError
 from twinnet.core.schema import Compare, Dataset, Experiment
 
@@ -84,7 +84,9 @@ def experiment(node: Mapping[str, Any] | DictConfig, *, sweep: bool = False) -> 
 
 def dataset(node: Mapping[str, Any] | DictConfig) -> Dataset:
     """A validated data set description, likewise."""
-    return _typed(_kind("dataset", node), node, groups=("reading",))
+    checked = _typed(_kind("dataset", node), node, groups=("reading",))
+    dataset_rules.check_dataset(checked)
+    return checked
 
 
 def compare(node: Mapping[str, Any] | DictConfig) -> Compare:

@@ -1,0 +1,49 @@
+"""Values of conf/dataset/ that cannot be used are one line, before anything is downloaded."""
+
+from pathlib import Path
+
+import pytest
+
+from twinnet.core import config
+from twinnet.core.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("nba.name=../../x", r"datasets.name: expected at most 100 letters.*; received '../../x'"),
+        ("nba.name=''", r"datasets.name: expected"),
+        ("nba.name=.hidden", r"datasets.name: expected"),
+        (f"nba.name={'n' * 101}", r"datasets.name: expected"),
+        ("nba.reading.name=mnist", r"datasets.nba.reading.name: expected nba; received mnist"),
+        ("nba.transport.retries=-1", r"datasets.nba.transport.retries: expected 0 or more; received -1"),
+        ("nba.transport.max_redirects=-1", r"transport.max_redirects: expected 0 or more"),
+        ("nba.transport.total_timeout=nan", r"transport.total_timeout: expected seconds, more than 0; received nan"),
+        ("nba.transport.total_timeout=inf", r"transport.total_timeout: expected"),
+        ("nba.transport.read_timeout=0", r"transport.read_timeout: expected"),
+        ("nba.transport.backoff=-1", r"transport.backoff: expected seconds, 0 or more"),
+        ("nba.transport.patience=inf", r"transport.patience: expected"),
+        ("nba.transport.max_bytes=0", r"transport.max_bytes: expected 1 or more"),
+        ("nba.sources.upstream.interval=-1", r"datasets.nba.sources.upstream.interval: expected"),
+        ("nba.max_left_out=nan", r"datasets.nba.max_left_out: expected 0 or more, below 1; received nan"),
+        ("nba.max_left_out=1", r"max_left_out: expected"),
+        ("nba.players.regular_season=[750,350]", r"players.regular_season: expected the fewest and the most players"),
+        ("nba.players.regular_season=[350]", r"players.regular_season: expected"),
+        (
+            "mnist.arrays.X_train.shape=[-1,28,28]",
+            r"datasets.mnist.arrays.X_train.shape: expected numbers of 1 or more",
+        ),
+        ("mnist.arrays.X_train.shape=[]", r"arrays.X_train.shape: expected"),
+    ],
+)
+def test_value_that_cannot_be_used_is_one_line(override: str, message: str, root: Path) -> None:
+    suite = config.compose(root, "config", [f"datasets.{override}"])
+    with pytest.raises(ConfigError, match=message) as raised:
+        config.dataset(suite.datasets[override.partition(".")[0]])
+    assert "\n" not in str(raised.value)
+
+
+def test_image_data_set_needs_training_arrays(root: Path) -> None:
+    suite = config.compose(root, "config", ["~datasets.mnist.arrays.y_train"])
+    with pytest.raises(ConfigError, match=r"datasets.mnist.arrays: expected X_train and y_train; received"):
+        config.dataset(suite.datasets.mnist)
