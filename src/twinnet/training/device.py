@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from twinnet.core.engine import gpus
-from twinnet.core.errors import DeviceError
+from twinnet.core.errors import DeviceError, one_line_text
 from twinnet.core.schema import DeviceChoice, Engine
 
 
@@ -21,11 +21,17 @@ CPU = Device("cpu", "cpu")
 def choose_device(device: DeviceChoice, engine: Engine) -> Device:
     """Return the first GPU that the engine's library finds, for `auto` or `gpu`; else the CPU.
 
-    Raises DeviceError for `gpu` if there is none.
+    Raises DeviceError for `gpu` if there is none, or if the library cannot start.
     """
     if device is DeviceChoice.cpu:
         return CPU
-    if found := gpus(engine):
+    try:
+        found = gpus(engine)
+    except RuntimeError as error:  # JAX, if a variable asks for a platform that is not there
+        raise DeviceError(
+            f"device={device}: {engine.library} cannot start: {one_line_text(error)}; unset JAX_PLATFORMS"
+        ) from error
+    if found:
         return Device("gpu", f"gpu: {found[0]}")
     if device is DeviceChoice.gpu:
         raise DeviceError(
