@@ -27,9 +27,9 @@ def choose_device(device: DeviceChoice, engine: Engine) -> Device:
         return CPU
     try:
         found = gpus(engine)
-    except RuntimeError as error:  # JAX, if a variable asks for a platform that is not there
+    except (RuntimeError, AssertionError) as error:  # JAX, if a variable asks for a platform that is not there
         raise DeviceError(
-            f"device={device}: {engine.library} cannot start: {one_line_text(error)}; unset JAX_PLATFORMS"
+            f"device={device}: expected {engine.library} to start; received {one_line_text(error)}; unset JAX_PLATFORMS"
         ) from error
     if found:
         return Device("gpu", f"gpu: {found[0]}")
