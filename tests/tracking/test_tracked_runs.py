@@ -39,20 +39,25 @@ def run(train: Callable[..., Run]) -> Run:
 
 def test_a_run_holds_all_that_is_known_of_it(run: Run, project: Path) -> None:
     found, client = only_run(project), store(project).client
-    assert (found.info.status, found.info.run_name) == ("FINISHED", "nba_scratch")
+    assert (found.info.status, found.info.run_name) == ("FINISHED", "nba_scratch epochs=2500 seed=7")
     assert client.get_experiment(found.info.experiment_id).name == "nba"
     expected = flatten(config.plain(run.experiment))
     assert found.data.params == {key: value for key, value in expected.items() if key not in ("name", "description")}
     final = {key: value for key, value in run.metrics.items() if not isinstance(value, str)}
-    assert found.data.metrics == pytest.approx(final)
+    assert log_run.final_metrics(found.data.metrics) == pytest.approx(final)
+    last = run.history.iloc[-1]
+    assert found.data.metrics["valid/loss"] == pytest.approx(last["valid/loss"])
+    assert found.data.metrics["final/valid/loss"] == pytest.approx(run.metrics["valid/loss"])
     tags = found.data.tags
     assert (tags["device"], tags["seed"], tags["engine"]) == ("cpu", "7", "scratch/numpy")
     assert (tags["data_source"], tags["sweep"], tags["overrides"]) == ("synthetic", "first", "epochs=2500 seed=7")
     assert tags["warnings"] == run.warnings[0]
     assert tags["version.numpy"] == np.__version__
     assert tags["twinnet.result"] == run.content_hash
-    assert "a synthetic stand-in, not real data" in tags["mlflow.note.content"]
+    assert "synthetic data: drawn by a program, not measured" in tags["mlflow.note.content"]
     (data,) = found.inputs.dataset_inputs
+    assert "**Reproduce.** " in tags["mlflow.note.content"]
+    assert "`python -m twinnet.train experiment=nba_scratch epochs=2500 seed=7`" in tags["mlflow.note.content"]
     digest = json.loads((run.directory / "record.json").read_text())["data"]["digest"]
     assert (data.dataset.name, data.dataset.digest) == ("nba", digest[:12])
     kept = [file.path for file in client.list_artifacts(found.info.run_id)]
@@ -79,7 +84,7 @@ def test_the_logged_model_predicts_what_the_run_predicts(run: Run, project: Path
     model = store(project).client.get_logged_model(output.model_id)
     loaded = mlflow.pyfunc.load_model(model.artifact_location)
     requirements = (Path(model.artifact_location.removeprefix("file://")) / "requirements.txt").read_text().split()
-    assert [line.partition("==")[0] for line in requirements] == ["mlflow", "numpy"]
+    assert [line.partition("==")[0] for line in requirements] == ["mlflow", "numpy", "omegaconf", "pandas"]
     assert loaded.metadata.get_input_schema().input_types() == [np.dtype("float64")]
     shown = loaded.input_example
     X = np.random.default_rng(0).normal(size=(9, 2))

@@ -13,32 +13,41 @@ VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
 def mask(text: str, address: str | None = None) -> str:
-    """`text` without what stands before the @ of an address, and without the secrets of the tracking address."""
+    """Return `text` without the credentials of any address, and without the secrets of the tracking address.
+
+    A secret is hidden where it stands alone, not inside a longer word.
+    """
     text = USERINFO.sub(f"{HIDDEN}@", text)
     for secret in sorted(_secrets(address or os.environ.get("MLFLOW_TRACKING_URI", "")), key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
+        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
     return text
 
 
 def _secrets(address: str) -> Iterator[str]:
-    """Passwords and tokens, as they are written in the address and decoded; very short ones would hide plain words."""
-    found = [os.environ.get(name, "") for name in VARIABLES]
+    """Yield passwords and tokens, as they are written in the address and decoded.
+
+    Very short ones, and those that the address holds in the open too (`mlflow:mlflow@`), would hide plain words.
+    """
+    found, public = [os.environ.get(name, "") for name in VARIABLES], set()
     try:
         parts = urlsplit(address)
         found.append(parts.password or "")
         found += [value for key, value in parse_qsl(parts.query) if SECRET_KEYS.search(key)]
-        if parts.username and not parts.password:  # a token in place of a name
-            found.append(parts.username)
+        public = {*re.split(r"[/.+]", f"{parts.scheme}/{parts.hostname}/{parts.path}")}
+        if parts.username and parts.password:
+            public.add(parts.username)
+        elif parts.username and parts.scheme.startswith("http"):
+            found.append(parts.username)  # a token in place of a name; the user of a database is no secret
     except ValueError:
-        pass  # no address at all: nothing to hide in it but what the pattern hides
+        pass  # not an address: nothing to hide except what the pattern hides
     for secret in found:
         for written in {secret, unquote(secret)}:
-            if len(written) >= 4:
+            if len(written) >= 4 and written not in public:
                 yield written
 
 
 def masked(value: Any, address: str | None = None) -> Any:
-    """`mask` for every text inside nested dictionaries and lists."""
+    """Return nested dictionaries and lists with every text masked."""
     if isinstance(value, str):
         return mask(value, address)
     if isinstance(value, dict):

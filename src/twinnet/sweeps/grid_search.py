@@ -107,7 +107,7 @@ def describe(jobs: Sequence[Job], overrides: Sequence[str]) -> sweeps.Sweep:
     key = hashlib.sha256("".join(sorted(job.key for job in jobs)).encode()).hexdigest()[: fingerprint.LENGTH]
     return sweeps.Sweep(
         key=key,
-        dataset=experiment.data.name,
+        experiment=sweeps.experiment_name(experiment),
         name=f"{experiment.name}: sweep of {' × '.join(swept) or 'one job'}",
         note=summary.sweep_description(jobs, words),
         swept=swept,

@@ -104,7 +104,7 @@ def describe(words: Sequence[str], search: Search, experiment: Experiment) -> sw
     lines.append(f"\n**Resume.** `python -m twinnet.search {' '.join(words)}` goes on with the same study.")
     return sweeps.Sweep(
         key=hashlib.sha256(f"{search.study} {search.storage}".encode()).hexdigest()[: fingerprint.LENGTH],
-        dataset=experiment.data.name,
+        experiment=sweeps.experiment_name(experiment),
         name=f"{experiment.name}: search {search.study}",
         note="\n".join(lines),
         swept=space,

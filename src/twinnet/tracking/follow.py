@@ -8,10 +8,11 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 from filelock import Timeout
 
 from twinnet.core.errors import DataError, one_line_text
@@ -26,6 +27,7 @@ POLL_SECONDS = 0.1
 LINGER_SECONDS = 5.0  # until the next training starts: a sweep of short ones imports MLflow once
 RETRY_SECONDS = 30.0  # between two tries while a training goes on
 RETRY_AT_END_SECONDS = 2.0
+MAX_BYTES = 4e9  # of memory; MLflow takes 0.3 GB
 
 
 @dataclass
@@ -71,15 +73,13 @@ class Follower:
         """Give signs of life; end the process if a try lasts longer than its deadline: the store hangs."""
         while True:
             self.runs.heartbeat.write_text(this_process())
-            if time.monotonic() > self.deadline and self.current:
+            is_endless = psutil.Process().memory_info().rss > MAX_BYTES
+            if self.current and (is_endless or time.monotonic() > self.deadline):
                 seconds = self.current.settings.deadline_seconds
-                self._note(self.current, StoreError(f"{self._name} did not take the run within {seconds:g} s", True))
+                reason = "sends an endless answer" if is_endless else f"did not take the run within {seconds:g} s"
+                self._note(self.current, StoreError(f"the tracking store {self.runs.store} {reason}", True))
                 os._exit(1)
-            time.sleep(1)
-
-    @property
-    def _name(self) -> str:
-        return f"the tracking store {self.runs.store}"
+            time.sleep(0.5)
 
     @staticmethod
     def _is_awaited(live: LiveRun) -> bool:
@@ -131,10 +131,11 @@ class Follower:
         live.write(STATE, state)
         end = (live.read(END) or {"status": "KILLED", "reason": DIED, "traceback": ""}) if is_ended else None
         result = end.get("result") if end else None
-        from twinnet.tracking import log_run  # imports MLflow: 3 s
+        from twinnet.tracking import description, log_run  # imports MLflow: 3 s
 
         store = self._open()
         info = RunInfo.parse(record["info"])
+        info = replace(info, overrides=description.overrides(info, self.runs.root))
         if end and result and (is_retry or live.has_reader) and (found := finished_ids(store, result)):
             self._drop_twins(store, found, state.get("run_id"))
             log_run.attach_figures(store, found[0], end["figures"])
@@ -160,7 +161,7 @@ class Follower:
             live.write(STATE, state := state | sent)
         if end and run:
             log_run.attach_figures(store, run_id, end["figures"])
-            log_run.finish(store, run_id, run, state.get("last_epoch", 0))
+            log_run.finish(store, run_id, run, info, state.get("last_epoch", 0))
         elif end:
             status = "FAILED" if broken else end["status"]
             log_run.fail(store, run_id, info, status, broken or end["reason"], end.get("traceback", ""))

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -31,7 +32,15 @@ from twinnet.core.history import History
 from twinnet.core.schema import Tracking
 from twinnet.core.secrets import mask
 from twinnet.tracking.curves import thin_history
-from twinnet.tracking.store import PARENT, client_environment, is_running, is_server, this_process, tracking_uri
+from twinnet.tracking.store import (
+    PARENT,
+    client_environment,
+    foreign_artifacts,
+    is_running,
+    is_server,
+    this_process,
+    tracking_uri,
+)
 from twinnet.training.run_info import RunInfo, now
 
 if TYPE_CHECKING:
@@ -44,6 +53,7 @@ OWNER, RECORD, POINTS, END = "owner.json", "record.json", "points.jsonl", "end.j
 STATE, PROBLEM, DONE = "state.json", "problem.json", "done.json"  # by the follower
 LOCAL_SECONDS = 300.0  # at most, for what no server can delay: importing MLflow, writing to a local store
 STUCK_SECONDS = 60.0  # without a sign of life
+RESTART_SECONDS = 30.0  # between two looks of a training at its follower
 SEND = "`python -m pipelines.publish` sends it"
 NUMBERS = count()
 
@@ -163,6 +173,12 @@ class LiveRuns:
         self.lock = FileLock(self.folder / f".{name}.lock")
         self.heartbeat = self.folder / f".{name}.follower"  # its time is the follower's last sign of life
         self.known: dict[str, LiveRun] = {}
+        if folder := foreign_artifacts(self.uri):
+            log.warning(
+                "%s comes from another checkout: its files go to %s; remove mlflow.db, and "
+                "`python -m pipelines.publish` sends the runs of this one",
+                self.store, folder,
+            )  # fmt: skip
         self.started: subprocess.Popen[bytes] | None = None
 
     def __iter__(self) -> Iterator[LiveRun]:
@@ -171,6 +187,12 @@ class LiveRuns:
             if not folder.name.startswith(".") and live.owner.get("store") == self.store:
                 self.known[folder.name] = live
                 yield live
+
+    def others(self) -> dict[str, int]:
+        """Return how many ended runs wait for another store."""
+        lives = [LiveRun(folder) for folder in self.folder.iterdir() if folder.is_dir()]
+        stores = [live.owner["store"] for live in lives if live.owner and live.is_ended]
+        return dict(Counter(store for store in stores if store != self.store))
 
     def start_follower(self, settings: Tracking) -> None:
         """Start the process that sends the folders to the store, unless one runs already."""
@@ -228,6 +250,7 @@ class LiveTracker:
         self.live: LiveRun | None = None  # None also after a failure
         self.history: History | None = None
         self.epochs, self.chunks_written, self.last_written = 0, 0, 0.0
+        self.checked = time.monotonic()
         self.is_started, self.has_warned, self.is_silent = False, False, False
         with self._harmless():
             self.runs = LiveRuns(self.root)
@@ -248,6 +271,9 @@ class LiveTracker:
             with self._harmless():
                 self._write_points()
                 self._warn()
+                if time.monotonic() - self.checked > RESTART_SECONDS:  # it may have been killed
+                    self.checked = time.monotonic()
+                    self.runs.start_follower(self.settings)
 
     def finished(self, run: "Run") -> None:
         with self._harmless():

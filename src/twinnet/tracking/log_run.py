@@ -1,10 +1,11 @@
-"""What a run looks like in MLflow: its parameters, tags, curves, artifacts, data set and account in words."""
+"""A run in MLflow: its parameters, tags, curves, files, data set, model and description."""
 
 import json
+import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import yaml
 from mlflow.entities import (
@@ -21,23 +22,34 @@ from twinnet.core.secrets import mask
 from twinnet.tracking import description, models
 from twinnet.tracking.curves import thin_table
 from twinnet.tracking.store import PROCESS, Store
-from twinnet.training.run import Run, config_hash, flatten
+from twinnet.training.run import FULL_HISTORY, HISTORY, RESULT_FILES, Run, config_hash, flatten
 from twinnet.training.run_info import RunInfo, now
 
 RESULT = "twinnet.result"  # tags that identify: what was computed,
 CONFIGURATION = "twinnet.configuration"  # its configuration without the seed
+NAME = "twinnet.name"  # the whole name of a run whose name in the store is shortened
 MODEL, FIGURES = "model", "figures"
+FINAL = "final/"  # before a final score that has a curve: `valid/loss` is that of an epoch
 MAX_METRICS, MAX_PARAMS = 1000, 100  # of one log_batch
 DIGEST = 12  # characters of the data set's digest, of which MLflow takes 36; the tag dvc.data has all of it
 
 
 def create(store: Store, info: RunInfo, tags: Mapping[str, str], process: str) -> str:
     """Make a run whose tags say what it is, and which process trains or publishes it; return its id."""
-    experiment = store.experiment(info.dataset, description.experiment(info.dataset))
+    experiment = store.experiment(description.experiment_name(info.config), description.experiment(info.dataset))
     all_tags = _tags(info) | {PROCESS: process, "mlflow.note.content": description.running(info)} | dict(tags)
     all_tags = {key: mask(value, store.address) for key, value in all_tags.items()}
-    name = all_tags.pop("mlflow.runName", info.name)  # a job of a sweep is named by its values
-    return str(store.client.create_run(experiment, start_time=info.started, tags=all_tags, run_name=name).info.run_id)
+    name = all_tags.pop("mlflow.runName", description.run_name(info))  # a job of a sweep is named by its values
+    short = description.short_name(name)
+    if short != name:
+        all_tags[NAME] = name
+    return str(store.client.create_run(experiment, start_time=info.started, tags=all_tags, run_name=short).info.run_id)
+
+
+def final_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the final scores of a run in the store under their flat keys, as in metrics.json."""
+    final = {key.removeprefix(FINAL): value for key, value in metrics.items() if key.startswith(FINAL)}
+    return {key: value for key, value in metrics.items() if not key.startswith(FINAL)} | final
 
 
 def find_unfinished(store: Store, info: RunInfo, process: str) -> str | None:
@@ -46,12 +58,12 @@ def find_unfinished(store: Store, info: RunInfo, process: str) -> str | None:
     return next((run.info.run_id for run in store.search(condition) if run.info.start_time == info.started), None)
 
 
-def describe(store: Store, run_id: str, facts: RunInfo) -> None:
-    """Its parameters and its data set; doing it again after it failed half-way is no error."""
-    params = [Param(key, value) for key, value in parameters(facts).items()]
+def describe(store: Store, run_id: str, info: RunInfo) -> None:
+    """Send the parameters and the data set; it may be repeated after it failed half-way."""
+    params = [Param(key, value) for key, value in parameters(info).items()]
     for begin in range(0, len(params), MAX_PARAMS):
         store.client.log_batch(run_id, params=params[begin : begin + MAX_PARAMS])
-    store.client.log_inputs(run_id, [_dataset(facts, store)])
+    store.client.log_inputs(run_id, [_dataset(info, store)])
 
 
 def rows(store: Store, run_id: str, points: Iterable[Mapping[str, float]], timestamp: int | None = None) -> None:
@@ -70,25 +82,40 @@ def rows(store: Store, run_id: str, points: Iterable[Mapping[str, float]], times
         store.client.log_batch(run_id, metrics=metrics[begin : begin + MAX_METRICS])
 
 
-def finish(store: Store, run_id: str, record: Run, last_epoch: int = 0) -> None:
-    """Add what training left in the run's directory, then mark the run FINISHED, with its result, as the last act.
+def finish(store: Store, run_id: str, run: Run, info: RunInfo, last_epoch: int = 0) -> None:
+    """Add the files of the finished run, then, as the last act, mark it FINISHED with its result.
 
-    `last_epoch` is the last one whose point of the curves the run has already.
+    `last_epoch` is the last one whose point of the curves the store has.
     """
-    client, facts = store.client, record.info
-    ended = facts.ended or now()
-    _metrics(store, run_id, record, last_epoch, ended)
-    for path in (record.directory / "history.csv", record.directory / "history.npz"):
-        if path.is_file():
-            client.log_artifact(run_id, str(path), "history")
-    for name in ("config.yaml", "metrics.json", "predictions.npz"):
-        client.log_artifact(run_id, str(record.directory / name))
-    model_id = _model(store, run_id, record)
-    told = {"mlflow.note.content": description.finished(record, model_id), RESULT: record.content_hash}
-    if facts.warnings:
-        told["warnings"] = "; ".join(facts.warnings)
-    client.log_batch(run_id, tags=[RunTag(key, mask(value, store.address)) for key, value in told.items()])
-    client.set_terminated(run_id, "FINISHED", end_time=ended)
+    with _without_links(run) as plain:
+        _send_metrics(store, run_id, plain, last_epoch, plain.info.ended or now())
+        _send_files(store, run_id, plain)
+        model_id = _send_model(store, run_id, plain)
+    tags = {"mlflow.note.content": description.finished(run, info, model_id), RESULT: run.content_hash}
+    if info.warnings:
+        tags["warnings"] = "; ".join(info.warnings)
+    client = store.client
+    client.log_batch(run_id, tags=[RunTag(key, mask(value, store.address)) for key, value in tags.items()])
+    if "reason" in client.get_run(run_id).data.tags:  # it was taken for dead
+        client.delete_tag(run_id, "reason")
+    client.set_terminated(run_id, "FINISHED", end_time=run.info.ended or now())
+
+
+@contextmanager
+def _without_links(run: Run) -> Iterator[Run]:
+    """Yield the run in plain files: MLflow refuses links, as DVC's cache may make them."""
+    if not any(path.is_symlink() for path in run.directory.rglob("*")):
+        yield run
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Run(Path(shutil.copytree(run.directory, Path(folder) / run.name)))
+
+
+def _send_files(store: Store, run_id: str, run: Run) -> None:
+    for name in (HISTORY, FULL_HISTORY):
+        store.client.log_artifact(run_id, str(run.directory / name), "history")
+    for name in RESULT_FILES:
+        store.client.log_artifact(run_id, str(run.directory / name))
 
 
 def attach_figures(store: Store, run_id: str, figures: Iterable[str]) -> None:
@@ -98,58 +125,57 @@ def attach_figures(store: Store, run_id: str, figures: Iterable[str]) -> None:
             store.client.log_artifact(run_id, figure, FIGURES)
 
 
-def fail(store: Store, run_id: str, facts: RunInfo, status: str, reason: str, traceback: str) -> None:
+def fail(store: Store, run_id: str, info: RunInfo, status: str, reason: str, traceback: str) -> None:
     """Mark the run FAILED or KILLED with the reason, and keep the traceback."""
     reason, traceback = mask(reason, store.address), mask(traceback, store.address)
-    store.client.log_batch(
-        run_id,
-        tags=[RunTag("reason", reason), RunTag("mlflow.note.content", description.failed(facts, status, reason))],
-    )
+    tags = {"reason": reason, "mlflow.note.content": description.failed(info, status, reason)}
+    store.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     if traceback:
         store.client.log_text(run_id, traceback, "traceback.txt")
-    store.client.log_text(run_id, yaml.safe_dump(facts.config, sort_keys=False), "config.yaml")
+    store.client.log_text(run_id, yaml.safe_dump(info.config, sort_keys=False), "config.yaml")
     store.client.set_terminated(run_id, status)
 
 
-def parameters(facts: RunInfo) -> dict[str, str]:
-    """The flattened configuration, without what names and describes the run."""
-    settings = {key: value for key, value in facts.config.items() if key not in ("name", "description")}
+def parameters(info: RunInfo) -> dict[str, str]:
+    """Return the flattened configuration without the run's name and description."""
+    settings = {key: value for key, value in info.config.items() if key not in ("name", "description")}
     return flatten(settings)
 
 
-def _tags(facts: RunInfo) -> dict[str, str]:
-    commit, dirty = facts.code.get("commit", ""), facts.code.get("dirty")
-    told = {
-        "experiment": facts.name,
-        "engine": facts.engine,
-        "device": facts.device,
-        "seed": str(facts.config["seed"]),
-        "data_source": str(facts.data.get("source", "")),
-        CONFIGURATION: config_hash(facts.config),
-        "overrides": " ".join(facts.overrides),
-        "mlflow.source.name": facts.command,
+def _tags(info: RunInfo) -> dict[str, str]:
+    commit, dirty = info.code.get("commit", ""), info.code.get("dirty")
+    tags = {
+        "experiment": info.name,
+        "engine": info.engine,
+        "device": info.device,
+        "seed": str(info.config["seed"]),
+        "data_source": str(info.data.get("source", "")),
+        "data_digest": str(info.data.get("digest", ""))[:DIGEST],
+        CONFIGURATION: config_hash(info.config),
+        "overrides": " ".join(info.overrides),
+        "mlflow.source.name": info.command,
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": commit,
         "git.dirty": "" if dirty is None else str(dirty).lower(),
     }
-    told |= {f"version.{name}": version for name, version in facts.versions.items()}
-    told |= {f"dvc.{name}": value for name, value in facts.dvc.items()}
-    told.setdefault("dvc.data", f"sha256:{facts.data['digest']}" if facts.data.get("digest") else "")
-    return {key: value for key, value in told.items() if value}
+    tags |= {f"version.{name}": version for name, version in info.versions.items()}
+    tags |= {f"dvc.{name}": value for name, value in info.dvc.items()}
+    tags.setdefault("dvc.data", f"sha256:{info.data['digest']}" if info.data.get("digest") else "")
+    return {key: value for key, value in tags.items() if value}
 
 
-def _dataset(facts: RunInfo, store: Store) -> DatasetInput:
-    data = facts.data
+def _dataset(info: RunInfo, store: Store) -> DatasetInput:
+    data = info.data
     addresses = [str(address) for address in data.get("addresses") or []]
     if addresses and all(address.startswith("http") for address in addresses):
         folder = f"{addresses[0].rpartition('/')[0]}/"
         kind, source = "http", {"url": addresses[0] if len(addresses) == 1 else folder}
     else:
         kind, source = "local", {"uri": str(data.get("file", ""))}
-    spec = {"type": "tensor", "tensor-spec": {"dtype": facts.dtype, "shape": [-1, *facts.input_shape]}}
+    spec = {"type": "tensor", "tensor-spec": {"dtype": info.dtype, "shape": [-1, *info.input_shape]}}
     schema = {"mlflow_tensorspec": {"features": json.dumps([spec]), "targets": None}}
     dataset = Dataset(
-        name=facts.dataset,
+        name=info.dataset,
         digest=str(data.get("digest") or "unknown")[:DIGEST],
         source_type=kind,
         source=mask(json.dumps(source), store.address),
@@ -159,42 +185,35 @@ def _dataset(facts: RunInfo, store: Store) -> DatasetInput:
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
-def _metrics(store: Store, run_id: str, record: Run, last_epoch: int, ended: int) -> None:
-    """What is left of the curves, then the final metrics at the last step.
-
-    Where the last point of a curve is already the final metric, it stays the only one there.
-    """
-    curves = thin_table(record.history, record.info.epochs)
+def _send_metrics(store: Store, run_id: str, run: Run, last_epoch: int, ended: int) -> None:
+    """Send the rest of the curves, then the final scores at the last step, each under a key of its own."""
+    curves = thin_table(run.history, run.info.epochs)
     rows(store, run_id, [row for row in curves if row["epoch"] > last_epoch], ended)
-    last = curves[-1] if curves else {}
-    final: dict[str, Any] = {
-        key: value
-        for key, value in record.metrics.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and not _close(last.get(key), value)
+    final = {
+        f"{FINAL}{key}" if key in run.history else key: value
+        for key, value in run.metrics.items()
+        if not isinstance(value, str)
     }
-    rows(store, run_id, [final | {"epoch": int(record.metrics["epochs"])}], ended)
+    rows(store, run_id, [final | {"epoch": int(run.metrics["epochs"])}], ended)
 
 
-def _close(point: float | None, value: float) -> bool:
-    return point is not None and abs(point - value) <= 1e-6 * max(abs(point), abs(value))
-
-
-def _model(store: Store, run_id: str, record: Run) -> str | None:
-    """The trained network as an MLflow model of its own that belongs to the run."""
-    if record.model is None:
-        return None
-    client, facts = store.client, record.info
+def _send_model(store: Store, run_id: str, run: Run) -> str:
+    """Send the trained network as an MLflow model that belongs to the run; return its id."""
+    client, info = store.client, run.info
+    stored = client.get_run(run_id)
+    if stored.outputs and stored.outputs.model_outputs:  # by a process that was killed after it
+        return str(stored.outputs.model_outputs[0].model_id)
     made = client.create_logged_model(
-        client.get_run(run_id).info.experiment_id,
-        name=facts.name,
+        stored.info.experiment_id,
+        name=info.name,
         source_run_id=run_id,
-        params={"engine": facts.engine, "parameters": str(facts.parameters)},
+        params={"engine": info.engine, "parameters": str(info.parameters)},
         model_type="neural network",
     )
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / MODEL
-        models.write(record, target, run_id, made.model_id)
+        models.write(run, target, run_id, made.model_id)
         client.log_model_artifacts(made.model_id, str(target))
     client.finalize_logged_model(made.model_id, "READY")
-    client.log_outputs(run_id, [LoggedModelOutput(made.model_id, int(record.metrics["epochs"]))])
+    client.log_outputs(run_id, [LoggedModelOutput(made.model_id, int(run.metrics["epochs"]))])
     return str(made.model_id)

@@ -1,12 +1,13 @@
 """The trained network of a run as a folder in MLflow's model format, with signature and input example.
 
-Neither Keras nor the engines are loaded for it: a `.keras` file is put where `mlflow.keras` reads it.
+Keras is not loaded for it: a `.keras` file is put where `mlflow.keras` reads it.
 """
 
 import json
 import shutil
+import tempfile
 import zipfile
-from importlib.resources import as_file, files
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,64 +16,72 @@ from mlflow import pyfunc
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from twinnet.core.errors import DataError
+import twinnet
 from twinnet.training.run import Run
 from twinnet.training.run_info import RunInfo
 
+SCRATCH_CODE = ("core", "engines/scratch")  # what predicts with NumPy
 
-def write(record: Run, target: Path, run_id: str, model_id: str) -> None:
-    """Write the model of `record` to the folder `target`, which must not exist yet."""
-    facts, path = record.info, record.model
-    assert path is not None
-    form = Model(run_id=run_id, model_id=model_id)
-    common = {"mlflow_model": form, "signature": signature(facts), "input_example": example(facts)}
-    if path.suffix == ".keras":
-        _write_keras(path, target, facts, form, common)
-    elif path.suffix == ".npz":
-        _write_numpy(path, target, facts, common)
+
+def write(run: Run, target: Path, run_id: str, model_id: str) -> None:
+    """Write the model of a run to the folder `target`, which must not exist yet."""
+    info, form = run.info, Model(run_id=run_id, model_id=model_id)
+    common = {"mlflow_model": form, "signature": signature(info), "input_example": example(info)}
+    if run.model.suffix == ".keras":
+        _write_keras(run.model, target, info, form, common)
     else:
-        raise DataError(f"expected model.keras or model.npz; received {path}")
+        _write_scratch(run.model, target, info, common)
 
 
-def signature(facts: RunInfo) -> ModelSignature:
-    """(samples, *input shape) to (samples, units), in the engine's dtype."""
-    dtype = np.dtype(facts.dtype)
+def signature(info: RunInfo) -> ModelSignature:
+    """Return (samples, *input shape) to (samples, units), in the engine's dtype."""
+    dtype = np.dtype(info.dtype)
     return ModelSignature(
-        inputs=Schema([TensorSpec(dtype, (-1, *facts.input_shape))]),
-        outputs=Schema([TensorSpec(dtype, (-1, facts.units))]),
+        inputs=Schema([TensorSpec(dtype, (-1, *info.input_shape))]),
+        outputs=Schema([TensorSpec(dtype, (-1, info.units))]),
     )
 
 
-def example(facts: RunInfo) -> np.ndarray:
-    """One sample of the validation split; zeros where none was recorded."""
-    if facts.example is None:
-        return np.zeros((1, *facts.input_shape), facts.dtype)
-    return np.asarray(facts.example, facts.dtype)
+def example(info: RunInfo) -> np.ndarray:
+    """Return one sample of the validation split; zeros if none was recorded."""
+    if info.example is None:
+        return np.zeros((1, *info.input_shape), info.dtype)
+    return np.asarray(info.example, info.dtype)
 
 
-def _write_keras(path: Path, target: Path, facts: RunInfo, form: Model, common: dict[str, Any]) -> None:
+def _write_keras(path: Path, target: Path, info: RunInfo, form: Model, common: dict[str, Any]) -> None:
     with zipfile.ZipFile(path) as archive:
-        version = json.loads(archive.read("metadata.json"))["keras_version"]
-    backend = str(facts.config["engine"]["backend"])
-    form.add_flavor("keras", data="data", keras_version=version, keras_backend=backend, save_exported_model=False)
-    requirements = [f"keras=={version}", _pinned(backend, facts)]
+        keras = json.loads(archive.read("metadata.json"))["keras_version"]
+    backend = str(info.config["engine"]["backend"])
+    form.add_flavor("keras", data="data", keras_version=keras, keras_backend=backend, save_exported_model=False)
+    requirements = [f"keras=={keras}", _pinned(backend, info)]
     pyfunc.save_model(target, loader_module="mlflow.keras", pip_requirements=requirements, **common)
     (target / "data").mkdir()
     (target / "data" / "keras_module.txt").write_text("keras")
     shutil.copyfile(path, target / "data" / "model.keras")
 
 
-def _write_numpy(path: Path, target: Path, facts: RunInfo, common: dict[str, Any]) -> None:
-    with as_file(files("twinnet.tracking") / "numpy_model.py") as source:
+def _write_scratch(path: Path, target: Path, info: RunInfo, common: dict[str, Any]) -> None:
+    package = Path(twinnet.__file__).parent
+    with tempfile.TemporaryDirectory() as folder:
+        code = Path(folder) / package.name
+        for part in SCRATCH_CODE:
+            shutil.copytree(package / part, code / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("__init__.py", "engines/__init__.py"):
+            shutil.copyfile(package / name, code / name)
         pyfunc.save_model(
             target,
-            python_model=str(source),
+            python_model=str(package / "tracking" / "scratch_model.py"),
+            code_paths=[str(code)],
             artifacts={"model": str(path)},
-            pip_requirements=[_pinned("numpy", facts)],
+            pip_requirements=[
+                _pinned("numpy", info),
+                *(f"{name}=={version(name)}" for name in ("omegaconf", "pandas")),
+            ],
             **common,
         )
 
 
-def _pinned(name: str, facts: RunInfo) -> str:
-    version = facts.versions.get(name)
-    return f"{name}=={version}" if version else name
+def _pinned(name: str, info: RunInfo) -> str:
+    recorded = info.versions.get(name)
+    return f"{name}=={recorded}" if recorded else name

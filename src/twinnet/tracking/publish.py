@@ -46,6 +46,8 @@ def publish(runs: Path, settings: Tracking | None = None, *, root: Path | None =
     if not settings.enabled:
         return PublishResult()
     live_runs = LiveRuns(root or paths.main_root())
+    for store, count in live_runs.others().items():
+        log.warning("%d runs in build/live/ wait for another store, %s; MLFLOW_TRACKING_URI chooses it", count, store)
     complete, broken = _read(finished_runs(runs))
     left = [live for live in live_runs if live.is_ended and not live.has_reader]
     if complete or left:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -11,7 +10,7 @@ from twinnet.tracking.store import open_store
 
 COLUMNS = (
     "run_id", "experiment", "dataset", "configuration", "seed", "engine", "device", "data_source", "data_digest",
-    "overrides", "settings", "status",
+    "overrides", "settings", "status", "started",
 )  # fmt: skip
 
 
@@ -22,38 +21,45 @@ def runs_table(
     datasets: Sequence[str] | None = None,
     status: str | None = "FINISHED",
 ) -> pd.DataFrame:
-    """One row for each run of the store: COLUMNS, `started` (UTC), then the final metrics under their flat keys.
+    """Return one row for each run of the store: COLUMNS, then the final metrics under their flat keys.
 
-    `configuration` is the hash of the configuration without the seed, so that seeds can be averaged over it; `status`
-    None keeps failed, killed and running ones too. Raises StoreError where the store does not answer.
+    `configuration` is the hash of the configuration without the seed, over which seeds are averaged; `started` is
+    in UTC; `status` None keeps failed, killed and running ones too. Raises StoreError if the store does not answer.
     """
+    condition = "tags.`twinnet.configuration` != ''" + (f" AND attributes.status = '{status}'" if status else "")
     with open_store(settings or Tracking(), root) as store:
-        experiments = {
-            found.experiment_id: found.name
-            for found in store.client.search_experiments()
-            if datasets is None or found.name in datasets
-        }
-        condition = "tags.`twinnet.configuration` != ''" + (f" AND attributes.status = '{status}'" if status else "")
-        rows = [_row(run, experiments) for run in store.search(condition, list(experiments))]
-    table = pd.DataFrame(rows, columns=None if rows else [*COLUMNS, "started"])
-    return table.sort_values(["dataset", "started"], ignore_index=True) if rows else table
+        import mlflow  # imported by `open_store` already
+
+        before = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(store.address)
+        try:
+            runs = mlflow.search_runs(search_all_experiments=True, filter_string=condition, output_format="pandas")
+        finally:
+            mlflow.set_tracking_uri(before)
+    return _table(runs, datasets)
 
 
-def _row(run: Any, experiments: dict[str, str]) -> dict[str, Any]:
-    tags = run.data.tags
-    return {
-        "run_id": run.info.run_id,
-        "experiment": tags.get("experiment") or tags.get("mlflow.runName", ""),
-        "dataset": experiments[run.info.experiment_id],
-        "configuration": tags["twinnet.configuration"],
-        "seed": int(tags["seed"]),
-        "engine": tags.get("engine", ""),
-        "device": tags.get("device", ""),
-        "data_source": tags.get("data_source", ""),
-        "data_digest": run.inputs.dataset_inputs[0].dataset.digest if run.inputs.dataset_inputs else "",
-        "overrides": tags.get("overrides", ""),
-        "settings": dict(run.data.params),
-        "status": run.info.status,
-        "started": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
-        **run.data.metrics,
-    }
+def _table(runs: pd.DataFrame, datasets: Sequence[str] | None) -> pd.DataFrame:
+    if runs.empty:
+        return pd.DataFrame(columns=COLUMNS)
+
+    def values(column: str) -> pd.Series:
+        return runs[column].fillna("") if column in runs else pd.Series("", index=runs.index)
+
+    sources = {
+        "run_id": "run_id", "dataset": "params.data.name", "configuration": "tags.twinnet.configuration",
+        "status": "status", "started": "start_time",
+    }  # fmt: skip
+    table = pd.DataFrame({name: values(sources.get(name, f"tags.{name}")) for name in COLUMNS})
+    table["seed"] = table["seed"].astype(int)
+    params = runs[[name for name in runs if name.startswith("params.")]].rename(columns=lambda name: name[7:])
+    table["settings"] = [row.dropna().to_dict() for _, row in params.iterrows()]
+    scores = {name.removeprefix("metrics."): runs[name] for name in runs if name.startswith("metrics.")}
+    for name in [name for name in scores if name.startswith("final/")]:  # runs of earlier versions have none
+        final = scores.pop(name)
+        flat = name.removeprefix("final/")
+        scores[flat] = final.fillna(scores[flat]) if flat in scores else final
+    table = pd.concat([table, pd.DataFrame(scores)], axis=1)
+    if datasets is not None:
+        table = table[table["dataset"].isin(datasets)]
+    return table.sort_values(["dataset", "started"], ignore_index=True)

@@ -4,8 +4,9 @@ import importlib
 import logging
 import os
 import socket
+import sqlite3
 from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -146,6 +147,20 @@ def database_file(address: str) -> Path | None:
     if not address.startswith("sqlite:///"):
         return None
     return Path(address.removeprefix("sqlite:///").split("?")[0]).absolute()
+
+
+def foreign_artifacts(uri: str) -> str:
+    """Return the folder of another checkout that a copied SQLite store writes to, or ""."""
+    file = database_file(uri)
+    if file is None or not file.is_file():
+        return ""
+    try:
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=1)) as database:
+            rows = database.execute("SELECT artifact_location FROM experiments WHERE experiment_id != 0").fetchall()
+    except sqlite3.Error:
+        return ""  # the store says what is wrong when it is opened
+    own = f"{file.parent.as_uri()}/"
+    return next((row[0] for row in rows if str(row[0]).startswith("file:") and not str(row[0]).startswith(own)), "")
 
 
 def this_process() -> str:

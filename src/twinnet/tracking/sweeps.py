@@ -7,9 +7,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from twinnet.core import paths
+from twinnet.core import config, paths
 from twinnet.core.errors import DataError
-from twinnet.core.schema import Tracking
+from twinnet.core.schema import Experiment, Tracking
 from twinnet.core.secrets import mask
 from twinnet.tracking import description
 from twinnet.tracking.live import LiveRuns
@@ -28,7 +28,7 @@ class Sweep:
     """What a sweep is, before any of its jobs starts."""
 
     key: str  # the same whenever the same jobs are asked for
-    dataset: str  # names the MLflow experiment
+    experiment: str  # in MLflow, as `experiment_name` gives it
     name: str
     note: str  # Markdown
     swept: dict[str, str]  # key -> its values, as a parameter of the parent
@@ -65,6 +65,11 @@ class SweepRun:
     tags: dict[str, str]
 
 
+def experiment_name(experiment: Experiment) -> str:
+    """Return the MLflow experiment of the jobs, and of their parent run."""
+    return description.experiment_name(config.plain(experiment))
+
+
 def begin(settings: Tracking, sweep: Sweep, *, root: Path | None = None) -> str | None:
     """The id of the sweep's parent run: a new one, or that of the same sweep begun before.
 
@@ -82,7 +87,7 @@ def begin(settings: Tracking, sweep: Sweep, *, root: Path | None = None) -> str 
 
 
 def _parent(store: Store, sweep: Sweep) -> str:
-    experiment = store.experiment(sweep.dataset, description.experiment(sweep.dataset))
+    experiment = store.experiment(sweep.experiment, description.experiment(sweep.experiment))
     tags = sweep.tags | {KIND: sweep.key, PROCESS: this_process(), "mlflow.note.content": sweep.note}
     tags = {key: mask(value, store.address) for key, value in tags.items()}
 
@@ -91,7 +96,7 @@ def _parent(store: Store, sweep: Sweep) -> str:
         return [run.info.run_id for run in same if KEY not in run.data.tags]
 
     if not parents():
-        made = store.client.create_run(experiment, tags=tags, run_name=sweep.name).info.run_id
+        made = store.client.create_run(experiment, tags=tags, run_name=description.short_name(sweep.name)).info.run_id
         for key, value in sweep.swept.items():
             store.client.log_param(made, key, value)
         if parents()[0] != made:  # another host was quicker
@@ -111,13 +116,15 @@ def finished(settings: Tracking, keys: Iterable[str], *, root: Path | None = Non
 
 
 def _finished(store: Store, wanted: set[str]) -> dict[str, list[StoredRun]]:
-    from twinnet.tracking.log_run import RESULT  # imports MLflow
+    from twinnet.tracking.log_run import RESULT, final_metrics  # imports MLflow: 3 s
 
     found: dict[str, list[StoredRun]] = {}
     for run in store.search(f"tags.`{KEY}` LIKE '%' AND attributes.status = 'FINISHED'"):
         tags = run.data.tags
         if tags[KEY] in wanted:
-            stored = StoredRun(run.info.run_id, dict(run.data.metrics), tags.get(RESULT, ""), tags.get(PARENT, ""))
+            stored = StoredRun(
+                run.info.run_id, final_metrics(run.data.metrics), tags.get(RESULT, ""), tags.get(PARENT, "")
+            )
             found.setdefault(tags[KEY], []).append(stored)
     return found
 

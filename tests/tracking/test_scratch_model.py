@@ -1,0 +1,88 @@
+"""A network of the scratch engine as an MLflow model, which carries the engine's code."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from twinnet.core import network as networks
+from twinnet.core.network import Network, build_network
+from twinnet.core.schema import Experiment, Tracking
+from twinnet.engines.scratch.model import KINDS, ScratchNetwork
+from twinnet.tracking import models
+from twinnet.tracking.scratch_model import ScratchModel
+from twinnet.training.run import Run
+
+NETWORKS = {
+    "dense": ["model=mlp", "model.hidden_units=[8]", "model.dropout=0.1", "model.activation=tanh"],
+    "convolutions": ["model=cnn_small", "model.filters=[4,6]", "model.stem_stride=2", "model.batch_norm=true"],
+    "residual": ["model=resnet20", "model.filters=[4,6]", "model.blocks=2"],
+    "residual, normalised first": [
+        "model=resnet20", "model.filters=[4,6]", "model.blocks=1", "model.pre_activation=true", "model.dropout=0.1",
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def described(compose: Callable[..., Experiment]) -> dict[str, Network]:
+    return {name: build_network(compose("fashion_dense_scratch", *model)) for name, model in NETWORKS.items()}
+
+
+LOAD = """
+import sys
+import mlflow.pyfunc, numpy as np
+folder, inputs, outputs = sys.argv[1:]
+np.save(outputs, mlflow.pyfunc.load_model(folder).predict(np.load(inputs)))
+import twinnet
+assert twinnet.__file__.startswith(folder), twinnet.__file__
+"""
+
+
+def trained_network(network: Network) -> ScratchNetwork:
+    random, shapes = np.random.default_rng(0), network.shapes()
+    weights = [
+        {
+            key: random.uniform(0.1, 1, size) - (0.5 if key == "W" else 0)
+            for key, size in layer.weight_shapes(shape).items()
+        }
+        for layer, shape in zip(network.layers, shapes, strict=False)
+    ]
+    return ScratchNetwork(network, weights)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_logged_model_predicts_what_the_engine_predicts(
+    name: str, described: dict[str, Network], tmp_path: Path
+) -> None:
+    network = trained_network(described[name])
+    logged = ScratchModel()
+    logged.load_context(SimpleNamespace(artifacts={"model": str(network.save(tmp_path))}))
+    X = np.random.default_rng(1).random((5, *network.network.input_shape))
+    np.testing.assert_array_equal(logged.predict(None, X), network.predict(X))
+
+
+def test_logged_folder_predicts_with_its_own_code(train: Callable[..., Run], tmp_path: Path) -> None:
+    run = train(settings=Tracking(enabled=False))
+    models.write(run, tmp_path / "model", "0" * 32, "m-0")
+    X = np.random.default_rng(1).normal(size=(9, 2))
+    np.save(tmp_path / "X.npy", X)
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        LOAD,
+        str(tmp_path / "model"),
+        str(tmp_path / "X.npy"),
+        str(tmp_path / "y.npy"),
+    ]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), run.network().predict(X))
+
+
+def test_every_layer_is_tried(described: dict[str, Network]) -> None:
+    tried = {type(layer).__name__ for network in described.values() for layer in network.layers}
+    assert tried == set(KINDS) == {kind.__name__ for kind in networks.Layer.__args__}
