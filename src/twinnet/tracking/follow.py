@@ -57,6 +57,7 @@ class Follower:
             for live in sorted(self.runs, key=lambda live: self.attempts[live.folder.name].retry_at):
                 if self._is_due(live):
                     self._try(live)
+                    active_at = time.monotonic()
             if self.is_active():
                 active_at = time.monotonic()
             time.sleep(POLL_SECONDS)

@@ -1,0 +1,108 @@
+"""The follower: one for all trainings of a checkout; killed, stopped or late, it loses nothing."""
+
+import logging
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from twinnet.core.schema import Tracking
+from twinnet.tracking import live
+from twinnet.tracking.publish import publish
+from twinnet.tracking.store import connect
+from twinnet.training.run import Run
+
+QUICK = Tracking(timeout_seconds=2, patience_seconds=1.0)
+CLOSED = "http://127.0.0.1:9"  # nobody listens
+
+
+def statuses(root: Path) -> Counter[str]:
+    return Counter(run.info.status for run in connect(f"sqlite:///{root}/mlflow.db").search(""))
+
+
+def follower(root: Path) -> psutil.Process:
+    (heartbeat,) = (root / "build" / "live").glob(".*.follower")
+    return psutil.Process(int(heartbeat.read_text().split()[1]))
+
+
+def waiting(root: Path) -> list[str]:
+    return [path.name for path in (root / "build" / "live").iterdir() if path.is_dir()]
+
+
+@contextmanager
+def broken_store(root: Path) -> Iterator[None]:
+    """A folder in the place of mlflow.db."""
+    file = root / "mlflow.db"
+    file.rename(root / "mlflow.away")
+    file.mkdir()
+    yield
+    file.rmdir()
+    (root / "mlflow.away").rename(file)
+
+
+def test_short_trainings_share_one_follower(train: Callable[..., Run], project: Path) -> None:
+    followers = set()
+    for seed in range(3):
+        train(f"seed={seed}")
+        followers.add(follower(project).pid)
+    assert len(followers) == 1
+    assert statuses(project) == {"FINISHED": 3}
+    assert waiting(project) == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_lost_follower_is_replaced(
+    train: Callable[..., Run], project: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
+) -> None:
+    monkeypatch.setattr(live, "STUCK_SECONDS", 3.0)
+    train("seed=1")  # its follower lingers
+
+    def at(history: Any) -> None:
+        if history.epochs == 20:
+            follower(project).send_signal(how)
+
+    train("seed=2", at=at)
+    assert statuses(project) == {"FINISHED": 2}
+    for run in connect(f"sqlite:///{project}/mlflow.db").search(""):
+        points = connect(f"sqlite:///{project}/mlflow.db").client.get_metric_history(run.info.run_id, "valid/loss")
+        assert [point.step for point in points] == list(range(1, 31))
+
+
+def test_single_run_is_sent_by_the_next_publish(
+    train: Callable[..., Run], project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run outside runs/, made while the store was down: the same address answers later."""
+    with broken_store(project):
+        train(directory=project / "outputs" / "single", settings=QUICK)
+    assert "expected a SQLite file; received a folder" in caplog.text
+    assert "`python -m pipelines.publish` sends it" in caplog.text
+    assert len(waiting(project)) == 1
+    assert publish(project / "runs", root=project).sent == ("single",)
+    assert statuses(project) == {"FINISHED": 1}
+    assert waiting(project) == []
+
+
+def test_run_whose_files_were_replaced_is_never_finished(train: Callable[..., Run], project: Path) -> None:
+    with broken_store(project):
+        train("seed=1", settings=QUICK)
+    train("seed=2", settings=Tracking(enabled=False))
+    publish(project / "runs", root=project)
+    assert statuses(project) == {"FAILED": 1, "FINISHED": 1}
+    (failed,) = connect(f"sqlite:///{project}/mlflow.db").search("attributes.status = 'FAILED'")
+    assert "a later run has replaced the files" in failed.data.tags["reason"]
+
+
+def test_runs_for_another_store_are_named(
+    train: Callable[..., Run], project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", CLOSED)
+    train(directory=project / "outputs" / "a", settings=QUICK)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with caplog.at_level(logging.WARNING):
+        publish(project / "runs", root=project)
+    assert f"1 runs in build/live/ wait for another store, {CLOSED}; MLFLOW_TRACKING_URI chooses it" in caplog.text
