@@ -1,0 +1,215 @@
+"""One odd run, store or name never blocks the others, and `publish` ends in time."""
+
+import json
+import logging
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from twinnet.core.errors import DataError
+from twinnet.core.schema import Tracking
+from twinnet.tracking.log_run import NAME
+from twinnet.tracking.publish import publish
+from twinnet.tracking.store import connect, foreign_artifacts, tracking_uri
+from twinnet.training.run import Run
+
+UNTRACKED = Tracking(enabled=False)
+SHORT = Tracking(timeout_seconds=5, deadline_seconds=10.0)
+DAMAGES = {
+    "metrics": ("metrics.json", lambda text: text.replace('"seconds": ', '"seconds": "long", "was": ')),
+    "record": ("record.json", lambda text: json.dumps(json.loads(text) | {"config": {}})),
+    "history": ("history.csv", lambda text: text.replace("\n1,", "\none,")),
+}
+
+
+def finished(root: Path) -> list[Any]:
+    return list(connect(f"sqlite:///{root}/mlflow.db").search(""))
+
+
+def test_damaged_runs_are_named_and_others_sent(train: Callable[..., Run], project: Path) -> None:
+    run = train(settings=UNTRACKED)
+    for name, (file, damage) in DAMAGES.items():
+        copy = shutil.copytree(run.directory, project / "runs" / name)
+        (copy / file).write_text(damage((copy / file).read_text()))
+    for _ in range(2):
+        with pytest.raises(DataError) as raised:
+            publish(project / "runs", root=project)
+        for name, (file, _damage) in DAMAGES.items():
+            assert f"runs/{name}/{file}: expected" in str(raised.value)
+        assert [found.info.status for found in finished(project)] == ["FINISHED"]
+
+
+def test_run_that_is_being_emptied_is_skipped(
+    train: Callable[..., Run], project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As DVC does before it runs a stage: one file after the other."""
+    run = train(settings=UNTRACKED)
+    (run.directory / "config.yaml").unlink()
+    emptying = threading.Timer(0.5, shutil.rmtree, [run.directory])
+    emptying.start()
+    publish(project / "runs", root=project)
+    emptying.join()
+    assert "nba_scratch is skipped: another process is replacing it" in caplog.text
+    assert "delete the folder" not in caplog.text
+
+
+def test_run_of_links_is_sent(train: Callable[..., Run], project: Path) -> None:
+    """As DVC checks it out with `cache.type=symlink`."""
+    run = train(settings=UNTRACKED)
+    cache = project / "cache"
+    cache.mkdir()
+    for number, file in enumerate(path for path in sorted(run.directory.rglob("*")) if path.is_file()):
+        file.rename(cache / str(number))
+        file.symlink_to(cache / str(number))
+    assert publish(project / "runs", root=project).sent == ("nba_scratch",)
+    (found,) = finished(project)
+    client = connect(f"sqlite:///{project}/mlflow.db").client
+    assert "predictions.npz" in {file.path for file in client.list_artifacts(found.info.run_id)}
+    assert client.get_logged_model(found.outputs.model_outputs[0].model_id).status == "READY"
+
+
+def test_experiment_deleted_in_the_ui_is_restored(train: Callable[..., Run], project: Path) -> None:
+    train("seed=1")
+    client = connect(f"sqlite:///{project}/mlflow.db").client
+    client.delete_experiment(client.get_experiment_by_name("nba").experiment_id)
+    train("seed=2")
+    assert client.get_experiment_by_name("nba").lifecycle_stage == "active"
+    assert "FINISHED" in {found.info.status for found in finished(project)}
+
+
+def test_long_name_is_whole_in_a_tag(train: Callable[..., Run], project: Path) -> None:
+    name = " ".join(f"optimizer.learning_rate={number}" for number in range(20))
+    train(tags={"mlflow.runName": name})
+    (found,) = finished(project)
+    assert len(found.info.run_name) == 250
+    assert name.startswith(found.info.run_name.removesuffix("..."))
+    assert found.data.tags[NAME] == name
+
+
+def test_regression_has_an_experiment_of_its_own(project: Path) -> None:
+    from twinnet.tracking.description import experiment_name
+
+    assert experiment_name({"data": {"name": "nba", "task": "regression"}}) == "nba_regression"
+    assert experiment_name({"data": {"name": "nba", "task": "binary"}}) == "nba"
+
+
+@pytest.mark.parametrize("folder", ["", "notebooks", "copy"])
+def test_relative_store_lies_in_the_checkout(tiny_project: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    """From the root, from a folder below, and in the copy that `dvc exp run --temp` makes."""
+    place = tiny_project / folder
+    place.mkdir(exist_ok=True)
+    if folder == "copy":
+        shutil.copytree(tiny_project / "conf", place / "conf")
+        shutil.copy(tiny_project / "dvc.yaml", place)
+        monkeypatch.setenv("DVC_ROOT", str(tiny_project))
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mine.db")
+    assert tracking_uri() == f"sqlite:///{tiny_project}/mine.db"
+
+
+def test_store_of_another_checkout_is_named(
+    train: Callable[..., Run], project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train()
+    assert foreign_artifacts(f"sqlite:///{project}/mlflow.db") == ""
+    copy = Path(shutil.copytree(project, project.parent / "copy", ignore=shutil.ignore_patterns("build")))
+    publish(copy / "runs", root=copy)
+    assert f"comes from another checkout: its files go to {(project / 'mlartifacts').as_uri()}/nba" in caplog.text
+
+
+class OddServer:
+    """Answers each request with `answer(connection)`."""
+
+    def __init__(self, answer: Callable[[socket.socket], None]) -> None:
+        self.answer = answer
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.uri = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                threading.Thread(target=self._serve, args=[connection], daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            connection.recv(65536)
+            self.answer(connection)
+
+
+def refuse(status: str) -> Callable[[socket.socket], None]:
+    text = f"HTTP/1.1 {status}\r\nRetry-After: 3600\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    return lambda connection: connection.sendall(text.encode())
+
+
+def trickle(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n")
+    while True:
+        connection.sendall(b" ")
+        time.sleep(1)
+
+
+def endless(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+    while True:
+        connection.sendall(b" " * 100_000)
+        time.sleep(0.01)
+
+
+SERVERS = {
+    "429": refuse("429 Too Many Requests"),
+    "503": refuse("503 Unavailable"),
+    "slow": trickle,
+    "endless": endless,
+}
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_publish_to_an_odd_server_ends_in_time(
+    train: Callable[..., Run],
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+) -> None:
+    train(settings=UNTRACKED)
+    server = OddServer(SERVERS[kind])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    caplog.clear()
+    begun = time.monotonic()
+    with caplog.at_level(logging.INFO):
+        assert publish(project / "runs", SHORT, root=project).unsent == ("nba_scratch",)
+    assert time.monotonic() - begun < 30
+    server.listener.close()
+    (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("twinnet")]
+    assert "not published: nba_scratch" in line
+    assert "`python -m pipelines.publish` sends them" in line
+
+
+@pytest.mark.parametrize("kind", ["a folder", "locked"])
+def test_publish_to_an_odd_file_ends_in_time(
+    train: Callable[..., Run], project: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    train(settings=UNTRACKED)
+    lock = FileLock(project / "mlflow.db.lock")
+    if kind == "locked":
+        lock.acquire()
+    else:
+        (project / "mlflow.db").unlink()
+        (project / "mlflow.db").mkdir()
+    begun = time.monotonic()
+    assert publish(project / "runs", SHORT, root=project).unsent == ("nba_scratch",)
+    assert time.monotonic() - begun < 30
+    lock.release()
+    assert "not published: nba_scratch" in caplog.text
+    if kind == "locked":
+        assert publish(project / "runs", root=project).sent == ("nba_scratch",)
