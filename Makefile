@@ -54,7 +54,8 @@ endef
 params: $(VENV)/runtime ## compose conf/ into params.yaml (S="override ...")
 	@python -m pipelines.params write $(S)
 
-repro: $(VENV)/runtime params ## environment, data, every experiment trained, leaderboard, figures, MLflow runs
+repro: $(VENV)/runtime ## environment, data, every experiment trained, leaderboard, figures, MLflow runs
+	@python -m pipelines.params refresh $(S)
 	dvc repro
 	@$(SUMMARY)
 

@@ -1,12 +1,15 @@
 """params.yaml is conf/config.yaml composed: `write` makes it so, `check` (the first stage) insists on it.
 
-python -m pipelines.params write [override ...]     e.g. profile=smoke
+python -m pipelines.params write [override ...]      e.g. profile=smoke
+python -m pipelines.params refresh [override ...]    as `write`, but values that `write` did not write are not lost
 python -m pipelines.params check
 
-Both leave build/experiments/<name>.yaml: what a training depends on, so that a word in a description retrains nothing.
+All leave build/experiments/<name>.yaml: what a training depends on, so that a word in a description retrains nothing.
 """
 
+import hashlib
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -22,30 +25,52 @@ from twinnet.core.stage import PARAMS, params, stage
 CHECKED = Path("build/params_checked.txt")  # of constant content: an edited experiment downloads nothing again
 EXPERIMENTS = Path("build/experiments")
 HEADER = "# Generated: conf/config.yaml composed by `make params`; edit conf/, never this file. Overrides:"
+SHA256 = "# SHA-256 of what follows:"
+MANY = 10  # differences, too many for a command line
 DESCRIBING = ("description",)  # keys of an experiment that its training does not depend on
 
 
 def write(overrides: list[str]) -> None:
     """Compose params.yaml; it stays as it is if the composition is refused."""
     composed = compose(overrides)
-    text = f"{HEADER} {shlex.join(overrides)}".rstrip() + "\n" + OmegaConf.to_yaml(composed)
-    if not PARAMS.exists() or PARAMS.read_text(encoding="utf-8") != text:
+    values = OmegaConf.to_yaml(composed)
+    head = f"{HEADER} {shlex.join(overrides)}".rstrip()
+    text = f"{head}\n{SHA256} {hashlib.sha256(values.encode()).hexdigest()}\n{values}"
+    if not PARAMS.exists() or PARAMS.read_bytes() != text.encode():
         paths.write_text(PARAMS, text)
     write_experiments(OmegaConf.to_container(composed, enum_to_str=True))
+
+
+def refresh(overrides: list[str]) -> None:
+    """Bring params.yaml up to date with conf/, with the overrides it was composed with if none are given.
+
+    Raises ConfigError if it holds values that `write` did not write (an edit, or `dvc exp apply`) and conf/ lacks.
+    """
+    if PARAMS.exists():
+        received, given = params(), overrides
+        overrides = overrides or overrides_of(PARAMS)
+        expected = OmegaConf.to_container(compose(overrides), enum_to_str=True)
+        if not is_written(PARAMS) and (found := differences(expected, received)):
+            keep = shlex.join([*given, *(f"{key}={override_value(value)}" for key, value, _ in found)])
+            command = f"`make params S={shlex.quote(keep)}`" if len(found) <= MANY else "write them into conf/"
+            raise ConfigError(
+                "params.yaml: expected what `make params` wrote; received other values, by hand or by DVC: "
+                f"{summary(found)}; to keep them, {command}; to take conf/'s, `make params`"
+            )
+        if overrides and not given:
+            print(f"params.yaml: composed with {shlex.join(overrides)}, as before; `make params` takes that back")
+    write(overrides)
 
 
 def check() -> None:
     """Raise ConfigError if params.yaml is stale; `dvc exp run`, which sets DVC_EXP_NAME, has just composed it."""
     received = params()
     if "DVC_EXP_NAME" in os.environ:
-        validate(OmegaConf.create(received))
+        validate(received)
     else:
         expected = OmegaConf.to_container(compose(overrides_of(PARAMS)), enum_to_str=True)
-        if stale := _differences(expected, received):
-            raise ConfigError(
-                f"params.yaml is not the composition of conf/: {'; '.join(stale[:3])}"
-                f"{f' and {len(stale) - 3} more' if len(stale) > 3 else ''}; run `make params`"
-            )
+        if found := differences(expected, received):
+            raise ConfigError(f"params.yaml is not the composition of conf/: {summary(found)}; run `make params`")
     write_experiments(received)
     paths.write_text(CHECKED, "params.yaml is the composition of conf/\n")
 
@@ -59,11 +84,16 @@ def compose(overrides: list[str]) -> DictConfig:
 
 def validate(composed: Any) -> None:
     """Raise ConfigError for the first experiment, data set or setting that cannot be used."""
-    for node in composed.experiments.values():
-        rules.check_file(config.experiment(node).data)
-    for node in composed.datasets.values():
-        rules.check_file(config.dataset(node).reading)
-    config.compare(composed.compare)
+    config.compare(composed["compare"])
+    config.tracking(composed["tracking"])
+    for part in ("experiments", "datasets"):
+        for name, node in composed[part].items():
+            try:
+                config.check_name(name)
+                valid = config.experiment(node).data if part == "experiments" else config.dataset(node).reading
+                rules.check_file(valid)
+            except ConfigError as error:
+                raise ConfigError(f"{part}.{name}: {error}") from error
 
 
 def overrides_of(file: Path) -> list[str]:
@@ -91,20 +121,52 @@ def write_experiments(composed: Any) -> None:
             paths.write_text(file, text)
 
 
-def _differences(expected: object, received: object, key: str = "") -> list[str]:
+def is_written(file: Path) -> bool:
+    """Whether the values in the file are those that `write` left there, possibly of an older conf/."""
+    lines = file.read_text(encoding="utf-8-sig").split("\n", 2)
+    digest = hashlib.sha256(lines[-1].encode()).hexdigest()
+    return len(lines) == 3 and lines[0].startswith(HEADER) and lines[1] == f"{SHA256} {digest}"
+
+
+Difference = tuple[str, Any, Any]  # key, the value in params.yaml, the value in conf/
+
+
+def differences(expected: object, received: object, key: str = "") -> list[Difference]:
     if isinstance(expected, dict) and isinstance(received, dict):
         found = []
-        for name in expected.keys() | received.keys():
-            found += _differences(expected.get(name), received.get(name), f"{key}.{name}".lstrip("."))
-        return sorted(found)
-    return [] if expected == received else [f"{key} is {received!r}; conf/ says {expected!r}"]
+        for name in sorted(expected.keys() | received.keys(), key=str):
+            found += differences(expected.get(name), received.get(name), f"{key}.{name}".lstrip("."))
+        return found
+    return [] if expected == received else [(key, received, expected)]
 
 
-with stage():
-    match sys.argv[1:]:
-        case ["write", *overrides]:
-            write(overrides)
-        case ["check"]:
-            check()
-        case arguments:
-            raise ConfigError(f"expected `write [override ...]` or `check`; received {shlex.join(arguments)!r}")
+def summary(found: list[Difference]) -> str:
+    told = "; ".join(f"{key} is {received!r}; conf/ says {expected!r}" for key, received, expected in found[:3])
+    return told + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+
+
+def override_value(value: Any) -> str:
+    """Return a value of params.yaml in the grammar of overrides, where JSON is one but for its keys."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{override_value(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(override_value, value)) + "]"
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w/.-]*", value):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+if __name__ == "__main__":
+    with stage():
+        match sys.argv[1:]:
+            case ["write", *overrides]:
+                write(overrides)
+            case ["refresh", *overrides]:
+                refresh(overrides)
+            case ["check"]:
+                check()
+            case arguments:
+                received = shlex.join(arguments)
+                raise ConfigError(
+                    f"expected write [override ...], refresh [override ...] or check; received {received!r}"
+                )

@@ -132,7 +132,7 @@ def test_overrides_of_training_and_search_compose(root: Path, given: dict[str, s
             jobs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(overrides), None)[0]
             for job in {tuple(jobs[0]), tuple(jobs[-1])}:
                 try:
-                    config.experiment(config.compose(root, module[0].removeprefix("twinnet."), job), sweep=True)
+                    config.experiment(config.compose(root, module[0].removeprefix("twinnet."), job), allow_batch=True)
                 except ConfigError as error:
                     raise AssertionError(f"{place}: {error}") from error
 

@@ -5,8 +5,9 @@ part that a stage or a job needs into a validated object. Nothing after them see
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,45 +15,46 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from twinnet.core import dataset_rules, rules, schema, search_schema
 from twinnet.core.errors import ConfigError
-from twinnet.core.schema import Compare, Dataset, Experiment
+from twinnet.core.explain import check_files, check_keys, check_overrides, explain, explained, unknown_key
+from twinnet.core.schema import Compare, Dataset, Experiment, Tracking
 
-Part = TypeVar("Part", Experiment, Dataset, Compare)
+Part = TypeVar("Part")
 
-# The groups whose members are told apart by `kind`: group of conf/ -> kind -> dataclass.
-KINDS: dict[str, dict[str, type]] = {
-    "data": {node.kind: node for node in (schema.TableData, schema.ImageData)},
-    "dataset": {node.kind: node for node in (schema.NBADataset, schema.ImageDataset, schema.TableDataset)},
-    "model": {node.kind: node for node in (schema.MLP, schema.CNN, schema.ResNet)},
-    "engine": {node.kind: node for node in (schema.ScratchEngine, schema.KerasEngine)},
-    "optimizer": {
-        node.kind: node
-        for node in (
-            schema.GradientDescent,
-            schema.Momentum,
-            schema.Nesterov,
-            schema.RMSprop,
-            schema.Adam,
-            schema.AdamW,
-        )
-    },
+# The groups of conf/ whose members differ by `kind`: group -> base class.
+BASES: dict[str, type] = {
+    "data": schema.Data,
+    "dataset": schema.Dataset,
+    "model": schema.Model,
+    "engine": schema.Engine,
+    "optimizer": schema.Optimizer,
 }
 
 
+def kinds(group: str) -> dict[str, type[Any]]:
+    """Return kind -> dataclass for a group: every subclass of its base that names a kind."""
+    found, bases = {}, [BASES[group]]
+    for base in bases:
+        bases += base.__subclasses__()
+        if (kind := vars(base).get("kind", MISSING)) != MISSING:
+            found[kind] = base
+    return found
+
+
+@cache
 def register() -> None:
     """Make the schema known to Hydra: `schema/<kind>` in each group, and the roots."""
     store = ConfigStore.instance()
     store.store(name="suite_schema", node=schema.Suite)
     store.store(name="single_run_schema", node=schema.SingleRun)
     store.store(name="search_run_schema", node=search_schema.SearchRun)
-    for group, kinds in KINDS.items():
-        for kind, node in kinds.items():
+    for group in BASES:
+        for kind, node in kinds(group).items():
             store.store(group=f"{group}/schema", name=kind, node=node)
 
 
@@ -63,45 +65,71 @@ def compose(root: Path, name: str = "config", overrides: Sequence[str] = ()) -> 
     """
     register()
     GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str((root / "conf").resolve()), version_base="1.3"):
+    conf = (root / "conf").resolve()
+    with explained(conf):
+        check_files(conf)
+        check_overrides(conf, OverridesParser.create().parse_overrides(list(overrides)))
+        with initialize_config_dir(str(conf), version_base="1.3"):
             composed = hydra_compose(name, list(overrides))
-        OmegaConf.resolve(composed)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(rules.explain(error)) from error
+        return resolve(composed)
+
+
+def resolve(composed: DictConfig) -> DictConfig:
+    """Resolve what Hydra has composed, in place. Raises ConfigError for an unknown key or a setting out of range."""
+    OmegaConf.resolve(composed)
+    check_keys(composed)
+    for key in ("profile", "tracking"):
+        if key in composed:
+            rules.check_values(OmegaConf.to_object(composed[key]), f"{key}.")
+    for key in ("objective", "max_jobs"):
+        if key in composed:
+            rules.check_value(schema.SingleRun, key, composed[key])
     return composed
 
 
-def experiment(node: Mapping[str, Any] | DictConfig, *, sweep: bool = False) -> Experiment:
-    """A validated experiment from its composed configuration or its part of params.yaml.
+def experiment(node: Mapping[str, Any] | DictConfig, *, allow_batch: bool = False) -> Experiment:
+    """Return a validated experiment from its composed configuration or its part of params.yaml.
 
-    `sweep` allows what only makes sense for a job of a sweep. Raises ConfigError.
+    `allow_batch` allows what only makes sense for a job of a sweep. Raises ConfigError.
     """
     checked = _typed(schema.Experiment, node, groups=("data", "model", "engine", "optimizer"))
-    rules.check(checked, sweep)
+    rules.check(checked, allow_batch)
     return checked
 
 
 def dataset(node: Mapping[str, Any] | DictConfig) -> Dataset:
-    """A validated data set description, likewise."""
-    checked = _typed(_kind("dataset", node), node, groups=("reading",))
+    """Return a validated description of a data set. Raises ConfigError."""
+    checked = _typed(_kind("dataset", _mapping(node)), node, groups=("reading",))
+    rules.check_values(checked)
     dataset_rules.check_dataset(checked)
     return checked
 
 
 def compare(node: Mapping[str, Any] | DictConfig) -> Compare:
-    """Validated settings of a comparison, likewise."""
+    """Return validated settings of a comparison. Raises ConfigError."""
     checked = _typed(schema.Compare, node, groups=())
-    rules.check_compare(checked)
+    rules.check_values(checked, "compare.")
     return checked
 
 
+def tracking(node: Mapping[str, Any] | DictConfig) -> Tracking:
+    """Return validated settings of the tracking. Raises ConfigError."""
+    checked = _typed(schema.Tracking, node, groups=())
+    rules.check_values(checked, "tracking.")
+    return checked
+
+
+def check_name(name: str) -> None:
+    """Raise ConfigError unless an experiment or a data set may be called so: its name is that of a folder."""
+    rules.check_value(schema.Experiment, "name", str(name))
+
+
 def plain(part: Any) -> dict[str, Any]:
-    """The dataclass as nested dictionaries of plain values, as they stand in YAML."""
+    """Return the dataclass as nested dictionaries of plain values, as they stand in YAML."""
 
     def value(item: Any) -> Any:
         if isinstance(item, Enum):
-            return item.value
+            return item.value  # PyYAML writes a StrEnum as a Python object
         if isinstance(item, dict):
             return {key: value(inner) for key, inner in item.items()}
         if isinstance(item, list | tuple):
@@ -111,22 +139,34 @@ def plain(part: Any) -> dict[str, Any]:
     return value(asdict(part))
 
 
-def _kind(group: str, node: Mapping[str, Any] | DictConfig) -> type[Any]:
-    kind, kinds = node.get("kind"), KINDS[group]
-    if kind not in kinds:
-        raise ConfigError(f"{group}.kind: expected one of {', '.join(kinds)}; received {kind!r}")
-    return kinds[kind]
+def _kind(group: str, node: Mapping[str, Any]) -> type[Any]:
+    kind, known = node.get("kind"), kinds(group)
+    if kind not in known:
+        raise ConfigError(f"{group}.kind: expected one of {', '.join(known)}; received {kind!r}")
+    return known[kind]
+
+
+def _mapping(node: object, key: str = "") -> dict[str, Any]:
+    values = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    if not isinstance(values, Mapping):
+        received = "none" if values == MISSING or values is None else str(values)[:60]
+        raise ConfigError(f"{key}expected keys with values; received {received}")
+    return {str(name): value for name, value in values.items()}
 
 
 def _typed(base: type[Part], node: Mapping[str, Any] | DictConfig, groups: Sequence[str]) -> Part:
-    values: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
-    known = {key: value for key, value in values.items() if key in base.__dataclass_fields__}
+    values = _mapping(node)
+    names = {field.name for field in fields(base)}  # type: ignore[arg-type]  # a dataclass of the schema
+    more = {field.name for field in fields(search_schema.SearchRun)} if base is Experiment else set()
+    if unknown := sorted(values.keys() - names - more):
+        raise ConfigError(unknown_key(unknown[0], sorted(names), node))
+    known = {key: value for key, value in values.items() if key in names}
     try:
         typed = OmegaConf.structured(base)
         for group in groups:
-            kind = _kind("data" if group == "reading" else group, known.get(group) or {})
+            kind = _kind("data" if group == "reading" else group, _mapping(known.get(group), f"{group}: "))
             typed[group] = OmegaConf.structured(kind)
         checked: Any = OmegaConf.to_object(OmegaConf.merge(typed, known))
     except OmegaConfBaseException as error:
-        raise ConfigError(rules.explain(error)) from error
+        raise ConfigError(explain(error)) from error
     return checked

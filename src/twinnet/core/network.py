@@ -8,11 +8,20 @@ from math import prod
 
 import numpy as np
 
-from twinnet.core import rules
-from twinnet.core.schema import CNN, MLP, Activation, Experiment, ImageData, Initializer, Model, ResNet
+from twinnet.core.schema import CNN, MLP, Activation, Experiment, ImageData, Initializer, Model, ResNet, Task
 
 Shape = tuple[int, ...]
 Weights = list[dict[str, np.ndarray]]  # one dictionary a layer, empty for a layer without weights
+
+OUTPUT_ACTIVATION = {
+    Task.binary: Activation.sigmoid,
+    Task.multiclass: Activation.softmax,
+    Task.regression: Activation.identity,
+}
+
+
+def output_units(task: Task, classes: int) -> int:
+    return classes if task is Task.multiclass else 1
 
 
 class _Layer:
@@ -185,8 +194,8 @@ def build_network(experiment: Experiment) -> Network:
     """The network of an experiment: the model's layers, then the output layer that the task settles."""
     data, model = experiment.data, experiment.model
     inputs = tuple(data.image_shape) if isinstance(data, ImageData) else (len(data.features),)  # type: ignore[attr-defined]  # the only other kind is TableData
-    units = rules.output_units(data.task, len(data.classes or []))
-    output = Dense(units, rules.OUTPUT_ACTIVATION[data.task])
+    units = output_units(data.task, len(data.classes or []))
+    output = Dense(units, OUTPUT_ACTIVATION[data.task])
     return Network(inputs, (*BUILDERS[type(model)](model, inputs), output), model.l2)
 
 

@@ -1,18 +1,22 @@
-"""Which values make sense together. Every rule speaks before any data is loaded, in one line."""
+"""Rules of the configuration: which values can be trained, alone and together. All hold before any data is read."""
 
-from typing import Any
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from pathlib import PurePosixPath
+from typing import Any, get_type_hints
 
-from twinnet.core import paths
+from twinnet.core import network, paths, schema
 from twinnet.core.errors import ConfigError
 from twinnet.core.schema import (
     CNN,
-    MLP,
     Activation,
     ArrayLibrary,
     Augmentation,
     Backend,
-    Compare,
-    Data,
     Dtype,
     Experiment,
     ImageData,
@@ -26,6 +30,175 @@ from twinnet.core.schema import (
     Task,
 )
 
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition on one value, and its wording for the user."""
+
+    expected: str
+    holds: Callable[[Any], bool]
+
+
+def at_least(low: float, note: str = "") -> Rule:
+    return Rule(f"at least {low}{note}", lambda value: value >= low)
+
+
+def between(low: float, high: float, note: str = "") -> Rule:
+    return Rule(f"{low} to {high}{note}", lambda value: low <= value <= high)
+
+
+def each(rule: Rule, fewest: int = 0, most: int = 1000) -> Rule:
+    """A list whose values are numbers that obey `rule`."""
+    return Rule(
+        f"a list of {fewest} to {most} numbers, each {rule.expected}",
+        lambda values: fewest <= len(values) <= most and all(_is_number(v) and rule.holds(v) for v in values),
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_inside(path: str) -> bool:
+    """Whether a relative path stays in its folder."""
+    pure = PurePosixPath(path)
+    return bool(pure.parts) and not pure.is_absolute() and not {"..", "~"} & set(pure.parts) and "\\" not in path
+
+
+POSITIVE = Rule("more than 0", lambda value: value > 0)
+COUNT = at_least(1)
+SEED = between(0, 2**32 - 1)
+SECONDS = between(0, 86_400, " seconds")
+FRACTION = between(0, 1)
+DECAY = Rule("at least 0 and less than 1", lambda value: 0 <= value < 1)
+EPSILON = Rule("more than 0, at most 1", lambda value: 0 < value <= 1)
+SIDE = between(1, 10_000)
+TEXT = Rule("a text", lambda text: bool(text.strip()))
+NAME = Rule(
+    "at most 100 letters, digits, _, - and ., neither of the last two first",
+    lambda name: re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name) is not None,
+)
+NAMES = Rule(
+    "a list of 1 to 1000 different texts",
+    lambda names: (
+        1 <= len(names) == len(set(map(str, names))) <= 1000
+        and all(isinstance(name, str) and name.strip() for name in names)
+    ),
+)
+
+# Dataclass -> field -> rule; a subclass inherits. Null is right if the field may be null. What a number or a text must
+# be everywhere (finite, without control characters) is in `check_values`.
+RULES: dict[type, dict[str, Rule]] = {
+    schema.Data: {
+        "name": NAME,
+        "file": Rule("a file inside data/processed", _is_inside),
+        "classes": NAMES,
+    },
+    schema.TableData: {
+        "features": NAMES,
+        "target": TEXT,
+        "valid_fraction": between(0.001, 0.999),
+        "split_seed": SEED,
+        "split_by": TEXT,
+    },
+    schema.ImageData: {
+        "image_shape": Rule(
+            "[height,width,channels], each 1 to 10000",
+            lambda shape: len(shape) == 3 and all(_is_number(side) and SIDE.holds(side) for side in shape),
+        ),
+        "margin": at_least(0),
+        "valid_samples": COUNT,
+        "train_fraction": between(0.0001, 1),
+    },
+    schema.Model: {"dropout": DECAY, "l2": at_least(0)},
+    schema.MLP: {"hidden_units": each(COUNT)},
+    schema.CNN: {
+        "filters": each(COUNT, 1),
+        "kernel_size": Rule("an odd number, at least 1", lambda size: size >= 1 and size % 2 == 1),
+        "convolutions": between(1, 100),
+        "stem_stride": COUNT,
+        "dense_units": each(COUNT),
+    },
+    schema.ResNet: {
+        "filters": each(COUNT, 1),
+        "blocks": between(1, 1000),
+        "stem_filters": COUNT,
+        "stem_stride": between(1, 3, ", the size of its kernel"),
+    },
+    schema.Schedule: {
+        "warmup": Rule("a fraction of the steps, at least 0 and less than 1", DECAY.holds),
+        "end": between(0, 1, ", a factor of the learning rate"),
+    },
+    schema.Optimizer: {"learning_rate": POSITIVE},
+    schema.Momentum: {"momentum": DECAY},
+    schema.Nesterov: {"momentum": DECAY},
+    schema.RMSprop: {"rho": DECAY, "epsilon": EPSILON},
+    schema.Adam: {"beta_1": DECAY, "beta_2": DECAY, "epsilon": EPSILON},
+    schema.AdamW: {"weight_decay": at_least(0)},
+    schema.Engine: {"threads": between(1, 1024)},
+    schema.KerasEngine: {"steps_per_execution": between(1, 100_000)},
+    schema.Limits: {"epochs": COUNT, "samples": COUNT},
+    schema.EarlyStopping: {"patience": COUNT, "min_delta": at_least(0)},
+    schema.Augmentation: {
+        "shift": at_least(0, " pixels"),
+        "erase": between(0, 1, ", a probability"),
+        "mixup": at_least(0),
+        "cutmix": at_least(0),
+    },
+    schema.Experiment: {
+        "name": NAME,
+        "epochs": between(1, 100_000_000),
+        "batch_size": COUNT,
+        "seed": SEED,
+        "label_smoothing": DECAY,
+        "ema": Rule("a decay between 0 and 1", lambda value: 0 < value < 1),
+        "checkpoint_seconds": at_least(0),
+    },
+    schema.SingleRun: {
+        "max_jobs": between(1, 1_000_000),
+        "objective": Rule(
+            "train, valid or test, then /loss, /accuracy or /mae, as valid/loss",
+            lambda key: re.fullmatch(r"(train|valid|test)/(loss|accuracy|mae)", key) is not None,
+        ),
+    },
+    schema.Tracking: {
+        "live_seconds": SECONDS,
+        "timeout_seconds": between(1, 3600, " seconds"),
+        "patience_seconds": SECONDS,
+        "deadline_seconds": SECONDS,
+    },
+    schema.Compare: {
+        "confidence": Rule("at least 0.5 and less than 1", lambda value: 0.5 <= value < 1),
+        "resamples": between(100, 10_000_000),
+        "seed": SEED,
+        "bins": between(1, 1000),
+    },
+    schema.Dataset: {"name": NAME},
+    schema.NBADataset: {
+        "season": between(1996, 2100),
+        "seasons": each(between(1996, 2100), 1, 100),
+        "max_left_out": FRACTION,
+        "players": Rule(
+            "the fewest and the most players of each type of season, as [350,750]",
+            lambda players: all(len(pair) == 2 and 0 <= pair[0] <= pair[1] for pair in players.values()),
+        ),
+    },
+    schema.ArrayFile: {"shape": each(COUNT, 1, 4)},
+    schema.Source: {"interval": SECONDS},
+    schema.Transport: {
+        "connect_timeout": Rule("more than 0, at most 86400 seconds", lambda value: 0 < value <= 86_400),
+        "read_timeout": Rule("more than 0, at most 86400 seconds", lambda value: 0 < value <= 86_400),
+        "total_timeout": Rule("more than 0, at most 86400 seconds", lambda value: 0 < value <= 86_400),
+        "retries": between(0, 100),
+        "backoff": SECONDS,
+        "patience": SECONDS,
+        "max_redirects": between(0, 100),
+        "max_bytes": COUNT,
+    },
+}
+MOST_PARAMETERS = 1_000_000_000
+FEW_SAMPLES = 100  # of a batch that holds all samples, whose number is not known before the data is read
+
 DEFAULT_LOSS = {
     Task.binary: Loss.binary_crossentropy,
     Task.multiclass: Loss.categorical_crossentropy,
@@ -36,10 +209,6 @@ OUTPUT_ACTIVATION = {
     Task.multiclass: Activation.softmax,
     Task.regression: Activation.identity,
 }
-
-
-def output_units(task: Task, classes: int) -> int:
-    return classes if task is Task.multiclass else 1
 
 
 def loss(experiment: Experiment) -> Loss:
@@ -57,27 +226,62 @@ def degenerate(experiment: Experiment) -> str | None:
     return None
 
 
-def check(experiment: Experiment, sweep: bool = False) -> None:
-    """Raise ConfigError for the first value or combination that cannot be trained, by itself or in a sweep."""
-    _check_numbers(experiment)
+def check(experiment: Experiment, allow_batch: bool = False) -> None:
+    """Raise ConfigError for the first value or combination that cannot be trained, alone or in a sweep."""
+    check_values(experiment)
     _check_combination(experiment)
+    _check_size(experiment)
     if isinstance(experiment.engine, ScratchEngine) and experiment.engine.batch_configs:
-        _check_batch_configs(experiment.engine, sweep)
+        _check_batch_configs(experiment.engine, allow_batch)
 
 
-def _check_batch_configs(engine: ScratchEngine, sweep: bool) -> None:
-    if not sweep:
+def check_values(part: Any, key: str = "") -> None:
+    """Raise ConfigError for the first value of a dataclass, or of one inside it, that breaks its rule."""
+    for field in fields(part):
+        value = getattr(part, field.name)
+        check_value(type(part), field.name, value, key)
+        for name, inner in value.items() if isinstance(value, dict) else [("", value)]:
+            if is_dataclass(inner):
+                check_values(inner, f"{key}{field.name}.{name}.".replace("..", "."))
+
+
+def check_value(kind: type, name: str, value: Any, key: str = "") -> None:
+    """Raise ConfigError if the value of the field `name` of `kind` breaks its rule; `key` stands before its name."""
+    if value is None:
+        return
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key}{name}: expected a finite number; received {value}")
+    if isinstance(value, str) and (control := re.search(r"[\x00-\x08\x0b-\x1f\x7f]", value)):
+        raise ConfigError(f"{key}{name}: expected a text without control characters; received {control[0]!r}")
+    rule = next((RULES[base][name] for base in kind.__mro__ if name in RULES.get(base, ())), None)
+    if rule and not rule.holds(value):
+        or_null = ", or null" if _may_be_null(kind, name) else ""
+        raise ConfigError(f"{key}{name}: expected {rule.expected}{or_null}; received {_shortened(value)}")
+
+
+@cache
+def _may_be_null(kind: type, name: str) -> bool:
+    return type(None) in getattr(get_type_hints(kind)[name], "__args__", ())
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value) if value == "" else str(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(value) if isinstance(value, list) else len(text)} long)"
+
+
+def _check_batch_configs(engine: ScratchEngine, allowed: bool) -> None:
+    if not allowed:
         raise ConfigError(
             "engine.batch_configs=true: expected a sweep (python -m twinnet.train -m ...), whose configurations are "
             "trained together; received one configuration"
         )
     if engine.array is not ArrayLibrary.jax:
         raise ConfigError(
-            f"engine.batch_configs=true: expected engine.array=jax, which compiles; received {engine.array.value}"
+            f"engine.batch_configs=true: expected engine.array=jax, which compiles; received {engine.array}"
         )
 
 
-def check_file(data: Data) -> None:
+def check_file(data: schema.Data) -> None:
     """Raise ConfigError unless `file` is the one that `preprocess` writes for this kind of data.
 
     Not part of `check`, so that runs that older versions recorded with another `file` can still be read.
@@ -89,75 +293,36 @@ def check_file(data: Data) -> None:
         )
 
 
-def check_compare(compare: Compare) -> None:
-    """Raise ConfigError for the first setting of a comparison that cannot be used."""
-    _expect(0.5 <= compare.confidence < 1, "compare.confidence", "at least 0.5 and less than 1", compare.confidence)
-    _expect(compare.resamples >= 100, "compare.resamples", "at least 100", compare.resamples)
-    _expect(0 <= compare.seed < 2**32, "compare.seed", "0 to 4294967295", compare.seed)
-    _expect(compare.bins >= 1, "compare.bins", "at least 1", compare.bins)
-
-
-def _check_numbers(experiment: Experiment) -> None:
-    e = experiment
-    _expect(e.epochs >= 1, "epochs", "at least 1", e.epochs)
-    _expect(
-        e.batch_size is None or e.batch_size >= 1, "batch_size", "at least 1, or null for all samples", e.batch_size
-    )
-    _expect(e.optimizer.learning_rate > 0, "optimizer.learning_rate", "more than 0", e.optimizer.learning_rate)
-    _expect(0 <= e.seed < 2**32, "seed", "0 to 4294967295", e.seed)
-    _expect(0 <= e.model.dropout < 1, "model.dropout", "at least 0 and less than 1", e.model.dropout)
-    _expect(e.model.l2 >= 0, "model.l2", "at least 0", e.model.l2)
-    schedule = e.optimizer.schedule
-    _expect(0 <= schedule.warmup < 1, "optimizer.schedule.warmup", "a fraction of the steps, 0 to 1", schedule.warmup)
-    _expect(0 <= schedule.end <= 1, "optimizer.schedule.end", "a factor from 0 to 1", schedule.end)
-    if schedule.kind is ScheduleKind.exponential:
-        _expect(schedule.end > 0, "optimizer.schedule.end", "more than 0 for kind=exponential", schedule.end)
-    patience = e.early_stopping.patience
-    _expect(patience is None or patience >= 1, "early_stopping.patience", "at least 1, or null for never", patience)
-    _expect(
-        e.engine.threads is None or e.engine.threads >= 1, "engine.threads", "at least 1, or null", e.engine.threads
-    )
-    if isinstance(e.model, MLP):
-        _expect(
-            all(u >= 1 for u in e.model.hidden_units), "model.hidden_units", "units of 1 or more", e.model.hidden_units
+def _check_size(e: Experiment) -> None:
+    """Refuse a network that pools away its image, or that no machine holds."""
+    built = network.build_network(e)
+    shapes = built.shapes()
+    for layer, shape in zip(built.layers, shapes, strict=False):
+        step = layer.size if isinstance(layer, network.MaxPool2D) else getattr(layer, "stride", 1)
+        if not isinstance(layer, network.Add) and step > min(shape[:2]):
+            height, width = built.input_shape[:2]
+            raise ConfigError(
+                f"model: expected pooling and strides that fit images of {height} x {width}; received a step of {step} "
+                f"over {shape[0]} x {shape[1]} pixels; use fewer model.filters or a smaller model.stem_stride"
+            )
+    parameters, size = built.parameters(), 8 if e.engine.dtype is Dtype.float64 else 4
+    batch = e.batch_size or e.limits.samples or FEW_SAMPLES
+    needed = size * (2 * parameters + batch * sum(math.prod(shape) for shape in shapes))
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if parameters > MOST_PARAMETERS or needed > memory:
+        raise ConfigError(
+            f"model: expected a network of at most {MOST_PARAMETERS:,} parameters that fits the memory of this machine "
+            f"({memory / 1e9:.0f} GB); received {parameters:,} parameters, which need {needed / 1e9:,.0f} GB or more "
+            f"with their gradients and a batch of {batch}; use fewer units or filters"
         )
-    if isinstance(e.model, CNN | ResNet):
-        _expect(bool(e.model.filters) and min(e.model.filters) >= 1, "model.filters", "1 or more", e.model.filters)
-        _expect(e.model.stem_stride >= 1, "model.stem_stride", "at least 1", e.model.stem_stride)
-    if isinstance(e.model, CNN):
-        _expect(e.model.kernel_size % 2 == 1, "model.kernel_size", "an odd number", e.model.kernel_size)
-        _expect(e.model.convolutions >= 1, "model.convolutions", "at least 1", e.model.convolutions)
-    if isinstance(e.model, ResNet):
-        _expect(e.model.blocks >= 1, "model.blocks", "at least 1", e.model.blocks)
-        stem = e.model.stem_filters
-        _expect(stem is None or stem >= 1, "model.stem_filters", "at least 1, or null", stem)
-    seconds = e.checkpoint_seconds
-    _expect(seconds is None or seconds >= 0, "checkpoint_seconds", "at least 0, or null for none", seconds)
-    _check_regularisation(e)
-    if isinstance(e.data, TableData):
-        _expect(bool(e.data.features), "data.features", "at least one column", e.data.features)
-        _expect(0 < e.data.valid_fraction < 1, "data.valid_fraction", "between 0 and 1", e.data.valid_fraction)
-        _expect(e.data.scaling is not Scaling.unit, "data.scaling", "none or standard for a table", "unit")
-    if isinstance(e.data, ImageData):
-        _expect(e.data.valid_samples >= 1, "data.valid_samples", "at least 1", e.data.valid_samples)
-        _expect(0 < e.data.train_fraction <= 1, "data.train_fraction", "more than 0, at most 1", e.data.train_fraction)
-
-
-def _check_regularisation(e: Experiment) -> None:
-    changes = e.augmentation
-    _expect(0 <= e.label_smoothing < 1, "label_smoothing", "at least 0 and less than 1", e.label_smoothing)
-    _expect(e.ema is None or 0 < e.ema < 1, "ema", "a decay between 0 and 1, or null for no average", e.ema)
-    _expect(0 <= changes.erase <= 1, "augmentation.erase", "a probability from 0 to 1", changes.erase)
-    _expect(changes.mixup >= 0, "augmentation.mixup", "at least 0", changes.mixup)
-    _expect(changes.cutmix >= 0, "augmentation.cutmix", "at least 0", changes.cutmix)
-    if isinstance(e.data, ImageData):
-        side = min(e.data.image_shape[:2])
-        _expect(0 <= changes.shift < side, "augmentation.shift", f"0 to {side - 1} pixels", changes.shift)
 
 
 def _check_combination(experiment: Experiment) -> None:
     e = experiment
     task, trained = e.data.task, loss(experiment)
+    if e.optimizer.schedule.kind is ScheduleKind.exponential and not e.optimizer.schedule.end:
+        raise ConfigError("optimizer.schedule.end: expected more than 0 for kind=exponential; received 0.0")
+    _check_data(e.data, e.model, e.augmentation)
     if task is not Task.regression and (not e.data.classes or len(e.data.classes) < 2):
         raise ConfigError(
             f"data.classes: expected the names of at least two classes for a {task.value} task; "
@@ -208,6 +373,25 @@ def _check_combination(experiment: Experiment) -> None:
         raise ConfigError(f"augmentation: expected images; received the table {e.data.name!r}")
 
 
+def _check_data(data: schema.Data, model: schema.Model, augmentation: Augmentation) -> None:
+    if data.task is Task.regression and data.classes is not None:
+        raise ConfigError(f"data.classes: expected null for data.task=regression; received {data.classes}")
+    if isinstance(data, TableData):
+        if data.scaling is Scaling.unit:
+            raise ConfigError("data.scaling: expected none or standard for a table; received unit")
+        for key in ("target", "split_by"):
+            if getattr(data, key) in data.features:
+                raise ConfigError(f"data.features: expected columns without data.{key}; received {getattr(data, key)}")
+    if isinstance(data, ImageData):
+        side = min(data.image_shape[:2])
+        if augmentation.shift >= side:
+            raise ConfigError(f"augmentation.shift: expected 0 to {side - 1} pixels; received {augmentation.shift}")
+        if getattr(model, "kernel_size", 1) > side:
+            raise ConfigError(f"model.kernel_size: expected an odd number up to {side}; received {model.kernel_size}")  # type: ignore[attr-defined]  # a CNN
+        if 2 * data.margin >= side:
+            raise ConfigError(f"data.margin: expected 0 to {(side - 1) // 2} pixels; received {data.margin}")
+
+
 def _check_scratch(e: Experiment) -> None:
     """What only the Keras engine does."""
     unused = Augmentation(flip_at_test=e.augmentation.flip_at_test)
@@ -223,23 +407,3 @@ def _check_scratch(e: Experiment) -> None:
                 f"{name}: expected engine=keras; the scratch engine has none; "
                 f"set {name}={'null' if off is None else '0'} or engine=keras"
             )
-
-
-def _expect(holds: bool, key: str, expected: str, received: Any) -> None:
-    if not holds:
-        raise ConfigError(f"{key}: expected {expected}; received {received}")
-
-
-NOISE = ("full_key", "object_type", "reference_type", "Config search path", "provider=")
-
-
-def explain(error: Exception) -> str:
-    """One line from what Hydra or OmegaConf raised: the key, what was received, what is allowed."""
-    told: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None:
-        for line in map(str.strip, str(cause).splitlines()):
-            if line and line not in told and not line.startswith(NOISE):
-                told.append(line)
-        cause = cause.__cause__
-    return "; ".join(told)

@@ -40,18 +40,22 @@ def params() -> dict[str, Any]:
         values = yaml.load(PARAMS.read_text(encoding="utf-8-sig"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except FileNotFoundError as error:
         raise ConfigError("expected params.yaml in the working directory; found none; run `make params`") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(
-            f"params.yaml: expected a YAML file; received {one_line_text(error)}; run `make params`"
+            f"params.yaml: expected a YAML file; received {one_line_text(error)[:200]}; run `make params`"
         ) from error
     if not isinstance(values, dict) or not all(isinstance(values.get(part), dict) for part in PARTS):
         raise ConfigError("params.yaml: expected the composition of conf/; received another file; run `make params`")
     return values
 
 
-def entry(part: str, name: str) -> dict[str, Any]:
-    """Return one experiment or data set of params.yaml. Raises ConfigError if it is not there."""
+def argument(part: str) -> tuple[str, dict[str, Any]]:
+    """Return the name that a stage is given, and its experiment or data set of params.yaml.
+
+    Raises ConfigError if there is no such name.
+    """
     entries = params()[part]
+    name = " ".join(sys.argv[1:])
     if name not in entries:
-        raise ConfigError(f"{part}: expected one of {', '.join(entries)}; received {name!r}")
-    return entries[name]
+        raise ConfigError(f"{part}: expected one of {', '.join(map(str, entries))}; received {name!r}")
+    return name, entries[name]

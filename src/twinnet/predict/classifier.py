@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from twinnet.core import engine, rules
+from twinnet.core import engine
 from twinnet.core.errors import ConfigError, DataError, TwinnetError, one_line_text
 from twinnet.core.metrics import Predict, class_probabilities, flip_tta
+from twinnet.core.network import output_units
 from twinnet.core.problem import TrainedNetwork
 from twinnet.core.schema import ImageData, Task
 from twinnet.predict.pictures import InputImage
@@ -74,7 +75,7 @@ class ImageClassifier:
         except Exception as error:  # a damaged file fails wherever its reader stumbles
             reason = one_line_text(error)
             raise DataError(f"{self.file}: expected a model as config.yaml describes it; received {reason}") from error
-        units = rules.output_units(self.data.task, len(self.classes))
+        units = output_units(self.data.task, len(self.classes))
         if output.shape != (1, units):
             raise DataError(
                 f"{self.file}: expected {units} outputs, for the classes in config.yaml; received {output.shape[-1]}"

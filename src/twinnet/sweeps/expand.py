@@ -16,11 +16,10 @@ from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from twinnet.core import config, rules
+from twinnet.core import config
 from twinnet.core.errors import ConfigError, TwinnetError
+from twinnet.core.explain import check_files, check_overrides, explain, explained
 from twinnet.core.schema import ScratchEngine, Tracking
 from twinnet.sweeps import cache
 from twinnet.sweeps.job import Job
@@ -42,15 +41,14 @@ class Composer:
     def __call__(self, overrides: Sequence[Override]) -> DictConfig:
         """Return the composed configuration, resolved. Raises ConfigError in one line."""
         files, values = split_overrides(overrides, self.conf)
-        try:
+        with explained(self.conf):
+            check_overrides(self.conf, overrides)
             if files not in self.composed:
+                check_files(self.conf)
                 self.composed[files] = self._load(files)
             composed = copy.deepcopy(self.composed[files])
             ConfigLoaderImpl._apply_overrides_to_config(values, composed)
-            OmegaConf.resolve(composed)
-        except (HydraException, OmegaConfBaseException, YAMLError) as error:
-            raise ConfigError(rules.explain(error)) from error
-        return composed
+            return config.resolve(composed)
 
     def _load(self, files: Sequence[str]) -> DictConfig:
         composed = self.loader.load_configuration(self.name, list(files), RunMode.RUN, from_shell=False)
@@ -101,7 +99,7 @@ def parse(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[
     try:
         return OverridesParser.create(loader).parse_overrides(list(overrides))
     except HydraException as error:
-        raise ConfigError(rules.explain(error)) from error
+        raise ConfigError(explain(error)) from error
 
 
 def expand(overrides: Sequence[Override], max_jobs: int) -> list[dict[str, str]]:
@@ -171,7 +169,7 @@ def expand_jobs(root: Path, words: Sequence[str]) -> tuple[list[Job], DictConfig
 
 def build_job(composed: DictConfig, overrides: tuple[str, ...], swept: dict[str, str], root: Path) -> Job:
     """Return the job of a composed configuration. Raises ConfigError or DataError if it cannot be trained."""
-    experiment, is_batched = config.experiment(composed, sweep=True), False
+    experiment, is_batched = config.experiment(composed, allow_batch=True), False
     if isinstance(experiment.engine, ScratchEngine):
         is_batched = experiment.engine.batch_configs
         experiment = replace(experiment, engine=replace(experiment.engine, batch_configs=False))

@@ -21,6 +21,7 @@ from twinnet.core import config, engine, rules
 from twinnet.core.errors import ConfigError, DataError, TwinnetError, one_line_text
 from twinnet.core.history import MAX_RECORDS, History
 from twinnet.core.metrics import predicted_classes
+from twinnet.core.network import output_units
 from twinnet.core.problem import TrainedNetwork, metric
 from twinnet.core.provenance import ORIGINS, SYNTHETIC
 from twinnet.core.schema import Experiment, Task
@@ -64,7 +65,7 @@ class Run:
 
     @cached_property
     def experiment(self) -> Experiment:
-        return self._parsed(CONFIG, lambda text: config.experiment(_mapping(yaml.safe_load(text)), sweep=True))
+        return self._parsed(CONFIG, lambda text: config.experiment(_mapping(yaml.safe_load(text)), allow_batch=True))
 
     @cached_property
     def metrics(self) -> Metrics:
@@ -119,7 +120,7 @@ class Run:
             received = ", ".join(f"{name} of {array.dtype}" for name, array in arrays.items())
             raise self._broken(PREDICTIONS, f"expected the numbers y_true and y_prob; received {received}")
         y_true, y_prob = arrays["y_true"], arrays["y_prob"]
-        units = rules.output_units(self.experiment.data.task, len(self.classes))
+        units = output_units(self.experiment.data.task, len(self.classes))
         if y_true.ndim != 1 or len(y_true) == 0 or y_prob.shape != (len(y_true), units):
             raise self._broken(
                 PREDICTIONS,
