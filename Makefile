@@ -100,6 +100,7 @@ bench: $(VENV)/dev ## speeds as ratios against named peers
 
 faults: $(VENV)/dev ## what becomes of each fault of sources, runs, checkpoints, configurations, stores
 	python -m tests.data.faults.run
+	python -m tests.core.faults
 	python -m tests.training.faults
 
 lock: $(BIN)/uv ## resolve the lock files anew

@@ -25,6 +25,7 @@ WORDINGS = (  # what OmegaConf says of a value -> what the user reads after the 
         lambda m: f"expected {TYPES.get(m[2], m[2])}; received {m[1]}",
     ),
     (r"Value '(.*)' is not a valid bool .*", lambda m: f"expected true or false; received {m[1]}"),
+    (r"Incompatible value 'None' for field of type .*", lambda m: "expected a value; received null"),
     (r"field '.*' is not Optional", lambda m: "expected a value; received null"),
     (r"Invalid type assigned: NoneType is not .*", lambda m: "expected a value; received null"),
     (r"Invalid value assigned: \w+ is not a ListConfig.*", lambda m: "expected a list, as [a,b]; received one value"),
