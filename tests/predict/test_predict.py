@@ -366,7 +366,7 @@ def unpicklable(run: Path) -> None:
         (unpicklable, "Object arrays cannot be loaded when allow_pickle=False"),
         (configure(classes=["a", "b"]), "expected 2 outputs, for the classes in config.yaml; received 3"),
         (configure(image_shape=[30, 30, 1]), "expected samples x 28 x 28 x 1"),
-        (configure(image_shape=[784]), "expected a model of images of 1 or 3 channels"),
+        (configure(image_shape=[784]), "data.image_shape: expected [height,width,channels]"),
         (configure(clases=[]), "clases"),
     ],
 )

@@ -167,7 +167,7 @@ def test_invalid_search_is_one_line(searched: Sweep, sweep_project: Path, words:
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ("{optimizer.rate: {kind: number, low: 0, high: 1}}", "search.space.optimizer.rate: .*use optimizer.learning_rate"),
+        ("{optimizer.rate: {kind: number, low: 0, high: 1}}", "search.space.optimizer.rate: .*learning_rate"),
         ("{seed: {kind: number, low: 0, high: 0.5}}", "search.space.seed: .*expected a whole number"),
         ("{seed: {kind: choice}}", "search.space.seed.choices: expected at least one value"),
         ("{seed: {kind: integer, low: 2, high: 1}}", "search.space.seed: expected low and high"),
