@@ -100,8 +100,8 @@ def experiment(node: Mapping[str, Any] | DictConfig, *, allow_batch: bool = Fals
 def dataset(node: Mapping[str, Any] | DictConfig) -> Dataset:
     """Return a validated description of a data set. Raises ConfigError."""
     checked = _typed(_kind("dataset", _mapping(node)), node, groups=("reading",))
-    rules.check_values(checked)
     dataset_rules.check_dataset(checked)
+    rules.check_values(checked)
     return checked
 
 

@@ -63,8 +63,8 @@ def explain(error: Exception) -> str:
             group, _, member = cause.missing_cfg_file.rpartition("/")
             return expected_member(group, member, cause.options)
         if isinstance(cause, OverrideParseException):
-            lines = [line for line in cause.message.splitlines() if not line.startswith(("Error parsing", *NOISE))]
-            reason = " ".join(" ".join(lines).split())[:100]
+            rest = [line for line in cause.message.splitlines() if not line.startswith(("Error parsing", *NOISE))]
+            reason = " ".join(" ".join(rest).split())[:100]
             return f"expected key=value, values with blanks or signs in quotes; received {cause.override!r} ({reason})"
         if isinstance(cause, OmegaConfBaseException) and cause.full_key:
             reason = str(cause.msg or cause).splitlines()[0]
