@@ -320,6 +320,14 @@ def test_hooks_are_valid_and_have_no_address(root: Path) -> None:
         assert hook["entry"].startswith(".venv/bin/")
 
 
+def test_workflow_of_github_calls_targets_of_make(root: Path) -> None:
+    workflow = yaml.safe_load((root / ".github/workflows/test.yml").read_text())
+    commands = [step["run"] for step in workflow["jobs"]["test"]["steps"] if "run" in step]
+    assert commands == ["make lint", "make test"]
+    for command in commands:
+        assert f"\n{command.split()[1]}:" in (root / "Makefile").read_text()
+
+
 def test_hooks_refuse_what_is_wrong_and_pass_what_is_right(root: Path, tmp_path: Path) -> None:
     """In a repository of their own, so that neither the state of this one nor that of its index decides."""
     for name in (".pre-commit-config.yaml", "pyproject.toml", "params.yaml"):
