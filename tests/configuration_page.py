@@ -73,7 +73,7 @@ def _default(field: Field) -> str:
     if value in (MISSING, NOT_SET):
         return "required"
     if is_dataclass(value) or str(value).startswith("${"):
-        return "as below"
+        return "see its keys"
     return f"`{json.dumps(value, ensure_ascii=False)}`".replace('`""`', "empty").replace('"', "")
 
 

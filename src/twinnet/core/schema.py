@@ -86,9 +86,9 @@ class Data:
     kind: str = MISSING
     name: str = MISSING  # the data set, as in datasets.<name>
     file: str = MISSING  # in data/processed/<name>/; each kind has one
-    task: Task = MISSING
+    task: Task = MISSING  # it settles the output layer and the default loss
     classes: list[str] | None = None  # names of the classes 0, 1, ...; None for regression
-    scaling: Scaling = Scaling.none
+    scaling: Scaling = Scaling.none  # of the inputs
 
 
 @dataclass
@@ -97,9 +97,9 @@ class TableData(Data):
     file: str = "table.csv"
     features: list[str] = MISSING  # columns of the table
     target: str = MISSING  # a column; for classes, one of their names or of 0, 1, ...
-    valid_fraction: float = 0.33
-    split_seed: int = 42
-    stratify: bool = False
+    valid_fraction: float = 0.33  # of the rows
+    split_seed: int = 42  # of the draw of the validation rows
+    stratify: bool = False  # keep the shares of the classes in both parts
     split_by: str | None = None  # a column whose values stay on one side; None: season, where there are several
 
 
@@ -107,7 +107,7 @@ class TableData(Data):
 class ImageData(Data):
     kind: str = "images"
     file: str = "arrays.npz"
-    image_shape: list[int] = field(default_factory=lambda: [28, 28, 1])
+    image_shape: list[int] = field(default_factory=lambda: [28, 28, 1])  # height, width, channels
     margin: int = 0  # pixels that the images leave free around their objects, for framing other pictures like them
     valid_samples: int = 5000  # the first ones of the training images
     train_fraction: float = 1.0  # of the samples left for training, the first ones
@@ -121,17 +121,17 @@ class Model:
     """A network without its output layer, which the task settles: conf/model/."""
 
     kind: str = MISSING
-    activation: Activation = Activation.relu
-    init: Initializer = Initializer.glorot_uniform
-    dropout: float = 0.0
-    batch_norm: bool = False
+    activation: Activation = Activation.relu  # of the hidden layers
+    init: Initializer = Initializer.glorot_uniform  # of the initial weights
+    dropout: float = 0.0  # share of the units that a step leaves out
+    batch_norm: bool = False  # normalise the batch after each hidden layer
     l2: float = 0.0  # added to the loss: l2 * sum of squared weights, biases left out
 
 
 @dataclass
 class MLP(Model):
     kind: str = "mlp"
-    hidden_units: list[int] = MISSING
+    hidden_units: list[int] = MISSING  # of each hidden layer
 
 
 @dataclass
@@ -139,11 +139,11 @@ class CNN(Model):
     """Blocks of convolutions with `filters`, the last of each followed by 2 x 2 max pooling, then dense layers."""
 
     kind: str = "cnn"
-    filters: list[int] = MISSING
-    kernel_size: int = 3
+    filters: list[int] = MISSING  # of each block
+    kernel_size: int = 3  # height and width
     convolutions: int = 1  # in each block
-    stem_stride: int = 1
-    dense_units: list[int] = field(default_factory=list)
+    stem_stride: int = 1  # of the first convolution
+    dense_units: list[int] = field(default_factory=list)  # of each dense layer
 
 
 @dataclass
@@ -157,17 +157,17 @@ class ResNet(Model):
     kind: str = "resnet"
     filters: list[int] = MISSING  # of each stage
     blocks: int = MISSING  # in each stage
-    pre_activation: bool = False
+    pre_activation: bool = False  # normalise and activate before each convolution
     stem_filters: int | None = None  # of the convolution before the first stage; None: those of the first stage
-    stem_stride: int = 1
-    batch_norm: bool = True
+    stem_stride: int = 1  # of the convolution before the first stage
+    batch_norm: bool = True  # normalise the batch
 
 
 @dataclass
 class Schedule:
     """Learning rate over the steps of a run, as a factor of optimizer.learning_rate."""
 
-    kind: ScheduleKind = ScheduleKind.constant
+    kind: ScheduleKind = ScheduleKind.constant  # how the factor falls after the warmup
     warmup: float = 0.0  # fraction of the steps in which the factor rises linearly from 0 to 1
     end: float = 0.0  # the factor at the last step
 
@@ -175,7 +175,7 @@ class Schedule:
 @dataclass
 class Optimizer:
     kind: str = MISSING
-    learning_rate: float = MISSING
+    learning_rate: float = MISSING  # an experiment may set another
     schedule: Schedule = field(default_factory=Schedule)
 
 
@@ -187,28 +187,28 @@ class GradientDescent(Optimizer):
 @dataclass
 class Momentum(Optimizer):
     kind: str = "momentum"
-    momentum: float = 0.9
+    momentum: float = 0.9  # share of the last step that the next one keeps
 
 
 @dataclass
 class Nesterov(Optimizer):
     kind: str = "nesterov"
-    momentum: float = 0.9
+    momentum: float = 0.9  # share of the last step that the next one keeps
 
 
 @dataclass
 class RMSprop(Optimizer):
     kind: str = "rmsprop"
-    rho: float = 0.9
-    epsilon: float = 1e-7
+    rho: float = 0.9  # decay of the mean of squared gradients
+    epsilon: float = 1e-7  # keeps the division finite
 
 
 @dataclass
 class Adam(Optimizer):
     kind: str = "adam"
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-7
+    beta_1: float = 0.9  # decay of the mean of gradients
+    beta_2: float = 0.999  # decay of the mean of squared gradients
+    epsilon: float = 1e-7  # keeps the division finite
 
 
 @dataclass
@@ -223,7 +223,7 @@ class AdamW(Adam):
 @dataclass
 class Engine:
     kind: str = MISSING
-    dtype: Dtype = Dtype.float32
+    dtype: Dtype = Dtype.float32  # of weights and arithmetic
     threads: int | None = None  # None: chosen by the engine for the model
 
     @property
@@ -251,7 +251,7 @@ class ScratchEngine(Engine):
 @dataclass
 class KerasEngine(Engine):
     kind: str = "keras"
-    backend: Backend = Backend.tensorflow
+    backend: Backend = Backend.tensorflow  # that Keras computes with
     steps_per_execution: int | None = None  # None: chosen by the engine for the model
     jit_compile: bool | None = None  # likewise
     mixed_precision: bool = False  # activations in bfloat16, weights in float32
@@ -268,7 +268,7 @@ class KerasEngine(Engine):
 class Limits:
     """Caps that a profile puts on every experiment; None is no cap."""
 
-    epochs: int | None = None
+    epochs: int | None = None  # of each training
     samples: int | None = None  # of each split
 
 
@@ -277,7 +277,7 @@ class EarlyStopping:
     """Stop when valid/loss has not fallen by `min_delta` for `patience` epochs, and take the best weights."""
 
     patience: int | None = None  # None: never
-    min_delta: float = 0.0
+    min_delta: float = 0.0  # of valid/loss
 
 
 @dataclass
@@ -294,17 +294,17 @@ class Augmentation:
 
 @dataclass
 class Experiment:
-    name: str = MISSING
-    description: str = ""
+    name: str = MISSING  # of the run and its folder
+    description: str = ""  # a title for people; it changes no training
     data: Data = MISSING
     model: Model = MISSING
     engine: Engine = MISSING
     optimizer: Optimizer = MISSING
     loss: Loss | None = None  # None: the task's own
-    epochs: int = MISSING
+    epochs: int = MISSING  # passes over the training split
     batch_size: int | None = None  # None: all samples in one batch
     seed: int = 0  # of the initial weights, the batch order, dropout and augmentation
-    device: DeviceChoice = DeviceChoice.auto
+    device: DeviceChoice = DeviceChoice.auto  # auto: a GPU if the engine finds one
     allow_degenerate: bool = False  # train even where the loss cannot teach the network anything
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     label_smoothing: float = 0.0  # of the training targets, for categorical_crossentropy (keras engine only)
@@ -321,7 +321,7 @@ class Experiment:
 
 @dataclass
 class Tracking:
-    enabled: bool = True
+    enabled: bool = True  # send runs to MLflow
     live_seconds: float = 2.0  # how often curves of a running training are sent
     timeout_seconds: int = 5  # for one answer of a tracking server
     patience_seconds: float = 15.0  # for a slow server at the end of a run; what it lacks is published later
@@ -372,7 +372,7 @@ class Source:
 
     kind: str = MISSING
     address: str = ""  # what stands before the name of a file; a mirror takes it from TWINNET_MIRROR
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)  # of each request
     interval: float = 0.0  # seconds between two requests, at least
     sha256: dict[str, str] = field(default_factory=dict)  # of files as this source sends them, where they never change
 
@@ -384,12 +384,12 @@ class Transport:
     connect_timeout: float = 5.0  # seconds
     read_timeout: float = 15.0  # seconds of silence
     total_timeout: float = 600.0  # seconds for one file, with every retry
-    retries: int = 3
+    retries: int = 3  # after a failed request
     backoff: float = 0.5  # seconds before the second retry, doubled for each further one
     patience: float = 60.0  # seconds; a Retry-After beyond it ends the attempt
-    max_redirects: int = 5
+    max_redirects: int = 5  # of one request
     max_bytes: int = 100_000_000  # of one file whose size is not known beforehand
-    user_agent: str = "twinnet/0.1 (research and teaching)"
+    user_agent: str = "twinnet/0.1 (research and teaching)"  # that requests name
 
 
 @dataclass
@@ -397,10 +397,10 @@ class Dataset:
     """Where a data set comes from: conf/dataset/, for the stages download and preprocess."""
 
     kind: str = MISSING
-    name: str = MISSING
-    title: str = ""
-    licence: str = ""
-    source: SourcePolicy = SourcePolicy.auto
+    name: str = MISSING  # of its folders in data/
+    title: str = ""  # in cards and figures
+    licence: str = ""  # in the card
+    source: SourcePolicy = SourcePolicy.auto  # auto: synthetic data only if no host answers
     sources: dict[str, Source] = field(default_factory=dict)  # in the order to try
     transport: Transport = field(default_factory=Transport)
     reading: Data = MISSING  # how data/processed/<name>/ is read
@@ -411,7 +411,7 @@ class NBADataset(Dataset):
     kind: str = "nba"
     season: int = 2019  # the year in which it begins, from 1996
     seasons: list[int] | None = None  # several of them, instead of `season`
-    season_type: SeasonType = SeasonType.regular_season
+    season_type: SeasonType = SeasonType.regular_season  # games that count
     players: dict[str, list[int]] = field(  # season type -> fewest and most players that are plausible
         default_factory=lambda: {"regular_season": [350, 750], "playoffs": [120, 350]}
     )
@@ -425,7 +425,7 @@ class ArrayFile:
 
     file: str = MISSING  # one of the data set's files
     member: str | None = None  # of an .npz archive
-    shape: list[int] = MISSING
+    shape: list[int] = MISSING  # samples first
 
 
 @dataclass

@@ -33,10 +33,10 @@ class Pruner(StrEnum):
 class Dimension:
     """The values of one key: from `low` to `high`, both included, or one of `choices`."""
 
-    kind: DimensionKind = MISSING
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
+    kind: DimensionKind = MISSING  # of the values
+    low: float | None = None  # of a number
+    high: float | None = None  # of a number
+    log: bool = False  # draw the logarithm evenly
     step: float | None = None  # between two values; a number needs it for a grid
     choices: list[Any] = field(default_factory=list)  # as on the command line: numbers, words, lists
 
@@ -47,10 +47,10 @@ class Search:
 
     study: str = MISSING  # name of the study; another process or another day that uses it goes on with its trials
     storage: str = "sqlite:///optuna.db"  # postgresql://user@host/database where several machines search together
-    space: dict[str, Dimension] = MISSING
-    sampler: Sampler = Sampler.tpe
+    space: dict[str, Dimension] = MISSING  # key -> its values
+    sampler: Sampler = Sampler.tpe  # how trials are drawn
     seed: int = 0  # of the sampler
-    pruner: Pruner = Pruner.median
+    pruner: Pruner = Pruner.median  # when a hopeless trial ends
     pruned_after: float = 0.1  # fraction of the epochs that a trial may train before it can be pruned
     trials: int = 50  # of the whole study, those of other processes included
     processes: int = 1  # on this machine
