@@ -1,6 +1,6 @@
-"""How sure a score is, whether two runs differ, and whether a confidence can be believed.
+"""Confidence intervals, paired tests and calibration.
 
-`correct` is (samples,), true where a prediction is right; y_true and y_prob are as in `evaluation`.
+`correct` is (samples,), true for a right prediction; y_true and y_prob are as in `core.metrics`.
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from twinnet.core.metrics import class_probabilities
 
 
 def accuracy_interval(correct: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Wilson's score interval (1927) of the accuracy; `correct` is (samples,), true where a prediction is right."""
+    """Wilson's score interval (1927) of the accuracy."""
     low, high = proportion_confint(int(np.sum(correct)), len(correct), alpha=1 - confidence, method="wilson")
     return float(low), float(high)
 
 
 def seeds_interval(scores: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Student's t interval of the mean of `scores`, (seeds,): few of them, which differ by chance; NaN for one."""
+    """Student's t interval of the mean of `scores`, (seeds,); NaN for a single one."""
     if len(scores) < 2:
         return float("nan"), float("nan")
     low, high = DescrStatsW(scores).tconfint_mean(alpha=1 - confidence)
@@ -60,7 +60,7 @@ class Pair:
     only_first: int  # samples that only the first predicts right
     only_second: int
     p: float  # McNemar's exact test
-    p_corrected: float  # Holm (1979), over the pairs given together
+    p_corrected: float  # Holm (1979), over all pairs of a call
 
     def better(self, confidence: float) -> int:
         """0 or 1 for the better run; -1 unless both the corrected test and the interval show a difference."""
@@ -71,20 +71,20 @@ class Pair:
 def compare_pairs(
     pairs: list[tuple[np.ndarray, np.ndarray]], confidence: float, resamples: int, seed: int
 ) -> list[Pair]:
-    """Each pair of `correct` arrays, (samples,) each, tested and corrected for how many pairs there are.
+    """Test each pair of `correct` arrays, (samples,) each, with a correction for the number of pairs.
 
     The test is McNemar's exact one with Holm's correction. The interval of the difference is a paired percentile
-    bootstrap at the confidence 1 - (1 - confidence) / pairs (Bonferroni), so that all intervals hold together.
+    bootstrap at the confidence 1 - (1 - confidence) / pairs (Bonferroni), so that all intervals hold at once.
     """
     if not pairs:
         return []
     p_values = [mcnemar_p(first, second) for first, second in pairs]
     corrected = multipletests(p_values, alpha=1 - confidence, method="holm")[1]
-    together = 1 - (1 - confidence) / len(pairs)
+    simultaneous = 1 - (1 - confidence) / len(pairs)
     compared = []
     for (first, second), p, p_corrected in zip(pairs, p_values, corrected, strict=True):
         difference = np.asarray(first, dtype=int) - np.asarray(second, dtype=int)
-        low, high = difference_interval(difference, together, resamples, seed)
+        low, high = difference_interval(difference, simultaneous, resamples, seed)
         wins, losses = int(np.sum(difference > 0)), int(np.sum(difference < 0))
         compared.append(Pair(float(difference.mean()), low, high, wins, losses, p, float(p_corrected)))
     return compared
@@ -103,8 +103,8 @@ def mcnemar_p(first: np.ndarray, second: np.ndarray) -> float:
 def difference_interval(difference: np.ndarray, confidence: float, resamples: int, seed: int) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean of `difference`, (samples,), whose values are -1, 0 or 1.
 
-    Drawing samples with replacement draws the counts of the three values from a multinomial distribution, so that
-    is drawn instead: the same bootstrap at the cost of one number a resample.
+    The counts of the three values in a resample are multinomial; drawing them is the same bootstrap at the cost of one
+    draw a resample.
     """
     samples = len(difference)
     shares = np.array([np.mean(difference < 0), np.mean(difference > 0)])
@@ -119,7 +119,7 @@ def difference_interval(difference: np.ndarray, confidence: float, resamples: in
 
 @dataclass(frozen=True)
 class Calibration:
-    """Bins of the confidence of the predicted class, empty ones left out; all arrays are (bins,)."""
+    """Bins of the confidence of the predicted class, without empty ones; all arrays are (bins,)."""
 
     confidence: np.ndarray  # mean in the bin
     accuracy: np.ndarray

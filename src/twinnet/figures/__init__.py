@@ -1,7 +1,1 @@
-"""Pictures of one run."""
-
-import os
-import sys
-
-if "ipykernel" not in sys.modules:  # IPython sets its own backend for what a notebook starts (`!make repro`)
-    os.environ["MPLBACKEND"] = "agg"
+"""Figures of one run, and the style of all figures."""

@@ -31,7 +31,7 @@ def confusion_matrix(
         axes.text(
             column,
             row,
-            f"{counts[row, column]:,}\n{share:.0%}" if counts[row, column] else "0",
+            _cell_text(counts[row, column], share),
             ha="center",
             va="center",
             fontsize=8 if len(classes) > 4 else 10,
@@ -43,6 +43,10 @@ def confusion_matrix(
     axes.grid(False)
     figure.colorbar(image, ax=axes, shrink=0.8, format="{x:.0%}", label="share of the true class")
     return figure
+
+
+def _cell_text(count: int, share: float) -> str:
+    return f"{count:,}\n{f'{share:.0%}' if share >= 0.005 else '<1%'}" if count else "0"
 
 
 def _tick_alignment(classes: Sequence[str]) -> str:

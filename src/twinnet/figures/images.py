@@ -35,7 +35,7 @@ def image_grid(
 
 
 def _show(axes: Axes, image: np.ndarray, low: float, high: float, caption: str, colour: str) -> None:
-    """One image whose darkest value is `low` and whose brightest is `high`, under its caption."""
+    """Show one image under its caption; `low` is black, `high` white."""
     if image.shape[-1] == 1:
         axes.imshow(image[..., 0], cmap="gray", vmin=low, vmax=high)
     else:

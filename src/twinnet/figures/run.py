@@ -40,8 +40,8 @@ def draw_figures(
 ) -> list[Path]:
     """Write the figures of one run to `directory` and return their paths.
 
-    `y_true` (samples,) and `y_prob` (samples, units) are of the evaluation split; `predict` turns features, scaled
-    as the splits are, into activations of the output layer; None leaves the decision boundary out.
+    `y_true` (samples,) and `y_prob` (samples, units) are of the evaluation split; `predict` maps features, scaled as
+    the splits are, to activations of the output layer; without it there is no decision boundary.
     """
     figures = _figures(experiment, splits, history, y_true, y_prob, predict)
     return [save(figure, directory / f"{name}.png") for name, figure in figures.items()]
@@ -54,7 +54,7 @@ def has_boundary(experiment: Experiment) -> bool:
 
 
 def notes(source: str, experiment: Experiment) -> list[str]:
-    """What every figure of a run has to say about its data and its loss; often nothing."""
+    """Return the notes of every figure of a run: synthetic data, a degenerate loss; often none."""
     reason = rules.degenerate(experiment)
     return ([SYNTHETIC_NOTE] if source == SYNTHETIC else []) + ([f"does not learn: {reason}"] if reason else [])
 
