@@ -13,8 +13,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
 def test_fashion_mnist_reads_the_runs_of_the_suite(root: Path, copy: Callable[[], Project]) -> None:
     folder = copy().folder
-    told = execute(root / "notebooks/02_fashion_mnist.py", folder, EPOCHS=1, SAMPLES=200)
-    assert "Conv2D" in told
+    output = execute(root / "notebooks/02_fashion_mnist.py", folder, EPOCHS=1, SAMPLES=200)
+    assert "Conv2D" in output
     assert (folder / "outputs/notebooks/fashion_mine/metrics.json").exists()
 
 
@@ -23,6 +23,6 @@ def test_compare_runs_reads_the_store_and_sweeps(root: Path, copy: Callable[[], 
     mine.run("python", "-m", "pipelines.params", "write", *mine.overrides(tracked=True))
     mine.run("python", "-m", "pipelines.publish")
     folder = mine.folder
-    told = execute(root / "notebooks/03_compare_runs.py", folder, EPOCHS=20, SEEDS="1,2", RATES="0.01,0.1")
-    assert "nba_keras_book" in told
-    assert "optimizer.learning_rate=0.1" in told
+    output = execute(root / "notebooks/03_compare_runs.py", folder, EPOCHS=20, SEEDS="1,2", RATES="0.01,0.1")
+    assert "nba_keras_book" in output
+    assert "optimizer.learning_rate=0.1" in output

@@ -47,7 +47,7 @@ def test_every_run_keeps_the_contract_of_outputs(project: Project, experiments: 
             assert len(predictions["y_true"]) == len(predictions["y_prob"]) > 0
         assert (run / ("model.keras" if experiment["engine"]["kind"] == "keras" else "model.npz")).stat().st_size > 0
         assert yaml.safe_load((run / "config.yaml").read_text()) == experiment
-        drawn = {path.name for path in (run / "figures").glob("*.png")}
+        drawn = {path.name for path in (project.folder / "reports/runs" / name).glob("*.png")}
         assert {"learning_curves.png", "confusion_matrix.png"} <= drawn or metric == "mae"
         if experiment["data"].get("features") == ["apg", "rpg"]:
             assert "decision_boundary.png" in drawn
