@@ -162,11 +162,21 @@ def _typed(base: type[Part], node: Mapping[str, Any] | DictConfig, groups: Seque
         raise ConfigError(unknown_key(unknown[0], sorted(names), node))
     known = {key: value for key, value in values.items() if key in names}
     try:
-        typed = OmegaConf.structured(base)
-        for group in groups:
-            kind = _kind("data" if group == "reading" else group, _mapping(known.get(group), f"{group}: "))
-            typed[group] = OmegaConf.structured(kind)
+        kinds: Any = [
+            _kind("data" if group == "reading" else group, _mapping(known.get(group), f"{group}: ")) for group in groups
+        ]
+        key: Any = (base, tuple(zip(groups, kinds, strict=True)))
+        typed = _schema(*key)
         checked: Any = OmegaConf.to_object(OmegaConf.merge(typed, known))
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
     return checked
+
+
+@cache
+def _schema(base: type[Any], groups: tuple[tuple[str, type[Any]], ...]) -> DictConfig:
+    """Return the typed defaults; made once for each combination of kinds, which takes longer than merging values."""
+    typed = OmegaConf.structured(base)
+    for group, kind in groups:
+        typed[group] = OmegaConf.structured(kind)
+    return typed

@@ -79,6 +79,7 @@ class JobConfigLoader(ConfigLoaderImpl):
         ConfigLoaderImpl._apply_overrides_to_config(values, job_config)
         with open_dict(job_config):
             job_config.hydra.overrides.task = list(sweep_overrides)
+            job_config.hydra.output_subdir = None  # the run has its configuration
             job_config.hydra.job.override_dirname = ",".join(sorted(sweep_overrides))
         return job_config
 

@@ -98,7 +98,9 @@ def _train(job: Job, context: SweepContext, settings: Tracking, folder: Path, fi
             cap_threads(job.experiment, context.threads),
             directory,
             root=context.root,
-            tracker=live.tracker(settings, parent=context.parent, tags=job.tags(context.tags), root=context.root),
+            tracker=live.tracker(
+                settings, parent=context.parent, tags=job.tags(context.tags), root=context.root, waits=False
+            ),
             overrides=job.overrides,
             fit=fit_for(job.key, context),
             draw=_drawing(context),

@@ -65,7 +65,7 @@ class Objective:
 
     def _train(self, job: Job, trial: Trial) -> dict[str, Any]:
         tags = job.tags(self.tags) | {"mlflow.runName": f"trial {trial.number}: {job.label}"}
-        tracker = live.tracker(self.tracking, parent=self.parent, tags=tags, root=self.root)
+        tracker = live.tracker(self.tracking, parent=self.parent, tags=tags, root=self.root, waits=False)
         pruning = PruningTracker(tracker, trial, self.metric, job.experiment)
         directory = cache.directory(job.key, self.root)
         try:

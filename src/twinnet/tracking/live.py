@@ -230,23 +230,31 @@ class LiveRuns:
 
 
 def tracker(
-    settings: Tracking, *, parent: str | None = None, tags: Mapping[str, str] | None = None, root: Path | None = None
+    settings: Tracking,
+    *,
+    parent: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    root: Path | None = None,
+    waits: bool = True,
 ) -> "LiveTracker | None":
     """Return the tracker of one run, or None if tracking is off; make it before the data is loaded.
 
     `parent` is the id of the MLflow run that this one belongs to, `tags` are added to the run's own; `root` is the
-    checkout whose store is used if MLFLOW_TRACKING_URI names none.
+    checkout whose store is used if MLFLOW_TRACKING_URI names none. A tracker that `waits` returns from the end of a
+    training when the store has the run; the jobs of a sweep do not wait, the sweep does at its end.
     """
     if not settings.enabled:
         return None
-    return LiveTracker(settings, dict(tags or {}) | ({PARENT: parent} if parent else {}), root)
+    return LiveTracker(settings, dict(tags or {}) | ({PARENT: parent} if parent else {}), root, waits)
 
 
 class LiveTracker:
     """Implements `training.experiment.Tracker` on disk; a failure is one line in the log and costs no training."""
 
-    def __init__(self, settings: Tracking, tags: Mapping[str, str], root: Path | None = None) -> None:
-        self.settings, self.tags, self.root = settings, dict(tags), root or paths.main_root()
+    def __init__(
+        self, settings: Tracking, tags: Mapping[str, str], root: Path | None = None, waits: bool = True
+    ) -> None:
+        self.settings, self.tags, self.root, self.waits = settings, dict(tags), root or paths.main_root(), waits
         self.live: LiveRun | None = None  # None also after a failure
         self.history: History | None = None
         self.epochs, self.chunks_written, self.last_written = 0, 0, 0.0
@@ -316,7 +324,7 @@ class LiveTracker:
     def _wait(self, remedy: str) -> None:
         """Wait until the follower has sent the run, but no longer than a store may take."""
         live, until, is_ready = self.live, time.monotonic() + LOCAL_SECONDS, False
-        if live is None:
+        if live is None or not self.waits:
             return
 
         def remaining() -> float:
@@ -354,6 +362,20 @@ def finished_end(run: "Run", figures: Sequence[Path] = ()) -> dict[str, Any]:
         "result": run.content_hash,
         "figures": [str(figure.resolve()) for figure in run.figures or figures],
     }
+
+
+def await_ended(runs: LiveRuns, settings: Tracking) -> None:
+    """Wait until the follower has sent the runs that have ended, as long as it goes on sending them."""
+    waiting = [live for live in runs if live.is_ended and not live.has_reader]
+    n_left, until = len(waiting), time.monotonic() + settings.deadline_seconds
+
+    def remaining() -> float:
+        nonlocal n_left, until
+        if (left := sum(live.folder.exists() for live in waiting)) < n_left:
+            n_left, until = left, time.monotonic() + settings.deadline_seconds
+        return until - time.monotonic()
+
+    await_follower(runs, waiting, settings, remaining)
 
 
 def await_follower(

@@ -12,7 +12,7 @@ from twinnet.core.errors import DataError
 from twinnet.core.schema import Experiment, Tracking
 from twinnet.core.secrets import mask
 from twinnet.tracking import description
-from twinnet.tracking.live import LiveRuns
+from twinnet.tracking.live import LiveRuns, await_ended
 from twinnet.tracking.publish import send
 from twinnet.tracking.store import PARENT, PROCESS, Store, StoreError, open_store, this_process
 from twinnet.training.run import Run, content_hash
@@ -139,6 +139,8 @@ def sync_children(
     """
     parents = {PARENT: parent} if parent else {}
     children = list(children)
+    live_runs = LiveRuns(root or paths.main_root())
+    await_ended(live_runs, settings)  # the jobs did not
     try:
         with _lock(root):
             with open_store(settings, root) as store:
@@ -146,7 +148,7 @@ def sync_children(
                 ids = {child.key: _only_run(store, child, present.get(child.key, [])) for child in children}
             missing = [child for child in children if ids[child.key] is None]
             runs = [(Run.read(child.directory), child.tags | parents) for child in missing]
-            sent, reason = send(runs, settings, LiveRuns(root or paths.main_root())) if runs else ({}, "")
+            sent, reason = send(runs, settings, live_runs) if runs else ({}, "")
     except (StoreError, DataError) as error:
         ids, missing, sent, reason = {}, [], {}, str(error)
     if reason:
