@@ -98,12 +98,12 @@ def plot_sweep(runs: pd.DataFrame, parameter: str, metric: str, title: str, note
 
 
 def _draw_effect(axes: Axes, column: pd.Series, values: np.ndarray) -> None:
-    """Draw dots and means; a line joins the means of numbers, but not of categories."""
+    """Draw dots and means; a line joins the means of numbers, but not of categories or seeds."""
     scale = _Scale(column)
     axes.plot(scale.x, values, "o", color=BLUE, markersize=4, alpha=0.45, markeredgewidth=0)
     levels = np.unique(scale.x)
     means = [values[scale.x == level].mean() for level in levels]
-    axes.plot(levels, means, "D" if scale.names else "o-", color=ORANGE, markersize=5)
+    axes.plot(levels, means, "D" if scale.names or column.name == "seed" else "o-", color=ORANGE, markersize=5)
     if scale.names:
         step = -(-len(scale.names) // MAX_NAMES)
         labels = scale.names[::step]
