@@ -91,7 +91,7 @@ def test_every_season_of_the_snapshot_is_accepted(
     pinned = replace(dataset.sources["snapshot"], address=f"{snapshot}/")
     assert len(pinned.sha256) == 3
     download_dataset(replace(dataset, sources={"snapshot": pinned}), tmp_path)
-    counts = pd.read_csv(preprocess_dataset(dataset, tmp_path))["season"].value_counts().to_dict()
+    counts = pd.read_csv(preprocess_dataset(dataset, tmp_path), usecols=["season"])["season"].value_counts().to_dict()
     assert counts == {1996 + at: number - without.get(1996 + at, 0) for at, number in enumerate(players)}
     note = provenance.read("nba", tmp_path, paths.PROCESSED).note
     assert note.count("(no position)") == sum(without.values())
