@@ -101,8 +101,8 @@ def plain(posed: Problem) -> Callable[[], int]:
     """The same layers, weights, optimizer and batches in `compile` and `fit` with nothing but their defaults."""
     from twinnet.engines.keras import build, optimizers
 
-    network = build.build(posed.network, posed.weights, "float32", posed.seed)
-    optimizer = optimizers.build(posed, network, "float32")
+    network = build.build_model(posed.network, posed.weights, "float32", posed.seed)
+    optimizer = optimizers.build_optimizer(posed, network, "float32")
     network.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     order = posed.order(0)
     X, y = posed.X_train[order], posed.y_train[order]

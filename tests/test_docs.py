@@ -24,7 +24,7 @@ from twinnet import walkthrough
 from twinnet.core.network import build_network
 from twinnet.core.schema import Experiment
 from twinnet.engines.scratch import step
-from twinnet.engines.scratch.arrays import inward
+from twinnet.engines.scratch.arrays import to_engine_layout
 
 BLOCK = re.compile(r"^`(\S+)`\n\n```(?:yaml|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TRAIN = """
@@ -112,10 +112,12 @@ def test_walkthrough_equals_a_step_of_training(compose: Callable[..., Experiment
     walked = walkthrough.take_step(experiment, np.array([3.4, 3.6]), 0)
 
     network = build_network(experiment)
-    weights = step.spread(
-        network.layers, inward(network.initial_weights(experiment.model.init, experiment.seed, "float64"))
+    weights = step.expand_weights(
+        network.layers, to_engine_layout(network.initial_weights(experiment.model.init, experiment.seed, "float64"))
     )
-    recipe = step.recipe(network, walkthrough.rules.loss(experiment), experiment.data.task, experiment.optimizer, 1)
+    recipe = step.build_step_spec(
+        network, walkthrough.rules.loss(experiment), experiment.data.task, experiment.optimizer, 1
+    )
     A, Y = step.inputs(recipe, np.array([[3.4, 3.6]]), np.array([0]), np)
     state = step.optimizers.start(experiment.optimizer, weights, np)
     rate = np.asarray(experiment.optimizer.learning_rate)

@@ -2,7 +2,7 @@
 
     python -m twinnet.walkthrough [--features 3.4 3.6 --label guard] [override ...]
 
-Every number comes from the functions that train; `engines.scratch.propagation.step` calls the same ones.
+Every number comes from the functions that train; `engines.scratch.step.step` calls the same ones.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from twinnet.core.errors import ConfigError, exit_on_error
 from twinnet.core.network import Dense, build_network
 from twinnet.core.schema import Experiment, TableData, Task
 from twinnet.engines.scratch import losses, optimizers
-from twinnet.engines.scratch.activations import activate, propagate_back
-from twinnet.engines.scratch.arrays import inward
-from twinnet.engines.scratch.layers import Mode, dense_backward, dense_forward
+from twinnet.engines.scratch.activations import activate, activation_backward
+from twinnet.engines.scratch.arrays import to_engine_layout
+from twinnet.engines.scratch.layers import Context, dense_backward, dense_forward
 from twinnet.training.dataset import load_splits
 
 
@@ -87,14 +87,14 @@ def take_step(experiment: Experiment, x: np.ndarray, y: float) -> Walkthrough:
         raise ConfigError(f"features: expected {len(names)} ({', '.join(names)}); received {len(x)}")
     network, dtype = build_network(experiment), experiment.engine.dtype.value
     dense = [layer for layer in network.layers if isinstance(layer, Dense)]
-    weights = inward(network.initial_weights(experiment.model.init, experiment.seed, dtype))
+    weights = to_engine_layout(network.initial_weights(experiment.model.init, experiment.seed, dtype))
     A0 = np.asarray(x, dtype)[:, None]
-    Y = losses.target(experiment.data.task, dense[-1].units, np.asarray([y]), A0, np)
+    Y = losses.target_matrix(experiment.data.task, dense[-1].units, np.asarray([y]), A0, np)
     loss = rules.loss(experiment)
 
     Zs, As = _forward(dense, weights, A0)
     dAs, dZs, gradients = _backward(experiment, dense, weights, As, Y)
-    state = optimizers.start(experiment.optimizer, weights, np)
+    state = optimizers.init_state(experiment.optimizer, weights, np)
     rate = np.asarray(experiment.optimizer.learning_rate, dtype)
     updated, _ = optimizers.update(experiment.optimizer, weights, gradients, state, rate, 1, np)
     Zs_after, As_after = _forward(dense, updated, A0)
@@ -106,7 +106,7 @@ def take_step(experiment: Experiment, x: np.ndarray, y: float) -> Walkthrough:
         layers.append(LayerStep(i + 1, names, layer.activation.value, *arrays, after["W"], after["b"]))
         names = tuple(f"unit {unit + 1}" for unit in range(layer.units))
     before, after_loss = (
-        float(losses.value(loss, last, output, Y, np))
+        float(losses.mean_loss(loss, last, output, Y, np))
         for last, output in ((Zs[-1], As[-1]), (Zs_after[-1], As_after[-1]))
     )
     return Walkthrough(experiment, A0[:, 0], y, tuple(layers), before, after_loss)
@@ -116,7 +116,7 @@ def _forward(dense: list[Dense], weights: list, A: np.ndarray) -> tuple[list[np.
     """Return Z of each layer, and A of the input and of each layer."""
     Zs, As = [], [A]
     for layer, own in zip(dense, weights, strict=True):
-        Z, _ = dense_forward(layer, own, As[-1], Mode(training=True), np)
+        Z, _ = dense_forward(layer, own, As[-1], Context(training=True), np)
         Zs.append(Z)
         As.append(activate(layer.activation, Z, np))
     return Zs, As
@@ -127,12 +127,12 @@ def _backward(
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[dict[str, np.ndarray]]]:
     """Return dJ/dA, dJ/dZ and the gradients of each layer, computed from the last one to the first."""
     loss = rules.loss(experiment)
-    dA = losses.derivative(loss, As[-1], Y, np)
-    dZ = losses.error(loss, dense[-1].activation, As[-1], Y, np)
+    dA = losses.loss_gradient(loss, As[-1], Y, np)
+    dZ = losses.output_delta(loss, dense[-1].activation, As[-1], Y, np)
     dAs, dZs, gradients = [], [], []
     for i in reversed(range(len(dense))):
         if i < len(dense) - 1:
-            dZ = propagate_back(dense[i].activation, As[i + 1], dA, np)
+            dZ = activation_backward(dense[i].activation, As[i + 1], dA, np)
         dAs.append(dA)
         dZs.append(dZ)
         dA, gradient = dense_backward(dense[i], weights[i], As[i], dZ, np)
@@ -181,7 +181,7 @@ def text(step: Walkthrough) -> str:
     for layer in step.layers:
         lines += ["", *_block(_forward_formula(layer), layer.forward())]
     lines += ["", "2. Loss (losses.value)", "", f"   J = {rules.loss(experiment).value} = {step.loss:.8f}"]
-    lines += ["", "3. Backward, from the last layer to the first (losses.error, activations.propagate_back,"]
+    lines += ["", "3. Backward, from the last layer to the first (losses.error, activations.activation_backward,"]
     lines += ["   layers.dense_backward)"]
     for layer in reversed(step.layers):
         lines += ["", *_block(_backward_formula(layer, last=layer is step.layers[-1]), layer.backward())]

@@ -1,4 +1,4 @@
-"""What a problem must be before any engine trains it, told in one line."""
+"""Checks of a problem before any engine trains it; errors are one line."""
 
 import numpy as np
 
@@ -51,8 +51,8 @@ def _check_labels(problem: Problem, split: str, y: np.ndarray) -> None:
     units = problem.network.shapes()[-1][0]
     classes = units if problem.task is Task.multiclass else 2
     if unknown := sorted(set(np.unique(y).tolist()) - set(range(classes))):
-        told = ", ".join(map(str, unknown[:5]))
-        raise DataError(f"y_{split}: expected the classes 0 to {classes - 1}; received {told}")
+        received = ", ".join(map(str, unknown[:5]))
+        raise DataError(f"y_{split}: expected the classes 0 to {classes - 1}; received {received}")
 
 
 def _check_weights(problem: Problem) -> None:

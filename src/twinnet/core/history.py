@@ -12,7 +12,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Chunk:
-    """What an engine reports after some epochs: one value for each epoch, then the validation split at their end."""
+    """Report of an engine after some epochs: one value for each epoch, and the validation split at their end."""
 
     train_loss: np.ndarray
     train_metric: np.ndarray

@@ -1,4 +1,4 @@
-"""What an engine reports to: it records, stops a training, and saves checkpoints."""
+"""The monitor of a training: it records the history, stops the training and saves checkpoints."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ from twinnet.core.schema import EarlyStopping
 
 
 class CheckpointStore(Protocol):
-    """Where the state of a training is kept, from which it goes on after an interruption."""
+    """Storage for the state of a training, from which it resumes after an interruption."""
 
     def load(self) -> Arrays | None:
-        """What `save` wrote last, or None."""
+        """Return the arrays that `save` wrote last, or None."""
         ...
 
     def due(self) -> bool:
-        """Whether it is time to save."""
+        """Return whether it is time to save."""
         ...
 
     def save(self, arrays: Arrays) -> None: ...
@@ -27,9 +27,9 @@ class CheckpointStore(Protocol):
 
 @dataclass
 class Monitor:
-    """Keeps the history, stops a training that diverges or no longer improves, and tells its listeners.
+    """Records the history, stops a training that diverges or no longer improves, and calls its listeners.
 
-    With a checkpoint, an engine begins with `resume` and calls `keep` after each chunk that it does not stop at.
+    With a checkpoint, an engine begins with `resume` and calls `save_if_due` after each chunk that does not stop it.
     """
 
     metric: str
@@ -37,7 +37,7 @@ class Monitor:
     listeners: tuple[Callable[[History], None], ...] = ()
     checkpoint: CheckpointStore | None = None
     history: History = field(init=False)
-    improved: bool = field(init=False, default=False)  # at the last chunk; only kept up with early stopping
+    improved: bool = field(init=False, default=False)  # at the last chunk; only set with early stopping
     best_epoch: int | None = field(init=False, default=None)
     best_loss: float = field(init=False, default=float("inf"))
     is_resuming: bool = field(init=False, default=False)  # from a checkpoint, until the first chunk after it
@@ -46,9 +46,9 @@ class Monitor:
         self.history = History(self.metric)
 
     def __call__(self, chunk: Chunk) -> bool:
-        """Record the chunk; True where training is to stop.
+        """Record the chunk; return True to stop the training.
 
-        Raises DivergedError, with the history up to the last finite loss, where a loss is NaN or infinite.
+        Raises DivergedError, with the history up to the last finite loss, if a loss is NaN or infinite.
         """
         self.is_resuming = False
         finite = np.isfinite(chunk.train_loss)
@@ -60,17 +60,17 @@ class Monitor:
         return self._stop(chunk.valid_loss)
 
     def resume(self) -> Arrays | None:
-        """The engine's state after `history.epochs` epochs, from which it goes on; None where it starts anew."""
-        kept = self.checkpoint.load() if self.checkpoint else None
-        if kept is None:
+        """Return the engine's state after `history.epochs` epochs, or None if it starts from the beginning."""
+        saved = self.checkpoint.load() if self.checkpoint else None
+        if saved is None:
             return None
         self.is_resuming = True
-        self.history = History.restore(self.metric, _under(kept, "history"))
-        self.best_epoch, self.best_loss = int(kept["best_epoch"]) or None, float(kept["best_loss"])
-        return _under(kept, "engine")
+        self.history = History.restore(self.metric, _with_prefix(saved, "history"))
+        self.best_epoch, self.best_loss = int(saved["best_epoch"]) or None, float(saved["best_loss"])
+        return _with_prefix(saved, "engine")
 
-    def keep(self, state: Callable[[], Arrays]) -> None:
-        """Save a checkpoint where one is due; `state` gives all that the engine needs to go on with the same bits."""
+    def save_if_due(self, state: Callable[[], Arrays]) -> None:
+        """Save a checkpoint if one is due; `state` returns all that the engine needs to resume with the same bits."""
         if self.checkpoint is None or not self.checkpoint.due():
             return
         parts = {"history": self.history.arrays(), "engine": state()}
@@ -100,5 +100,5 @@ class Monitor:
         )
 
 
-def _under(arrays: Arrays, part: str) -> Arrays:
+def _with_prefix(arrays: Arrays, part: str) -> Arrays:
     return {name.removeprefix(f"{part}/"): value for name, value in arrays.items() if name.startswith(f"{part}/")}

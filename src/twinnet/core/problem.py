@@ -21,7 +21,7 @@ from twinnet.core.schema import Augmentation, Engine, Loss, Optimizer, Task
 
 @dataclass(frozen=True)
 class Problem:
-    """Everything that settles a training. X is (samples, *input shape) in the engine's dtype; y is (samples,)."""
+    """Everything that determines a training. X is (samples, *input shape) in the engine's dtype; y is (samples,)."""
 
     network: Network
     weights: Weights
@@ -36,7 +36,7 @@ class Problem:
     epochs: int
     batch_size: int  # at most the number of training samples
     seed: int
-    device: str  # "cpu" or "gpu", already settled
+    device: str  # "cpu" or "gpu"
     augmentation: Augmentation = field(default_factory=Augmentation)
     label_smoothing: float = 0.0
     ema: float | None = None
@@ -77,14 +77,14 @@ def metric(task: Task) -> str:
 
 
 class TrainedNetwork(Protocol):
-    """A trained network, with the best weights where training stopped early."""
+    """A trained network, with the best weights if training stopped early."""
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Activations of the output layer, (samples, units): probabilities, or numbers for regression."""
         ...
 
     def weights(self) -> Weights:
-        """As NumPy arrays, in the layout of `networks`."""
+        """Return NumPy arrays in the layout of `core.network`."""
         ...
 
     def save(self, directory: Path) -> Path:

@@ -9,7 +9,7 @@ Array = Any
 
 
 def factor(step: Array, total_steps: int, schedule: Schedule, xp: Any) -> Array:
-    """What optimizer.learning_rate is multiplied with at `step`, a float scalar or array counted from 0.
+    """Return the factor of optimizer.learning_rate at `step`, a float scalar or array counted from 0.
 
     With w = floor(warmup * total_steps), the factor rises as (step + 1) / (w + 1) while step < w and is 1 at step w.
     From there, with p rising linearly from 0 at step w to 1 at the last step, it is

@@ -34,8 +34,8 @@ def moved(image: np.ndarray, flip: int, down: int, right: int) -> np.ndarray:
 def test_images_are_mirrored_and_moved_as_drawn(problem: Problem) -> None:
     from twinnet.engines.keras import augmentation
 
-    drawn = augmentation.draw(problem, 4)
-    images, targets = augmentation.apply(problem.X_train, problem.y_train, drawn, 2)
+    drawn = augmentation.sample(problem, 4)
+    images, targets = augmentation.augment(problem.X_train, problem.y_train, drawn, 2)
     changes = np.column_stack([drawn["flip"], drawn["shift"]]).astype(int)
     expected = [moved(image, *change) for image, change in zip(problem.X_train, changes, strict=True)]
     np.testing.assert_array_equal(np.asarray(images), expected)
@@ -59,8 +59,8 @@ def test_boxes_are_erased_as_drawn(problem: Problem) -> None:
     from twinnet.engines.keras import augmentation
 
     problem = replace(problem, augmentation=Augmentation(erase=0.5))
-    drawn = augmentation.draw(problem, 4)
-    images, _ = augmentation.apply(problem.X_train, problem.y_train, drawn, 0)
+    drawn = augmentation.sample(problem, 4)
+    images, _ = augmentation.augment(problem.X_train, problem.y_train, drawn, 0)
     hits = 0
     for before, after, values in zip(problem.X_train, np.asarray(images), drawn["erase"], strict=True):
         inside = boxed(5, 7, values[:4])
@@ -78,8 +78,8 @@ def test_images_and_targets_are_mixed_in_the_same_share(chosen: dict[str, float]
 
     problem = replace(problem, augmentation=Augmentation(**chosen))
     X, y = problem.X_train, targets(problem, problem.y_train)
-    drawn = augmentation.draw(problem, 4)
-    images, mixed = map(np.asarray, augmentation.apply(X, y, drawn, 0))
+    drawn = augmentation.sample(problem, 4)
+    images, mixed = map(np.asarray, augmentation.augment(X, y, drawn, 0))
     cut = 0
     for i, (kept, *box) in enumerate(drawn["mix"]):
         other = (i + 1) % len(X)
@@ -101,7 +101,7 @@ def test_changes_come_from_seed_and_epoch_alone(problem: Problem) -> None:
 
     everything = Augmentation(flip=True, shift=2, erase=0.5, mixup=0.2, cutmix=1.0)
     problem = replace(problem, augmentation=everything)
-    first, again, later = (augmentation.draw(problem, epoch) for epoch in (1, 1, 2))
+    first, again, later = (augmentation.sample(problem, epoch) for epoch in (1, 1, 2))
     for name, values in first.items():
         np.testing.assert_array_equal(values, again[name])
         assert not np.array_equal(values, later[name])

@@ -23,9 +23,9 @@ from twinnet.core.network import (
 )
 from twinnet.core.schema import Activation, GradientDescent, Initializer, Loss, Task
 from twinnet.engines.scratch import activations, losses
-from twinnet.engines.scratch.arrays import inward
-from twinnet.engines.scratch.layers import PAIRS, Mode
-from twinnet.engines.scratch.step import Recipe, backward, forward, inputs, penalty, recipe, spread
+from twinnet.engines.scratch.arrays import to_engine_layout
+from twinnet.engines.scratch.layers import LAYER_FUNCTIONS, Context
+from twinnet.engines.scratch.step import StepSpec, backward, build_step_spec, expand_weights, forward, inputs, penalty
 
 FEW = settings(max_examples=12, deadline=None)
 STEP = 1e-6
@@ -47,23 +47,23 @@ def apart(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return (random.permutation(count) - count / 2 + 0.25).reshape(shape) / count * 3
 
 
-def check_layer(layer: Layer, input_shape: tuple[int, ...], samples: int, seed: int, mode: Mode) -> None:
+def check_layer(layer: Layer, input_shape: tuple[int, ...], samples: int, seed: int, context: Context) -> None:
     """The layer's way back against central differences of sum(R output), with fixed random R."""
     random = np.random.default_rng(seed)
     weights = {
         name: random.normal(0, 1, shape) ** (2 if name == "var" else 1)
         for name, shape in layer.weight_shapes(input_shape).items()
     }
-    [weights] = inward([weights])
+    [weights] = to_engine_layout([weights])
     axes = (*input_shape[-1:], *input_shape[:-1], samples)
     A = apart(random, axes)
-    pair = PAIRS[type(layer)]
-    output, kept = pair.forward(layer, weights, A, mode, np)
+    pair = LAYER_FUNCTIONS[type(layer)]
+    output, kept = pair.forward(layer, weights, A, context, np)
     R = random.normal(0, 1, output.shape)
     dA, gradients = pair.backward(layer, weights, kept, R, np)
 
     def total(weights, A):
-        return (R * pair.forward(layer, weights, A, mode, np)[0]).sum()
+        return (R * pair.forward(layer, weights, A, context, np)[0]).sum()
 
     np.testing.assert_allclose(dA, numerical(lambda A: total(weights, A), A), atol=1e-6)
     for name, gradient in gradients.items():
@@ -75,7 +75,7 @@ def check_layer(layer: Layer, input_shape: tuple[int, ...], samples: int, seed: 
 @FEW
 @given(inputs=st.integers(1, 5), units=st.integers(1, 5), samples=st.integers(1, 6), seed=st.integers(0, 99))
 def test_dense(inputs: int, units: int, samples: int, seed: int) -> None:
-    check_layer(Dense(units, Activation.identity), (inputs,), samples, seed, Mode(True))
+    check_layer(Dense(units, Activation.identity), (inputs,), samples, seed, Context(True))
 
 
 @FEW
@@ -88,13 +88,13 @@ def test_dense(inputs: int, units: int, samples: int, seed: int) -> None:
     seed=st.integers(0, 99),
 )
 def test_convolution(size: int, stride: int, height: int, width: int, channels: int, seed: int) -> None:
-    check_layer(Conv2D(2, size, stride, Activation.identity), (height, width, channels), 2, seed, Mode(True))
+    check_layer(Conv2D(2, size, stride, Activation.identity), (height, width, channels), 2, seed, Context(True))
 
 
 @FEW
 @given(height=st.integers(2, 6), width=st.integers(2, 6), channels=st.integers(1, 3), seed=st.integers(0, 99))
 def test_pooling_with_rows_and_columns_left_out(height: int, width: int, channels: int, seed: int) -> None:
-    check_layer(MaxPool2D(), (height, width, channels), 2, seed, Mode(True))
+    check_layer(MaxPool2D(), (height, width, channels), 2, seed, Context(True))
 
 
 @FEW
@@ -102,32 +102,34 @@ def test_pooling_with_rows_and_columns_left_out(height: int, width: int, channel
 def test_batch_norm(image: bool, training: bool, samples: int, seed: int) -> None:
     shape = (2, 3, 2) if image else (3,)
     if training:
-        check_layer(BatchNorm(), shape, samples, seed, Mode(True))
+        check_layer(BatchNorm(), shape, samples, seed, Context(True))
     else:  # only trained in training: here the output must be the running averages' own
         layer = BatchNorm()
-        weights = inward([{name: np.full(shape[-1], 4.0) for name in ("gamma", "beta", "mean", "var")}])[0]
-        output, _ = PAIRS[BatchNorm].forward(layer, weights, np.full((shape[-1], samples), 6.0), Mode(), np)
+        weights = to_engine_layout([{name: np.full(shape[-1], 4.0) for name in ("gamma", "beta", "mean", "var")}])[0]
+        output, _ = LAYER_FUNCTIONS[BatchNorm].forward(
+            layer, weights, np.full((shape[-1], samples), 6.0), Context(), np
+        )
         np.testing.assert_allclose(output, 4 * 2 / np.sqrt(4 + 1e-3) + 4)
 
 
 @FEW
 @given(height=st.integers(1, 4), width=st.integers(1, 4), channels=st.integers(1, 3), seed=st.integers(0, 99))
 def test_global_average(height: int, width: int, channels: int, seed: int) -> None:
-    check_layer(GlobalAveragePool2D(), (height, width, channels), 2, seed, Mode(True))
+    check_layer(GlobalAveragePool2D(), (height, width, channels), 2, seed, Context(True))
 
 
 def test_flatten_and_dropout() -> None:
-    check_layer(Flatten(), (2, 3, 2), 3, 0, Mode(True))
-    check_layer(Flatten(), (4,), 3, 0, Mode(True))
+    check_layer(Flatten(), (2, 3, 2), 3, 0, Context(True))
+    check_layer(Flatten(), (4,), 3, 0, Context(True))
     mask = np.random.default_rng(0).random((4, 3)) > 0.5
-    check_layer(Dropout(0.5), (4,), 3, 0, Mode(True, mask))
+    check_layer(Dropout(0.5), (4,), 3, 0, Context(True, mask))
 
 
 @pytest.mark.parametrize("activation", list(Activation))
 @FEW
 @given(units=st.integers(1, 5), samples=st.integers(1, 4), seed=st.integers(0, 99))
 def test_activations(activation: Activation, units: int, samples: int, seed: int) -> None:
-    check_layer(Activate(activation), (units,), samples, seed, Mode(True))
+    check_layer(Activate(activation), (units,), samples, seed, Context(True))
 
 
 PAIRINGS = [
@@ -148,14 +150,14 @@ def test_losses(loss: Loss, activation: Activation, task: Task, classes: int, sa
     units = classes if task is Task.multiclass else 1
     Z = random.normal(0, 2, (units, samples))
     y = random.normal(0, 1, samples) if task is Task.regression else random.integers(0, max(units, 2), samples)
-    Y = losses.target(task, units, y, Z, np)
+    Y = losses.target_matrix(task, units, y, Z, np)
 
     def of_output(Z: np.ndarray) -> float:
-        return losses.value(loss, Z, activations.activate(activation, Z, np), Y, np) * samples
+        return losses.mean_loss(loss, Z, activations.activate(activation, Z, np), Y, np) * samples
 
     A = activations.activate(activation, Z, np)
-    np.testing.assert_allclose(losses.error(loss, activation, A, Y, np), numerical(of_output, Z), atol=1e-7)
-    general = activations.propagate_back(activation, A, losses.derivative(loss, A, Y, np), np)
+    np.testing.assert_allclose(losses.output_delta(loss, activation, A, Y, np), numerical(of_output, Z), atol=1e-7)
+    general = activations.activation_backward(activation, A, losses.loss_gradient(loss, A, Y, np), np)
     np.testing.assert_allclose(general, numerical(of_output, Z), atol=1e-6)
 
 
@@ -198,9 +200,11 @@ def test_networks_against_jax_grad(name: str, loss: Loss, output: Activation, ta
     shape, hidden = NETWORKS[name]
     units = 3 if task is Task.multiclass else 1
     network = Network(shape, (*hidden, Dense(units, output)), l2=0.01)
-    program = recipe(network, loss, task, GradientDescent(learning_rate=1.0), 1)
+    program = build_step_spec(network, loss, task, GradientDescent(learning_rate=1.0), 1)
     random = np.random.default_rng(3)
-    weights = spread(network.layers, inward(network.initial_weights(Initializer.glorot_uniform, 1, "float64")))
+    weights = expand_weights(
+        network.layers, to_engine_layout(network.initial_weights(Initializer.glorot_uniform, 1, "float64"))
+    )
     X = random.normal(0, 1, (7, *shape))
     y = random.normal(0, 1, 7) if task is Task.regression else random.integers(0, max(units, 2), 7)
     masks = {i: random.random((4, 7)) > 0.4 for i in program.dropouts}
@@ -210,17 +214,17 @@ def test_networks_against_jax_grad(name: str, loss: Loss, output: Activation, ta
             np.testing.assert_allclose(gradient, oracle[key], rtol=1e-9, atol=1e-11)
 
 
-def gradients(program: Recipe, weights: list, X: np.ndarray, y: np.ndarray, masks: dict) -> tuple[list, list]:
+def gradients(program: StepSpec, weights: list, X: np.ndarray, y: np.ndarray, masks: dict) -> tuple[list, list]:
     """By back propagation in NumPy, and by automatic differentiation of the same forward pass."""
     A, Y = inputs(program, X, y, np)
     Z, kept = forward(program, weights, A, np, True, masks)
     output = activations.activate(program.output, Z, np)
-    mine = backward(program, weights, kept, losses.error(program.loss, program.output, output, Y, np), np)
+    mine = backward(program, weights, kept, losses.output_delta(program.loss, program.output, output, Y, np), np)
 
     def loss(weights: list) -> jax.Array:
         Z, _ = forward(program, weights, jnp.asarray(A), jnp, True, masks)
         output = activations.activate(program.output, Z, jnp)
-        return losses.value(program.loss, Z, output, jnp.asarray(Y), jnp) + penalty(program, weights)
+        return losses.mean_loss(program.loss, Z, output, jnp.asarray(Y), jnp) + penalty(program, weights)
 
     with jax.enable_x64(True):
         return mine, jax.jit(jax.grad(loss))(jax.tree.map(jnp.asarray, weights))

@@ -1,6 +1,6 @@
 """The Keras engine: the same description as a Keras 3 model, on TensorFlow or JAX (engine.backend).
 
-Keras, and with it a backend, is imported when a training or a saved model asks for it.
+Importing this package imports neither Keras nor a backend: `fit`, `gpus` and `load` do.
 """
 
 from pathlib import Path
@@ -12,13 +12,13 @@ from twinnet.engines.keras import backend
 
 
 def fit(problem: Problem, monitor: Monitor) -> TrainedNetwork:
-    """Train `problem` as engines/contract.py says.
+    """Train `problem` as core/problem.py says.
 
-    Raises DivergedError, through the monitor, and ConfigError where this process already uses another backend.
+    Raises DivergedError, through the monitor, and ConfigError if this process already uses another backend.
     """
     assert isinstance(problem.engine, KerasEngine)
     backend.load(problem.engine)
-    from twinnet.engines.keras import training
+    from twinnet.engines.keras import training  # 3 s: Keras and its backend
 
     return training.fit(problem, monitor)
 
@@ -39,6 +39,6 @@ def load(path: Path, engine: Engine | None = None) -> TrainedNetwork:
         backend.load(engine)
     else:
         backend.load(KerasEngine(backend=present or Backend.tensorflow))
-    from twinnet.engines.keras.model import KerasNetwork
+    from twinnet.engines.keras.model import KerasNetwork  # 3 s: Keras and its backend
 
     return KerasNetwork.load(path)

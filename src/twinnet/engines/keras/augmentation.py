@@ -5,7 +5,7 @@
     flip    (samples,)    1 where the image is mirrored, left and right exchanged
     shift   (samples, 2)  pixels down and to the right, zeros coming in: a random crop of the padded image
     erase   (samples, 5)  a box (top, left, height, width) and the value it is filled with (Zhong et al. 2020)
-    mix     (samples, 5)  how much of the sample is kept, and the box that is replaced by the next sample's
+    mix     (samples, 5)  the sample's own share, and the box that is replaced by the next sample's
                           (CutMix, Yun et al. 2019); a box without height where the two are averaged instead
                           (mixup, Zhang et al. 2018)
 """
@@ -17,23 +17,23 @@ from keras import ops
 
 from twinnet.core.problem import Problem
 
-Drawn = dict[str, Any]  # name of a change -> its values
+Sample = dict[str, Any]  # name of a change -> its values
 STREAM = 1  # beside the stream that draws the order of the samples
 ERASED_AREA = 0.02, 0.4  # of the image, as Zhong et al. chose
 ERASED_ASPECT = 0.3, 1 / 0.3  # height over width
 
 
-def wanted(problem: Problem) -> bool:
+def is_enabled(problem: Problem) -> bool:
     chosen = problem.augmentation
     return chosen.flip or any((chosen.shift, chosen.erase, chosen.mixup, chosen.cutmix))
 
 
-def mixes(problem: Problem) -> bool:
+def mixes_labels(problem: Problem) -> bool:
     """Whether targets are mixed with their images."""
     return bool(problem.augmentation.mixup or problem.augmentation.cutmix)
 
 
-def draw(problem: Problem, epoch: int) -> Drawn:
+def sample(problem: Problem, epoch: int) -> Sample:
     """The changes of this epoch, float32; nothing for those that are not asked for."""
     chosen, samples = problem.augmentation, len(problem.X_train)
     random = np.random.default_rng([problem.seed, epoch, STREAM])
@@ -44,17 +44,17 @@ def draw(problem: Problem, epoch: int) -> Drawn:
         drawn["shift"] = random.integers(-chosen.shift, chosen.shift, (samples, 2), endpoint=True)
     if chosen.erase:
         drawn["erase"] = _erasures(problem, random)
-    if mixes(problem):
+    if mixes_labels(problem):
         drawn["mix"] = _mixtures(problem, random)
     return {name: values.astype(np.float32) for name, values in drawn.items()}
 
 
-def rows(drawn: Drawn, chosen: Any) -> Drawn:
+def take(drawn: Sample, chosen: Any) -> Sample:
     """The changes at some positions of the order."""
     return {name: values[chosen] for name, values in drawn.items()}
 
 
-def apply(images: Any, targets: Any, drawn: Drawn, shift: int) -> tuple[Any, Any]:
+def augment(images: Any, targets: Any, drawn: Sample, shift: int) -> tuple[Any, Any]:
     """Images (samples, height, width, channels) and targets of a batch, changed as drawn for them.
 
     Images move by at most `shift` pixels. Where the batch mixes, targets are (samples, classes).
@@ -92,26 +92,26 @@ def _mixtures(problem: Problem, random: np.random.Generator) -> np.ndarray:
     chosen, samples = problem.augmentation, len(problem.X_train)
     height, width = problem.network.input_shape[:2]
     cut = random.random(samples) < (0.5 if chosen.mixup and chosen.cutmix else float(bool(chosen.cutmix)))
-    kept = np.where(
+    share = np.where(
         cut,
         random.beta(chosen.cutmix or 1, chosen.cutmix or 1, samples),
         random.beta(chosen.mixup or 1, chosen.mixup or 1, samples),
     )
-    tall, wide = (np.round(np.sqrt(1 - kept) * length) * cut for length in (height, width))
+    tall, wide = (np.round(np.sqrt(1 - share) * length) * cut for length in (height, width))
     top, left = (
         np.floor(random.random(samples) * (whole - part + 1)) for whole, part in ((height, tall), (width, wide))
     )
-    kept = np.where(cut, 1 - tall * wide / (height * width), kept)
-    return np.column_stack([kept, top, left, tall, wide])
+    share = np.where(cut, 1 - tall * wide / (height * width), share)
+    return np.column_stack([share, top, left, tall, wide])
 
 
 def _mixed(images: Any, targets: Any, mix: Any) -> tuple[Any, Any]:
-    kept, boxes = mix[:, 0], mix[:, 1:]
+    share, boxes = mix[:, 0], mix[:, 1:]
     others, other_targets = ops.roll(images, -1, axis=0), ops.roll(targets, -1, axis=0)
-    averaged = _columns(kept) * images + (1 - _columns(kept)) * others
+    averaged = _columns(share) * images + (1 - _columns(share)) * others
     pasted = ops.where(_inside(images, boxes), others, images)
     images = ops.where(_columns(boxes[:, 2] > 0), pasted, averaged)
-    return images, kept[:, None] * targets + (1 - kept[:, None]) * other_targets
+    return images, share[:, None] * targets + (1 - share[:, None]) * other_targets
 
 
 def _shifted(images: Any, shifts: Any, most: int) -> Any:

@@ -1,4 +1,4 @@
-"""Which library Keras computes with: settled once in a process, before Keras is imported."""
+"""The library that Keras computes with: chosen once in a process, before Keras is imported."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ QUIET = {
 
 
 def loaded() -> Backend | None:
-    """The backend of Keras in this process, or None where Keras is not imported yet."""
+    """Return the backend of Keras in this process, or None if Keras is not imported yet."""
     if "keras" not in sys.modules:
         return None
     return Backend(sys.modules["keras"].backend.backend())
@@ -31,7 +31,7 @@ def loaded() -> Backend | None:
 def load(engine: KerasEngine) -> None:
     """Import Keras with the engine's backend and set the number of its threads.
 
-    Raises ConfigError where Keras is already imported with another backend.
+    Raises ConfigError if Keras is already imported with another backend.
     """
     present = loaded()
     if present is not None and present is not engine.backend:
@@ -42,16 +42,16 @@ def load(engine: KerasEngine) -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if present is None:
-        logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)  # it tells of each device it does not find
-        with _environment("KERAS_BACKEND", engine.backend.value), without_notes():
+        logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)  # it reports devices not found
+        with _environment("KERAS_BACKEND", engine.backend.value), suppress_native_logs():
             import_module("keras")
-        _take_little_memory(engine.backend)
+        _enable_memory_growth(engine.backend)
     if engine.threads is not None:
         _set_threads(engine)
 
 
 def gpus(engine: KerasEngine) -> list[str]:
-    """Names of the GPUs that the engine's backend sees."""
+    """Return the names of the GPUs that the engine's backend sees."""
     load(engine)
     if engine.backend is Backend.jax:
         jax = import_module("jax")
@@ -68,7 +68,7 @@ def scope(device: str) -> AbstractContextManager[None]:
     return import_module("keras").device(f"{device}:0")
 
 
-def _take_little_memory(backend: Backend) -> None:
+def _enable_memory_growth(backend: Backend) -> None:
     if backend is Backend.tensorflow:
         tf = import_module("tensorflow")
         for gpu in tf.config.list_physical_devices("GPU"):
@@ -78,7 +78,7 @@ def _take_little_memory(backend: Backend) -> None:
 def _set_threads(engine: KerasEngine) -> None:
     """TensorFlow takes the number of its threads only before its first computation in a process."""
     if engine.backend is not Backend.tensorflow:
-        log.warning("engine.threads=%d: JAX chooses its threads by itself; ignored", engine.threads)
+        log.warning("engine.threads=%d: JAX chooses its threads; ignored", engine.threads)
         return
     threading = import_module("tensorflow").config.threading
     if threading.get_intra_op_parallelism_threads() == engine.threads:
@@ -104,8 +104,8 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 @contextmanager
-def without_notes() -> Iterator[None]:
-    """Leave out what C++ libraries note on stderr while they are imported, before TF_CPP_MIN_LOG_LEVEL counts."""
+def suppress_native_logs() -> Iterator[None]:
+    """Drop the notes of C++ libraries on stderr during their import, before TF_CPP_MIN_LOG_LEVEL counts."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile("w+") as written:

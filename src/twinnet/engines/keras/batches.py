@@ -1,4 +1,4 @@
-"""The batches of a training in the order that the problem settles, as Keras' `fit` takes them."""
+"""Batches for Keras `fit`, in the problem's order."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -12,22 +12,22 @@ from twinnet.core.schema import Loss, Task
 from twinnet.engines.keras import augmentation
 
 
-def soft(problem: Problem) -> bool:
+def has_soft_targets(problem: Problem) -> bool:
     """Whether training spreads a target over several classes."""
-    return bool(problem.label_smoothing) or augmentation.mixes(problem)
+    return bool(problem.label_smoothing) or augmentation.mixes_labels(problem)
 
 
 def targets(problem: Problem, y: np.ndarray) -> np.ndarray:
-    """What the loss compares outputs with: classes as integers where it can, else numbers, (samples, units)."""
+    """Return targets for the loss: classes as integers (samples,) if it takes them, else numbers (samples, units)."""
     if problem.task is not Task.multiclass:
         return y.astype(problem.X_train.dtype).reshape(-1, 1)
-    if problem.loss is Loss.categorical_crossentropy and not soft(problem):
+    if problem.loss is Loss.categorical_crossentropy and not has_soft_targets(problem):
         return y.astype(np.int32)
     return np.eye(problem.network.shapes()[-1][0], dtype=problem.X_train.dtype)[y]
 
 
 def _training_targets(problem: Problem) -> np.ndarray:
-    """Those of the training split, smoothed: (1 - e) y + e / classes (Szegedy et al. 2016, section 7)."""
+    """Return the targets of the training split, smoothed: (1 - e) y + e / classes (Szegedy et al. 2016, section 7)."""
     y, smoothing = targets(problem, problem.y_train), problem.label_smoothing
     return y * (1 - smoothing) + smoothing / y.shape[-1] if smoothing else y
 
@@ -56,16 +56,16 @@ class _Sequence(keras.utils.PyDataset):
             return problem.X_train, self.y
         if epoch != self.epoch:
             self.epoch, self.order = epoch, problem.order(epoch)
-            self.changes = augmentation.draw(problem, epoch)
+            self.changes = augmentation.sample(problem, epoch)
         rows = slice(step * problem.batch_size, (step + 1) * problem.batch_size)
         X, y = problem.X_train[self.order[rows]], self.y[self.order[rows]]
-        if augmentation.wanted(problem):
-            X, y = augmentation.apply(X, y, augmentation.rows(self.changes, rows), problem.augmentation.shift)
+        if augmentation.is_enabled(problem):
+            X, y = augmentation.augment(X, y, augmentation.take(self.changes, rows), problem.augmentation.shift)
         return np.asarray(X), np.asarray(y)
 
 
 def _unchanging(problem: Problem) -> bool:
-    return problem.full_batch and not augmentation.wanted(problem)
+    return problem.full_batch and not augmentation.is_enabled(problem)
 
 
 def _dataset(problem: Problem, first_epoch: int) -> Any:
@@ -76,22 +76,22 @@ def _dataset(problem: Problem, first_epoch: int) -> Any:
     if _unchanging(problem):
         return tf.data.Dataset.from_tensors((X, y)).repeat(problem.epochs - first_epoch)
 
-    def draws() -> Iterator[tuple[np.ndarray, augmentation.Drawn]]:
+    def draws() -> Iterator[tuple[np.ndarray, augmentation.Sample]]:
         for epoch in range(first_epoch, problem.epochs):
-            yield problem.order(epoch), augmentation.draw(problem, epoch)
+            yield problem.order(epoch), augmentation.sample(problem, epoch)
 
-    def batch(step: Any, order: Any, changes: augmentation.Drawn) -> tuple[Any, Any]:
+    def batch(step: Any, order: Any, changes: augmentation.Sample) -> tuple[Any, Any]:
         rows = slice(step * problem.batch_size, (step + 1) * problem.batch_size)
         samples, labels = tf.gather(X, order[rows]), tf.gather(y, order[rows])
-        return augmentation.apply(samples, labels, augmentation.rows(changes, rows), problem.augmentation.shift)
+        return augmentation.augment(samples, labels, augmentation.take(changes, rows), problem.augmentation.shift)
 
-    def epoch_batches(order: Any, changes: augmentation.Drawn) -> Any:
+    def epoch_batches(order: Any, changes: augmentation.Sample) -> Any:
         steps = tf.data.Dataset.range(problem.steps_per_epoch)
         return steps.map(lambda step: batch(step, order, changes))
 
     drawn = {
         name: tf.TensorSpec((None, *values.shape[1:]), tf.float32)
-        for name, values in augmentation.draw(problem, first_epoch).items()
+        for name, values in augmentation.sample(problem, first_epoch).items()
     }
     signature = (tf.TensorSpec((None,), tf.int64), drawn)
     dataset = tf.data.Dataset.from_generator(draws, output_signature=signature).flat_map(epoch_batches)

@@ -21,7 +21,7 @@ from twinnet.core.network import (
     Weights,
 )
 from twinnet.core.schema import Activation, Loss
-from twinnet.engines.keras.optimizers import number_type
+from twinnet.engines.keras.optimizers import constant_type
 
 INPUT = "input"
 OUTPUT = "output"  # the last layer of every model: the activation of the output layer
@@ -39,7 +39,7 @@ LOGITS = {  # losses that are computed from what enters the output's activation,
 }
 
 
-def build(network: Network, weights: Weights, dtype: str, seed: int, policy: str | None = None) -> keras.Model:
+def build_model(network: Network, weights: Weights, dtype: str, seed: int, policy: str | None = None) -> keras.Model:
     """A functional model: input, one Keras layer for each layer of the network, and the output's activation.
 
     It takes (samples, *input shape) and gives (samples, units). `seed` is of the dropout; `policy` is Keras' dtype
@@ -47,7 +47,7 @@ def build(network: Network, weights: Weights, dtype: str, seed: int, policy: str
     """
     inputs = keras.Input(network.input_shape, dtype=dtype, name=INPUT)
     tensor = inputs
-    forked: list[keras.KerasTensor] = []  # what the open residual blocks will add
+    forked: list[keras.KerasTensor] = []  # inputs of the open residual blocks
     for index, layer in enumerate(network.layers[:-1]):
         name = f"{type(layer).__name__.lower()}_{index}"
         if isinstance(layer, Fork):
@@ -68,16 +68,16 @@ def build(network: Network, weights: Weights, dtype: str, seed: int, policy: str
 
 
 def _shortcut(
-    layer: Add, kept: keras.KerasTensor, tensor: keras.KerasTensor, name: str, policy: str, l2: float
+    layer: Add, forked: keras.KerasTensor, tensor: keras.KerasTensor, name: str, policy: str, l2: float
 ) -> keras.KerasTensor:
     if layer.channels is None:
-        return kept
+        return forked
     projection = Conv2D(tensor.shape[-1], 1, layer.stride, Activation.identity)
-    return _layer(projection, name, policy, l2, 0)(kept)
+    return _layer(projection, name, policy, l2, 0)(forked)
 
 
-def trained_output(model: keras.Model, loss: Loss, activation: Activation) -> tuple[keras.KerasTensor, bool]:
-    """What the loss is computed from, and whether that is logits rather than activations."""
+def loss_inputs(model: keras.Model, loss: Loss, activation: Activation) -> tuple[keras.KerasTensor, bool]:
+    """Return the input of the loss, and whether it is logits rather than activations."""
     logits = model.get_layer(OUTPUT).input
     if (loss, activation) in LOGITS:
         return logits, True
@@ -155,5 +155,5 @@ def _layer(layer: Layer, name: str, policy: str, l2: float, seed: int) -> keras.
 
 def _penalty(l2: float, dtype: str) -> keras.regularizers.L2:
     penalty = keras.regularizers.L2(l2)
-    penalty.l2 = number_type(dtype)(l2)
+    penalty.l2 = constant_type(dtype)(l2)
     return penalty

@@ -1,4 +1,4 @@
-"""A trained Keras model as the contract's FittedNetwork."""
+"""A trained Keras model as a TrainedNetwork."""
 
 import os
 from pathlib import Path
@@ -22,9 +22,9 @@ class KerasNetwork:
 
     @classmethod
     def load(cls, path: Path) -> "KerasNetwork":
-        """Raises DataError where `path` is not a model that Keras can read safely."""
+        """Raises DataError if `path` is not a model that Keras can read safely."""
         try:
-            with backend.without_notes():
+            with backend.suppress_native_logs():
                 return cls(keras.saving.load_model(path, compile=False))
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"expected a Keras model in {path}; received: {str(error).splitlines()[0]}") from error
@@ -41,7 +41,7 @@ class KerasNetwork:
         """Write model.keras, whole or not at all."""
         path, partial = directory / "model.keras", directory / ".model.part.keras"
         try:
-            with backend.without_notes():  # Keras looks for TensorFlow there, on any backend
+            with backend.suppress_native_logs():  # Keras looks for TensorFlow there, on any backend
                 self.network.save(partial)
             os.replace(partial, path)
         finally:

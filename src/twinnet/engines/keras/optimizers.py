@@ -27,17 +27,17 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         return self.rate * factor(ops.cast(step, self.dtype), self.total_steps, self.schedule, ops)
 
 
-def number_type(dtype: str) -> type[float]:
+def constant_type(dtype: str) -> type[float]:
     """How constants are given to Keras, which makes float32 of plain numbers, on their way to float64 too."""
     return np.float64 if dtype == "float64" else float
 
 
-def build(problem: Problem, model: keras.Model, dtype: str) -> keras.optimizers.Optimizer:
+def build_optimizer(problem: Problem, model: keras.Model, dtype: str) -> keras.optimizers.Optimizer:
     """The optimizer of a problem, built for `model`, with AdamW's decay of the kernels alone."""
     total_steps = problem.epochs * problem.steps_per_epoch
     rate: Any = LearningRate(problem.optimizer.learning_rate, problem.optimizer.schedule, total_steps, dtype)
     average = {"use_ema": True, "ema_momentum": problem.ema} if problem.ema is not None else {}
-    built = _build(problem.optimizer, rate, number_type(dtype), average)
+    built = _build(problem.optimizer, rate, constant_type(dtype), average)
     if isinstance(problem.optimizer, schema.AdamW):
         built.exclude_from_weight_decay([v for v in model.trainable_variables if v.name != "kernel"])
     built.build(model.trainable_variables)

@@ -1,8 +1,7 @@
 """Training with Keras' own `fit`, recording a loss and a metric for each epoch of the problem.
 
-The whole training is one pass of `fit`, so that nothing is set up again between epochs. Sums of what the steps computed
-are kept in variables of the model and read after each chunk of epochs: 100,000 epochs of one batch are 1,000 calls into
-the backend, of 100 steps each.
+The whole training is one pass of `fit`: nothing is set up again between epochs. Variables of the model sum losses and
+metrics, and are read after each chunk of epochs: 100,000 epochs of one batch are 1,000 calls of 100 steps each.
 """
 
 import logging
@@ -22,7 +21,7 @@ from twinnet.core.network import Conv2D, Dense, Dropout
 from twinnet.core.problem import Problem
 from twinnet.core.schema import Activation, Backend, KerasEngine, Loss, Task
 from twinnet.engines.keras import backend, build, optimizers
-from twinnet.engines.keras.batches import batches, soft, targets
+from twinnet.engines.keras.batches import batches, has_soft_targets, targets
 from twinnet.engines.keras.model import ROWS, KerasNetwork
 
 log = logging.getLogger(__name__)
@@ -36,9 +35,9 @@ def fit(problem: Problem, monitor: Monitor) -> KerasNetwork:
     assert isinstance(engine, KerasEngine)
     with backend.scope(problem.device), _warnings_as_one_line():
         policy = "mixed_bfloat16" if engine.mixed_precision else engine.dtype.value
-        network = build.build(problem.network, problem.weights, engine.dtype.value, problem.seed, policy)
+        network = build.build_model(problem.network, problem.weights, engine.dtype.value, problem.seed, policy)
         trained = _compiled(network, problem, engine)
-        reporter = Reporter(problem, monitor, trained)
+        reporter = MonitorCallback(problem, monitor, trained)
         if monitor.history.epochs < problem.epochs:
             trained.fit(batches(problem, monitor.history.epochs), callbacks=[reporter], shuffle=False, verbose=0)
         if reporter.best is not None:
@@ -46,19 +45,19 @@ def fit(problem: Problem, monitor: Monitor) -> KerasNetwork:
     return KerasNetwork(network, problem.device)
 
 
-def _compiled(network: keras.Model, problem: Problem, engine: KerasEngine) -> "RecordedModel":
+def _compiled(network: keras.Model, problem: Problem, engine: KerasEngine) -> "TrainingModel":
     output, dtype = problem.network.layers[-1], engine.dtype.value
     assert isinstance(output, Dense)
-    outputs, from_logits = build.trained_output(network, problem.loss, output.activation)
-    trained = RecordedModel(network.input, outputs)
+    outputs, from_logits = build.loss_inputs(network, problem.loss, output.activation)
+    trained = TrainingModel(network.input, outputs)
     chunk = len(next(problem.chunks()))
     trained.objective = _loss(problem, output.activation, from_logits, dtype)
-    trained.measure = Measure(problem.task, 0.0 if from_logits else 0.5)
-    trained.record = Record(chunk, problem.steps_per_epoch, dtype)
-    trained.valid_record = Record(1, problem.steps_per_epoch, dtype)
+    trained.task_metric = TaskMetric(problem.task, 0.0 if from_logits else 0.5)
+    trained.epoch_metrics = EpochMetrics(chunk, problem.steps_per_epoch, dtype)
+    trained.valid_metrics = EpochMetrics(1, problem.steps_per_epoch, dtype)
     convolutional = any(isinstance(layer, Conv2D) for layer in problem.network.layers)
     trained.compile(
-        optimizers.build(problem, trained, dtype),
+        optimizers.build_optimizer(problem, trained, dtype),
         jit_compile=_jit_compile(problem) if engine.jit_compile is None else engine.jit_compile,
         steps_per_execution=_steps_per_execution(engine, chunk * problem.steps_per_epoch, convolutional),
     )
@@ -90,7 +89,7 @@ def _loss(problem: Problem, activation: Activation, from_logits: bool, dtype: st
     match problem.loss:
         case Loss.binary_crossentropy:
             return keras.losses.BinaryCrossentropy(from_logits=from_logits, dtype=dtype)
-        case Loss.categorical_crossentropy if soft(problem):
+        case Loss.categorical_crossentropy if has_soft_targets(problem):
             return keras.losses.CategoricalCrossentropy(from_logits=from_logits, dtype=dtype)
         case Loss.categorical_crossentropy if activation is Activation.softmax:
             return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits, dtype=dtype)
@@ -100,7 +99,7 @@ def _loss(problem: Problem, activation: Activation, from_logits: bool, dtype: st
             return keras.losses.MeanSquaredError(dtype=dtype)
 
 
-class Measure:
+class TaskMetric:
     """The task's metric over a batch: accuracy, or the mean absolute error for regression.
 
     `threshold` separates the two classes of a binary task: 0.5 for probabilities, 0 for logits.
@@ -121,7 +120,7 @@ class Measure:
         return ops.mean(ops.cast(right, outputs.dtype))
 
 
-class Record(keras.metrics.Metric):
+class EpochMetrics(keras.metrics.Metric):
     """Sums of loss and metric over the samples of each epoch of a chunk, added up where the training computes."""
 
     def __init__(self, epochs: int, steps_per_epoch: int, dtype: str) -> None:
@@ -148,13 +147,13 @@ class Record(keras.metrics.Metric):
         return loss[done] / samples[done], metric[done] / samples[done]
 
 
-class RecordedModel(keras.Model):
-    """A functional model that keeps a `Record` of what its training and its evaluation compute."""
+class TrainingModel(keras.Model):
+    """A functional model that keeps a `EpochMetrics` of what its training and its evaluation compute."""
 
     objective: keras.losses.Loss
-    measure: Measure
-    record: Record
-    valid_record: Record
+    task_metric: TaskMetric
+    epoch_metrics: EpochMetrics
+    valid_metrics: EpochMetrics
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
@@ -162,17 +161,17 @@ class RecordedModel(keras.Model):
         loss = self.objective(y, y_pred)  # Keras' own version of this method rounds it to float32
         for penalty in self.losses:
             loss += penalty
-        record = self.record if training else self.valid_record
-        record.update_state(loss, self.measure(y, y_pred), ops.shape(y_pred)[0])
+        epoch_metrics = self.epoch_metrics if training else self.valid_metrics
+        epoch_metrics.update_state(loss, self.task_metric(y, y_pred), ops.shape(y_pred)[0])
         return loss
 
 
-class Reporter(keras.callbacks.Callback):
+class MonitorCallback(keras.callbacks.Callback):
     """Reports each chunk to the monitor, stops where it says so, and keeps the best weights and checkpoints."""
 
-    build: RecordedModel
+    build: TrainingModel
 
-    def __init__(self, problem: Problem, monitor: Monitor, trained: RecordedModel) -> None:
+    def __init__(self, problem: Problem, monitor: Monitor, trained: TrainingModel) -> None:
         super().__init__()
         self.monitor, self.trained, self.averaged = monitor, trained, problem.ema is not None
         self.best: list[np.ndarray] | None = None
@@ -192,7 +191,7 @@ class Reporter(keras.callbacks.Callback):
             return
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()
-        losses, metrics = self.model.record.read()
+        losses, metrics = self.model.epoch_metrics.read()
         self.ends.popleft()
         with self._average():
             valid_loss, valid_metric = self._evaluate()  # resets the records
@@ -200,7 +199,7 @@ class Reporter(keras.callbacks.Callback):
             if self.monitor.improved:
                 self.best = self.model.get_weights()
         if self.ends and not self.model.stop_training:
-            self.monitor.keep(self._state)
+            self.monitor.save_if_due(self._state)
 
     @contextmanager
     def _average(self) -> Iterator[None]:
@@ -224,13 +223,13 @@ class Reporter(keras.callbacks.Callback):
         return {f"state/{i}": value for i, value in enumerate(values)} | best
 
     def _resume(self) -> None:
-        kept = self.monitor.resume()
-        if kept is None:
+        saved = self.monitor.resume()
+        if saved is None:
             return
         for i, variable in enumerate(self._variables()):
-            variable.assign(kept[f"state/{i}"])
-        if "best/0" in kept:
-            self.best = [kept[f"best/{i}"] for i in range(len(self.trained.get_weights()))]
+            variable.assign(saved[f"state/{i}"])
+        if "best/0" in saved:
+            self.best = [saved[f"best/{i}"] for i in range(len(self.trained.get_weights()))]
 
     def _variables(self) -> list[keras.Variable]:
         return [*self.trained.variables, *self.trained.optimizer.variables]
@@ -239,7 +238,7 @@ class Reporter(keras.callbacks.Callback):
         totals = np.zeros(2)
         for X, y in self.valid:
             self.model.test_on_batch(X, y)
-            totals += np.ravel(self.model.valid_record.read()) * len(y)
+            totals += np.ravel(self.model.valid_metrics.read()) * len(y)
         loss, metric = totals / sum(len(y) for _, y in self.valid)
         return float(loss), float(metric)
 
@@ -250,6 +249,6 @@ def _warnings_as_one_line() -> Iterator[None]:
         warnings.simplefilter("default")
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
-    told = {(warning.filename, warning.lineno): " ".join(str(warning.message).split()) for warning in caught}
-    if told:
-        log.warning("Keras: %s", "; ".join(told.values()))
+    lines = {(warning.filename, warning.lineno): " ".join(str(warning.message).split()) for warning in caught}
+    if lines:
+        log.warning("Keras: %s", "; ".join(lines.values()))

@@ -1,7 +1,7 @@
 """The engine written by hand: forward and back propagation, losses and optimizers as pure functions over arrays.
 
-Read `layers`, `activations`, `losses`, `optimizers`, then `propagation`, which puts a training step together. The same
-functions run on NumPy (`reference`) and are compiled by JAX (`compiled`).
+Read `layers`, `activations`, `losses`, `optimizers`, then `step`, which joins them to a training step. The same
+functions run on NumPy (`numpy_trainer`) and are compiled by JAX (`jax_trainer`).
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from twinnet.core.errors import DivergedError
 from twinnet.core.monitor import Monitor
 from twinnet.core.problem import Problem
 from twinnet.core.schema import ArrayLibrary, Engine, ScratchEngine
-from twinnet.engines.scratch.arrays import outward
+from twinnet.engines.scratch.arrays import from_engine_layout
 from twinnet.engines.scratch.model import ScratchNetwork
 from twinnet.engines.scratch.model import load as load_network
-from twinnet.engines.scratch.step import gather
+from twinnet.engines.scratch.step import collapse_weights
 from twinnet.engines.scratch.trainer import Trainer, train
 
 __all__ = ["ScratchNetwork", "fit", "fit_batched", "gpus", "load"]
@@ -37,7 +37,7 @@ def load(file: Path, engine: Engine | None = None) -> ScratchNetwork:
 
 
 def fit(problem: Problem, monitor: Monitor) -> ScratchNetwork:
-    """Train with `problem.engine.array`. Raises DivergedError where the loss is no longer finite."""
+    """Train with `problem.engine.array`. Raises DivergedError if the loss is no longer finite."""
     return ScratchNetwork(problem.network, _weights(problem, train(problem, _trainer(problem), monitor)))
 
 
@@ -60,15 +60,15 @@ def fit_batched(problems: Sequence[Problem], monitors: Sequence[Monitor]) -> lis
 def _trainer(problem: Problem) -> Trainer:
     assert isinstance(problem.engine, ScratchEngine)
     if problem.engine.array is ArrayLibrary.numpy:
-        from twinnet.engines.scratch.numpy_trainer import Reference
+        from twinnet.engines.scratch.numpy_trainer import NumpyTrainer  # 0.1 s: threadpoolctl
 
-        return Reference(problem)
-    from twinnet.engines.scratch.jax_trainer import Compiled
+        return NumpyTrainer(problem)
+    from twinnet.engines.scratch.jax_trainer import JaxTrainer  # 0.7 s: JAX
 
-    return Compiled(problem)
+    return JaxTrainer(problem)
 
 
 def _weights(problem: Problem, parameters: list) -> list:
     network = problem.network
     shapes = [layer.weight_shapes(shape) for layer, shape in zip(network.layers, network.shapes(), strict=False)]
-    return outward(gather(network.layers, [*parameters, {}]), shapes)
+    return from_engine_layout(collapse_weights(network.layers, [*parameters, {}]), shapes)

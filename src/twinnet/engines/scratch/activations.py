@@ -33,7 +33,7 @@ def activate(activation: Activation, Z: Array, xp: Any) -> Array:
 
 
 def activate_hidden(activation: Activation, Z: Array, xp: Any) -> Array:
-    """`activate` for a hidden layer, where an error of 4e-16 in A does no harm however small A is.
+    """`activate` for a hidden layer, for which an error of 4e-16 in A is harmless however small A is.
 
     Compiled, the sigmoid is (1 + tanh(Z / 2)) / 2, the same function: XLA's tanh takes a third of the time of its exp.
     """
@@ -42,8 +42,8 @@ def activate_hidden(activation: Activation, Z: Array, xp: Any) -> Array:
     return activate(activation, Z, xp)
 
 
-def propagate_back(activation: Activation, A: Array, dA: Array, xp: Any) -> Array:
-    """dJ/dZ from dJ/dA, of the same shape: dA g'(Z), with g' told by the output A = g(Z).
+def activation_backward(activation: Activation, A: Array, dA: Array, xp: Any) -> Array:
+    """dJ/dZ from dJ/dA, of the same shape: dA g'(Z), with g' written as a function of the output A = g(Z).
 
     sigmoid A (1 - A); relu 1 where A > 0, else 0; tanh 1 - A^2; identity 1. The units of a softmax depend on each
     other: dJ/dZ = A (dA - sum over the units of dA A) (Bishop 2006, equation 4.106).

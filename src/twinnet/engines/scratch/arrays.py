@@ -3,7 +3,7 @@
 Inside the engine the samples are the last axis, as in the chapter: a layer's activations A are (units, samples), an
 image (channels, height, width, samples), a weight matrix W (units, inputs) and its bias b (units, 1). Sums over the
 samples then run along memory, and so do the vector instructions. Outside (problems, predictions, saved models) the
-samples are the first axis and W is (inputs, units); `inward` and `outward` change from one to the other.
+samples are the first axis and W is (inputs, units); `to_engine_layout` and `from_engine_layout` convert.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,11 +17,11 @@ from twinnet.core.network import Weights
 Array = Any  # numpy.ndarray or jax.Array
 WRITTEN_OUT = 64  # numbers of a matrix up to which its product is written out
 
-Parameters = list[dict[str, Array]]  # one dictionary a layer, as in `networks`, in the engine's own layout
+Parameters = list[dict[str, Array]]  # one dictionary a layer, as in `core.network`, in the engine's own layout
 
 
-def product(a: Array, b: Array, xp: Any) -> Array:
-    """The matrix product a b.
+def matmul(a: Array, b: Array, xp: Any) -> Array:
+    """Return the matrix product a b.
 
     Compiled, a product of few numbers is written out as a sum of rows: XLA then fuses it with what is done to it.
     """
@@ -30,7 +30,7 @@ def product(a: Array, b: Array, xp: Any) -> Array:
     return sum(a[:, k : k + 1] * b[k : k + 1] for k in range(a.shape[1]))
 
 
-def folded(A: Array, combine: Callable[[Array, Array], Array], neutral: float, xp: Any) -> Array:
+def reduce_in_groups(A: Array, combine: Callable[[Array, Array], Array], neutral: float, xp: Any) -> Array:
     """A (1, samples) with several samples combined into one, compiled: fewer logarithms, XLA's slowest function.
 
     As many as the product of the smallest probabilities that are multiplied can hold; NumPy's stay as they are.
@@ -49,17 +49,17 @@ def samples_last(X: Array, xp: Any) -> Array:
 
 
 def samples_first(A: Array, xp: Any) -> Array:
-    """The way back from `samples_last`."""
+    """Inverse of `samples_last`."""
     return A.T if A.ndim == 2 else xp.transpose(A, (3, 1, 2, 0))
 
 
-def named(tree: Any, name: str) -> dict[str, np.ndarray]:
-    """The arrays in nested lists, tuples and dictionaries as `name/0`, `name/1`, …"""
+def flatten_tree(tree: Any, name: str) -> dict[str, np.ndarray]:
+    """Return the arrays in nested lists, tuples and dictionaries as `name/0`, `name/1`, …"""
     return {f"{name}/{i}": np.array(leaf) for i, leaf in enumerate(_leaves(tree))}
 
 
-def filled(tree: Any, arrays: Mapping[str, np.ndarray], name: str) -> Any:
-    """The way back from `named`: `tree` with those arrays in the place of its own."""
+def unflatten_tree(tree: Any, arrays: Mapping[str, np.ndarray], name: str) -> Any:
+    """Inverse of `flatten_tree`: return `tree` with those arrays in place of its own."""
     places = iter(range(len(arrays)))
 
     def fill(part: Any) -> Any:
@@ -78,15 +78,15 @@ def _leaves(tree: Any) -> list[Any]:
     return [leaf for inner in tree for leaf in _leaves(inner)] if isinstance(tree, list | tuple) else [tree]
 
 
-def inward(weights: Weights) -> Parameters:
-    """Weights of `networks` in the engine's layout: vectors to columns, W transposed, kernels flattened.
+def to_engine_layout(weights: Weights) -> Parameters:
+    """Return weights of a Network in the engine's layout: vectors to columns, W transposed, kernels flattened.
 
     A kernel (k, k, channels, filters) becomes (filters, channels k k).
     """
-    return [{name: _inward(value) for name, value in layer.items()} for layer in weights]
+    return [{name: _to_engine_layout(value) for name, value in layer.items()} for layer in weights]
 
 
-def _inward(value: np.ndarray) -> np.ndarray:
+def _to_engine_layout(value: np.ndarray) -> np.ndarray:
     if value.ndim == 1:
         return value[:, None].copy()
     if value.ndim == 2:
@@ -94,15 +94,15 @@ def _inward(value: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(value.transpose(3, 2, 0, 1)).reshape(value.shape[-1], -1)
 
 
-def outward(parameters: Parameters, shapes: list[dict[str, tuple[int, ...]]]) -> Weights:
-    """The way back from `inward`; `shapes` are those of `networks`."""
+def from_engine_layout(parameters: Parameters, shapes: list[dict[str, tuple[int, ...]]]) -> Weights:
+    """Inverse of `to_engine_layout`; `shapes` are those of the Network's weights."""
     return [
-        {name: _outward(np.asarray(value), shape[name]) for name, value in layer.items()}
+        {name: _from_engine_layout(np.asarray(value), shape[name]) for name, value in layer.items()}
         for layer, shape in zip(parameters, shapes, strict=True)
     ]
 
 
-def _outward(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _from_engine_layout(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if len(shape) == 1:
         return value[:, 0].copy()
     if len(shape) == 2:

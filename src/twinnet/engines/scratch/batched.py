@@ -9,7 +9,7 @@ from twinnet.core.errors import DivergedError
 from twinnet.core.monitor import Monitor
 from twinnet.core.problem import Problem
 from twinnet.engines.scratch.arrays import Parameters
-from twinnet.engines.scratch.jax_trainer import Compiled
+from twinnet.engines.scratch.jax_trainer import JaxTrainer
 from twinnet.engines.scratch.trainer import train
 
 
@@ -21,7 +21,7 @@ def train_batched(problems: Sequence[Problem], monitors: Sequence[Monitor]) -> l
     """
     if not problems:
         return []
-    Compiled(problems[0]).compile()  # here, or each thread would compile it
+    JaxTrainer(problems[0]).compile()  # here, or each thread would compile it
     pool = ThreadPoolExecutor(_n_workers(problems[0]))
     try:
         return list(pool.map(_train_one, problems, monitors))
@@ -31,7 +31,7 @@ def train_batched(problems: Sequence[Problem], monitors: Sequence[Monitor]) -> l
 
 def _train_one(problem: Problem, monitor: Monitor) -> Parameters | DivergedError:
     try:
-        return train(problem, Compiled(problem), monitor)
+        return train(problem, JaxTrainer(problem), monitor)
     except DivergedError as error:
         return error
 

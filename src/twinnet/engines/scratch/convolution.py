@@ -11,7 +11,7 @@ from twinnet.engines.scratch.arrays import Array
 
 
 def convolution_forward(
-    layer: Conv2D, weights: dict[str, Array], A: Array, mode: Any, xp: Any
+    layer: Conv2D, weights: dict[str, Array], A: Array, context: Any, xp: Any
 ) -> tuple[Array, tuple[Array, tuple[int, ...]]]:
     """Z = W P + b, (filters, height, width, samples): a matrix product with the patches P of A ("im2col").
 
@@ -22,17 +22,17 @@ def convolution_forward(
     channels, *spatial, samples = A.shape
     padded = xp.pad(A, ((0, 0), *(_padding(length, size, stride) for length in spatial), (0, 0)))
     height, width = (-(-length // stride) for length in spatial)
-    patches = xp.stack([padded[:, *_under(i, j, height, width, stride)] for i in range(size) for j in range(size)], 1)
+    patches = xp.stack([padded[:, *_window(i, j, height, width, stride)] for i in range(size) for j in range(size)], 1)
     patches = patches.reshape(channels * size * size, height * width * samples)
     Z = xp.dot(weights["W"], patches) + weights["b"]
     return Z.reshape(layer.filters, height, width, samples), (patches, A.shape)
 
 
 def convolution_backward(
-    layer: Conv2D, weights: dict[str, Array], kept: tuple[Array, tuple[int, ...]], dZ: Array, xp: Any
+    layer: Conv2D, weights: dict[str, Array], cache: tuple[Array, tuple[int, ...]], dZ: Array, xp: Any
 ) -> tuple[Array, dict[str, Array]]:
     """dJ/dW = dZ P^T, dJ/db = sum of dZ, both / samples; dJ/dP = W^T dZ, added up where patches overlap ("col2im")."""
-    patches, shape = kept
+    patches, shape = cache
     size, stride = layer.kernel_size, layer.stride
     channels, *spatial, samples = shape
     _, height, width, _ = dZ.shape
@@ -44,26 +44,26 @@ def convolution_backward(
     total: Array = 0
     for i in range(size):
         for j in range(size):
-            total = total + _spread(d_patches[:, i, j], i, j, rows, columns, stride, xp)
+            total = total + _scatter(d_patches[:, i, j], i, j, rows, columns, stride, xp)
     return total[:, top : top + spatial[0], left : left + spatial[1]], gradients
 
 
 def pooling_forward(
-    layer: MaxPool2D, weights: dict[str, Array], A: Array, mode: Any, xp: Any
+    layer: MaxPool2D, weights: dict[str, Array], A: Array, context: Any, xp: Any
 ) -> tuple[Array, tuple[Array, Array]]:
     """The largest of each square of size x size, (channels, height / size, width / size, samples)."""
-    squares = _squares(A, layer.size)
+    squares = _tiles(A, layer.size)
     largest = squares.max(axis=(2, 4))
     return largest, (A, largest)
 
 
 def pooling_backward(
-    layer: MaxPool2D, weights: dict[str, Array], kept: tuple[Array, Array], dA: Array, xp: Any
+    layer: MaxPool2D, weights: dict[str, Array], cache: tuple[Array, Array], dA: Array, xp: Any
 ) -> tuple[Array, dict[str, Array]]:
-    """The derivative goes to the largest input of each square, to the first of them where several are equal."""
-    A, largest = kept
+    """The derivative goes to the largest input of each square, to the first of them if several are equal."""
+    A, largest = cache
     size = layer.size
-    squares = _squares(A, size)
+    squares = _tiles(A, size)
     found = xp.zeros(largest.shape, dtype=bool)
     rows = []
     for i in range(size):
@@ -79,7 +79,7 @@ def pooling_backward(
 
 
 def average_forward(
-    layer: GlobalAveragePool2D, weights: dict[str, Array], A: Array, mode: Any, xp: Any
+    layer: GlobalAveragePool2D, weights: dict[str, Array], A: Array, context: Any, xp: Any
 ) -> tuple[Array, tuple[int, ...]]:
     """The mean over each channel, (channels, samples)."""
     return A.mean(axis=(1, 2)), A.shape
@@ -93,20 +93,20 @@ def average_backward(
     return xp.broadcast_to(dA[:, None, None] / (height * width), shape), {}
 
 
-def shortcut_forward(layer: Add, weights: dict[str, Array], kept: Array, xp: Any) -> tuple[Array, Any]:
-    """What an `Add` adds to its input: what its `Fork` kept, through a 1 x 1 convolution where shapes differ."""
+def shortcut_forward(layer: Add, weights: dict[str, Array], forked: Array, xp: Any) -> tuple[Array, Any]:
+    """The shortcut of a residual block: the forked input, projected by a 1 x 1 convolution if shapes differ."""
     if layer.channels is None:
-        return kept, None
-    return convolution_forward(_projection(layer, weights), weights, kept, None, xp)
+        return forked, None
+    return convolution_forward(_projection(layer, weights), weights, forked, None, xp)
 
 
 def shortcut_backward(
-    layer: Add, weights: dict[str, Array], keeps: Any, dZ: Array, xp: Any
+    layer: Add, weights: dict[str, Array], cache: Any, dZ: Array, xp: Any
 ) -> tuple[Array, dict[str, Array]]:
-    """The derivative by what the `Fork` kept; that by the other summand is dZ itself."""
+    """The derivative by the forked input; that by the other summand is dZ itself."""
     if layer.channels is None:
         return dZ, {}
-    return convolution_backward(_projection(layer, weights), weights, keeps, dZ, xp)
+    return convolution_backward(_projection(layer, weights), weights, cache, dZ, xp)
 
 
 def _projection(layer: Add, weights: dict[str, Array]) -> Conv2D:
@@ -119,7 +119,7 @@ def _padding(length: int, size: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _under(i: int, j: int, height: int, width: int, stride: int) -> tuple[slice, slice]:
+def _window(i: int, j: int, height: int, width: int, stride: int) -> tuple[slice, slice]:
     """The inputs that entry (i, j) of the kernel meets, over all positions."""
     return (
         slice(i, i + (height - 1) * stride + 1, stride),
@@ -127,8 +127,8 @@ def _under(i: int, j: int, height: int, width: int, stride: int) -> tuple[slice,
     )
 
 
-def _spread(part: Array, i: int, j: int, rows: int, columns: int, stride: int, xp: Any) -> Array:
-    """The way back of `_under`: `part` at those places of an array with `rows` and `columns`, zeros elsewhere."""
+def _scatter(part: Array, i: int, j: int, rows: int, columns: int, stride: int, xp: Any) -> Array:
+    """Inverse of `_window`: `part` at those places of an array with `rows` and `columns`, zeros elsewhere."""
     channels, height, width, samples = part.shape
     if stride > 1:
         wide = xp.stack([part, *[xp.zeros_like(part)] * (stride - 1)], 3)
@@ -139,7 +139,7 @@ def _spread(part: Array, i: int, j: int, rows: int, columns: int, stride: int, x
     return xp.pad(part, ((0, 0), (i, below), (j, after), (0, 0)))
 
 
-def _squares(A: Array, size: int) -> Array:
+def _tiles(A: Array, size: int) -> Array:
     """(channels, height, size, width, size, samples), without a last odd row or column."""
     channels, height, width, samples = A.shape
     whole = A[:, : height // size * size, : width // size * size]

@@ -1,4 +1,4 @@
-"""The same functions compiled by XLA: a whole chunk of epochs is one call, on the CPU or a GPU."""
+"""The training loop compiled by XLA: several chunks of epochs are one call, on the CPU or a GPU."""
 
 import os
 from collections.abc import Iterator
@@ -16,35 +16,38 @@ from twinnet.core.errors import DeviceError
 from twinnet.core.history import Chunk
 from twinnet.core.problem import Problem
 from twinnet.engines.scratch import optimizers
-from twinnet.engines.scratch.arrays import Parameters, inward
-from twinnet.engines.scratch.jit import Carry, Masked, Measured, Size, compile_chunks
-from twinnet.engines.scratch.step import spread
-from twinnet.engines.scratch.trainer import Masks, evaluation_batch, program, rows, threads
+from twinnet.engines.scratch.arrays import Parameters, to_engine_layout
+from twinnet.engines.scratch.jit import CallShape, Masks, Metrics, TrainState, compile_chunks
+from twinnet.engines.scratch.step import expand_weights
+from twinnet.engines.scratch.trainer import DropoutMasks, evaluation_batch, flatten_inputs, n_threads, step_spec
 
-WORK = 1 << 29  # multiplications that one call is given, where it can have several chunks
-TOGETHER = 25  # chunks in one call at most
+CALL_WORK = 1 << 29  # multiplications of one call at most, unless one chunk has more
+CHUNKS_PER_CALL = 25  # chunks in one call at most
 
 
-class Compiled:
-    """A training whose arrays are JAX's; see `loop.Trainer`."""
+class JaxTrainer:
+    """A training whose arrays are JAX's; see `trainer.Trainer`."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.recipe = program(problem)
-        self.masks = Masks(problem, self.recipe)
+        self.spec = step_spec(problem)
+        self.masks = DropoutMasks(problem, self.spec)
         self.device = _device(problem.device)
         length = len(next(problem.chunks()))
         work = length * len(problem.X_train) * (problem.network.parameters() + self.masks.units)
-        self.together = max(1, min(TOGETHER, WORK // work))
-        self.size = Size(problem.batch_size, evaluation_batch(problem), self.together, length)
-        self.one_thread = problem.device == "cpu" and threads(problem) == 1
+        self.chunks_per_call = max(1, min(CHUNKS_PER_CALL, CALL_WORK // work))
+        self.size = CallShape(problem.batch_size, evaluation_batch(problem), self.chunks_per_call, length)
+        self.one_thread = problem.device == "cpu" and n_threads(problem) == 1
         with self.context():
-            weights = spread(problem.network.layers, inward(problem.weights))
-            self.carry: Carry = jax.device_put(
-                (weights, optimizers.start(self.recipe.optimizer, weights, np)), self.device
+            weights = expand_weights(problem.network.layers, to_engine_layout(problem.weights))
+            self.carry: TrainState = jax.device_put(
+                (weights, optimizers.init_state(self.spec.optimizer, weights, np)), self.device
             )
             self.rate = jnp.asarray(problem.optimizer.learning_rate, problem.X_train.dtype)
-            X_train, X_valid = rows(problem.network, problem.X_train), rows(problem.network, problem.X_valid)
+            X_train, X_valid = (
+                flatten_inputs(problem.network, problem.X_train),
+                flatten_inputs(problem.network, problem.X_valid),
+            )
             self.data = jax.device_put((X_train, problem.y_train, X_valid, problem.y_valid), self.device)
 
     @contextmanager
@@ -70,28 +73,28 @@ class Compiled:
             for part, (loss, metric) in zip(parts, valid.T, strict=False)
         ]
 
-    def _call(self, epochs: range, chunks: int, length: int) -> tuple[Measured, Measured]:
-        self.carry, train, valid = compile_chunks(self.recipe, self.size, self.one_thread)(
-            self.carry, self.rate, self.data, self.orders(epochs), self.drawn_masks(epochs), chunks, length
+    def _call(self, epochs: range, chunks: int, length: int) -> tuple[Metrics, Metrics]:
+        self.carry, train, valid = compile_chunks(self.spec, self.size, self.one_thread)(
+            self.carry, self.rate, self.data, self.orders(epochs), self.sample_masks(epochs), chunks, length
         )
         return train, valid
 
-    def state(self) -> Carry:
+    def state(self) -> TrainState:
         return self.carry
 
-    def restore(self, state: Carry) -> None:
+    def restore(self, state: TrainState) -> None:
         self.carry = jax.device_put(state, self.device)
 
     def parameters(self) -> Parameters:
         return jax.tree.map(np.array, self.carry[0])
 
     def orders(self, epochs: range) -> np.ndarray | None:
-        """(epochs of a whole call, samples), or None where a batch is all samples as they are."""
+        """(epochs of a whole call, samples), or None if a batch is all samples in their order."""
         if self.problem.full_batch:
             return None
         return self._padded(np.array([self.problem.order(epoch) for epoch in epochs], np.int32))
 
-    def drawn_masks(self, epochs: range) -> tuple[Masked, Masked]:
+    def sample_masks(self, epochs: range) -> tuple[Masks, Masks]:
         """Of the whole batches (epochs of a call, batches, units, samples), and of a smaller one that ends an epoch."""
         problem, steps = self.problem, self.problem.steps_per_epoch
         if not self.masks.layers:
@@ -105,7 +108,7 @@ class Compiled:
         )
 
     def _padded(self, array: np.ndarray) -> np.ndarray:
-        """With as many epochs as any call has, so that all calls are the same program."""
+        """Pad to the epochs of the longest call, so that all calls are the same program."""
         missing = self.size.chunks * self.size.length - len(array)
         return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
 

@@ -10,16 +10,16 @@ import jax.numpy as jnp
 
 from twinnet.engines.scratch import optimizers
 from twinnet.engines.scratch.arrays import Array, Parameters
-from twinnet.engines.scratch.step import Recipe, evaluate, inputs, step
+from twinnet.engines.scratch.step import StepSpec, evaluate, inputs, step
 
-Carry = tuple[Parameters, optimizers.State]
-Masked = dict[int, Array]
-Measured = tuple[Array, Array]  # loss and metric
+TrainState = tuple[Parameters, optimizers.State]
+Masks = dict[int, Array]
+Metrics = tuple[Array, Array]  # loss and metric
 
 
 @dataclass(frozen=True)
-class Size:
-    """What settles the shapes of a compiled call besides its arguments."""
+class CallShape:
+    """Static sizes of a compiled call."""
 
     batch: int
     evaluated: int  # samples at once
@@ -28,8 +28,8 @@ class Size:
 
 
 @cache
-def compile_chunks(recipe: Recipe, size: Size, one_thread: bool) -> Callable[..., Any]:
-    """`train_chunks` of this recipe; for one thread without the machinery that hands work to others."""
+def compile_chunks(spec: StepSpec, size: CallShape, one_thread: bool) -> Callable[..., Any]:
+    """Return `train_chunks` compiled for this spec; for one thread without XLA's work for several."""
     options: dict[str, Any] = {}
     if one_thread:
         options = {
@@ -37,78 +37,76 @@ def compile_chunks(recipe: Recipe, size: Size, one_thread: bool) -> Callable[...
             "xla_cpu_multi_thread_eigen": False,
             "xla_cpu_prefer_vector_width": 512,
         }
-    return jax.jit(partial(train_chunks, recipe, size), donate_argnums=0, compiler_options=options)
+    return jax.jit(partial(train_chunks, spec, size), donate_argnums=0, compiler_options=options)
 
 
 def train_chunks(
-    recipe: Recipe,
-    size: Size,
-    carry: Carry,
+    spec: StepSpec,
+    size: CallShape,
+    carry: TrainState,
     rate: Array,
     data: tuple[Array, ...],
     orders: Array | None,
-    masks: tuple[Masked, Masked],
+    masks: tuple[Masks, Masks],
     chunks: Array,
     length: Array,
-) -> tuple[Carry, Measured, Measured]:
+) -> tuple[TrainState, Metrics, Metrics]:
     """Train `chunks` chunks of `length` epochs.
 
     Return weights and state; loss and metric of each epoch, (epochs of a call,) each; and those of the validation
     split after each chunk, (chunks of a call,) each.
     """
     X, y, X_valid, y_valid = data
-    everything = inputs(recipe, X, y, jnp)
+    everything = inputs(spec, X, y, jnp)
 
-    def epoch(number: Array, carry: Carry) -> tuple[Carry, Measured]:
+    def epoch(number: Array, carry: TrainState) -> tuple[TrainState, Metrics]:
         if orders is None:
-            return _step(recipe, rate, carry, everything, jax.tree.map(lambda mask: mask[number, 0], masks[0]))
-        return _epoch(
-            recipe, size.batch, rate, carry, X, y, *jax.tree.map(lambda array: array[number], (orders, *masks))
-        )
+            return _step(spec, rate, carry, everything, jax.tree.map(lambda mask: mask[number, 0], masks[0]))
+        return _epoch(spec, size.batch, rate, carry, X, y, *jax.tree.map(lambda array: array[number], (orders, *masks)))
 
-    def chunk(i: Array, held: tuple[Carry, Measured, Measured]) -> tuple[Carry, Measured, Measured]:
-        def record(number: Array, held: tuple[Carry, Measured]) -> tuple[Carry, Measured]:
+    def chunk(i: Array, held: tuple[TrainState, Metrics, Metrics]) -> tuple[TrainState, Metrics, Metrics]:
+        def record(number: Array, held: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
             carry, measured = epoch(number, held[0])
             return carry, _written(held[1], number, measured)
 
         carry, train, valid = held
         carry, train = jax.lax.fori_loop(i * length, (i + 1) * length, record, (carry, train))
-        evaluated = _evaluate(recipe, size.evaluated, carry[0], X_valid, y_valid)
+        evaluated = _evaluate(spec, size.evaluated, carry[0], X_valid, y_valid)
         return carry, train, _written(valid, i, evaluated)
 
     train, valid = ((jnp.zeros(count, X.dtype),) * 2 for count in (size.chunks * size.length, size.chunks))
     return jax.lax.fori_loop(0, chunks, chunk, (carry, train, valid))
 
 
-def _written(history: Measured, place: Array, measured: Measured) -> Measured:
+def _written(history: Metrics, place: Array, measured: Metrics) -> Metrics:
     return history[0].at[place].set(measured[0]), history[1].at[place].set(measured[1])
 
 
 def _step(
-    recipe: Recipe, rate: Array, carry: Carry, batch: tuple[Array, Array], masks: Masked
-) -> tuple[Carry, Measured]:
-    weights, state, *measured = step(recipe, *carry, rate, *batch, masks, jnp)
+    spec: StepSpec, rate: Array, carry: TrainState, batch: tuple[Array, Array], masks: Masks
+) -> tuple[TrainState, Metrics]:
+    weights, state, *measured = step(spec, *carry, rate, *batch, masks, jnp)
     return (weights, state), tuple(measured)
 
 
 def _epoch(
-    recipe: Recipe,
+    spec: StepSpec,
     batch: int,
     rate: Array,
-    carry: Carry,
+    carry: TrainState,
     X: Array,
     y: Array,
     order: Array,
-    masks: Masked,
-    last_masks: Masked,
-) -> tuple[Carry, Measured]:
+    masks: Masks,
+    last_masks: Masks,
+) -> tuple[TrainState, Metrics]:
     """The batches of an epoch in `order`, and loss and metric averaged over them."""
     samples = len(X)
     whole = samples // batch * batch
 
-    def one(carry: Carry, chosen: tuple[Array, Masked]) -> tuple[Carry, Measured]:
+    def one(carry: TrainState, chosen: tuple[Array, Masks]) -> tuple[TrainState, Metrics]:
         index, masks = chosen
-        return _step(recipe, rate, carry, inputs(recipe, X[index], y[index], jnp), masks)
+        return _step(spec, rate, carry, inputs(spec, X[index], y[index], jnp), masks)
 
     carry, measured = jax.lax.scan(one, carry, (order[:whole].reshape(-1, batch), masks))
     loss, metric = (values.sum() * batch for values in measured)
@@ -118,14 +116,14 @@ def _epoch(
     return carry, (loss / samples, metric / samples)
 
 
-def _evaluate(recipe: Recipe, batch: int, weights: Parameters, X: Array, y: Array) -> Measured:
+def _evaluate(spec: StepSpec, batch: int, weights: Parameters, X: Array, y: Array) -> Metrics:
     """Loss and metric of the samples, computed in pieces of `batch`."""
 
     def piece(X: Array, y: Array) -> Array:
-        return jnp.stack(evaluate(recipe, weights, *inputs(recipe, X, y, jnp), jnp)) * len(X)
+        return jnp.stack(evaluate(spec, weights, *inputs(spec, X, y, jnp), jnp)) * len(X)
 
     if len(X) <= batch:
-        return evaluate(recipe, weights, *inputs(recipe, X, y, jnp), jnp)
+        return evaluate(spec, weights, *inputs(spec, X, y, jnp), jnp)
     whole = len(X) // batch * batch
     pieces = [array[:whole].reshape(-1, batch, *array.shape[1:]) for array in (X, y)]
     total = jax.lax.map(lambda part: piece(*part), tuple(pieces)).sum(axis=0)

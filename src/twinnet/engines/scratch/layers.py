@@ -1,11 +1,11 @@
 """Layers, forward and back, each a pair of pure functions.
 
-`forward(layer, weights, A, mode, xp)` gives the layer's output and what its way back needs. `backward(layer, weights,
-kept, dA, xp)` takes the derivative of the loss by the output, one sample's own in each column, and gives the
-derivative by the input and the gradients of the weights, which are means over the samples. The layers here take
-A (units, samples), or any shape whose last axis is the samples; those that only images have are in `images`.
+`forward(layer, weights, A, context, xp)` returns the layer's output and the cache of its backward pass.
+`backward(layer, weights, cache, dA, xp)` takes the derivative of the loss by the output, one sample's own in each
+column, and returns the derivative by the input and the gradients of the weights, which are means over the samples.
+A is (units, samples), or any shape whose last axis is the samples; layers of images are in `convolution`.
 
-Activations are layers of their own here: `unfold` takes them out of the dense and convolutional ones.
+Activations are separate layers here: `split_activations` takes them out of the dense and convolutional ones.
 """
 
 from collections.abc import Callable
@@ -26,19 +26,19 @@ from twinnet.core.network import (
 )
 from twinnet.core.schema import Activation
 from twinnet.engines.scratch import activations, convolution
-from twinnet.engines.scratch.arrays import Array, product
+from twinnet.engines.scratch.arrays import Array, matmul
 
 
 @dataclass(frozen=True)
-class Mode:
-    """Training, with a dropout mask where the layer is a dropout, or prediction."""
+class Context:
+    """Training, with a mask if the layer is a dropout, or prediction."""
 
     training: bool = False
     mask: Array = None
 
 
-def unfold(layers: tuple[Layer, ...]) -> list[tuple[Layer, ...]]:
-    """For each layer the ones that it is made of: the linear part of a dense or convolutional one, its activation."""
+def split_activations(layers: tuple[Layer, ...]) -> list[tuple[Layer, ...]]:
+    """Return the parts of each layer: linear part and activation of a dense or convolutional one, else itself."""
     return [
         (replace(layer, activation=Activation.identity), Activate(layer.activation))
         if isinstance(layer, Dense | Conv2D)
@@ -47,9 +47,9 @@ def unfold(layers: tuple[Layer, ...]) -> list[tuple[Layer, ...]]:
     ]
 
 
-def dense_forward(layer: Dense, weights: dict[str, Array], A: Array, mode: Mode, xp: Any) -> tuple[Array, Array]:
+def dense_forward(layer: Dense, weights: dict[str, Array], A: Array, context: Context, xp: Any) -> tuple[Array, Array]:
     """Z = W A + b: (units, samples) from (inputs, samples). The chapter's forward propagation."""
-    return product(weights["W"], A, xp) + weights["b"], A
+    return matmul(weights["W"], A, xp) + weights["b"], A
 
 
 def dense_backward(
@@ -58,10 +58,12 @@ def dense_backward(
     """dJ/dA = W^T dZ, dJ/dW = dZ A^T / samples, dJ/db = sum of dZ / samples. The chapter's back propagation."""
     samples = A.shape[-1]
     gradients = {"W": xp.dot(dZ, A.T) / samples, "b": xp.sum(dZ, axis=1, keepdims=True) / samples}
-    return product(weights["W"].T, dZ, xp), gradients
+    return matmul(weights["W"].T, dZ, xp), gradients
 
 
-def activate_forward(layer: Activate, weights: dict[str, Array], Z: Array, mode: Mode, xp: Any) -> tuple[Array, Array]:
+def activate_forward(
+    layer: Activate, weights: dict[str, Array], Z: Array, context: Context, xp: Any
+) -> tuple[Array, Array]:
     """A = g(Z), of the same shape."""
     A = activations.activate_hidden(layer.activation, Z, xp)
     return A, A
@@ -71,11 +73,11 @@ def activate_backward(
     layer: Activate, weights: dict[str, Array], A: Array, dA: Array, xp: Any
 ) -> tuple[Array, dict[str, Array]]:
     """dZ = dA g'(Z)."""
-    return activations.propagate_back(layer.activation, A, dA, xp), {}
+    return activations.activation_backward(layer.activation, A, dA, xp), {}
 
 
 def flatten_forward(
-    layer: Flatten, weights: dict[str, Array], A: Array, mode: Mode, xp: Any
+    layer: Flatten, weights: dict[str, Array], A: Array, context: Context, xp: Any
 ) -> tuple[Array, tuple[int, ...]]:
     """(channels, height, width, samples) to (height width channels, samples), in the order that Keras flattens.
 
@@ -89,18 +91,20 @@ def flatten_forward(
 def flatten_backward(
     layer: Flatten, weights: dict[str, Array], shape: tuple[int, ...], dA: Array, xp: Any
 ) -> tuple[Array, dict[str, Array]]:
-    """The way back of the same numbers."""
+    """Inverse of `flatten_forward` for the derivatives."""
     if len(shape) == 2:
         return dA, {}
     channels, height, width, samples = shape
     return xp.transpose(dA.reshape(height, width, channels, samples), (2, 0, 1, 3)), {}
 
 
-def dropout_forward(layer: Dropout, weights: dict[str, Array], A: Array, mode: Mode, xp: Any) -> tuple[Array, Array]:
+def dropout_forward(
+    layer: Dropout, weights: dict[str, Array], A: Array, context: Context, xp: Any
+) -> tuple[Array, Array]:
     """In training A mask / (1 - rate), with a mask of 0 and 1 (Srivastava et al. 2014, inverted); else A."""
-    if not mode.training:
+    if not context.training:
         return A, None
-    mask = mode.mask.astype(A.dtype) / (1 - layer.rate)
+    mask = context.mask.astype(A.dtype) / (1 - layer.rate)
     return A * mask, mask
 
 
@@ -112,7 +116,7 @@ def dropout_backward(
 
 
 def batch_norm_forward(
-    layer: BatchNorm, weights: dict[str, Array], A: Array, mode: Mode, xp: Any
+    layer: BatchNorm, weights: dict[str, Array], A: Array, context: Context, xp: Any
 ) -> tuple[Array, tuple[Array, ...]]:
     """gamma X + beta with X = (A - mean) / sqrt(var + epsilon), of each channel (Ioffe and Szegedy 2015, algorithm 1).
 
@@ -120,7 +124,7 @@ def batch_norm_forward(
     prediction the running averages.
     """
     axes = tuple(range(1, A.ndim))
-    if mode.training:
+    if context.training:
         mean = A.mean(axis=axes, keepdims=True)
         var = ((A - mean) ** 2).mean(axis=axes, keepdims=True)
     else:
@@ -131,13 +135,13 @@ def batch_norm_forward(
 
 
 def batch_norm_backward(
-    layer: BatchNorm, weights: dict[str, Array], kept: tuple[Array, ...], dY: Array, xp: Any
+    layer: BatchNorm, weights: dict[str, Array], cache: tuple[Array, ...], dY: Array, xp: Any
 ) -> tuple[Array, dict[str, Array]]:
     """dJ/dA = gamma scale (dY - mean of dY - X mean of (dY X)), the means over the batch; and gamma, beta.
 
     That is the three equations of Ioffe and Szegedy 2015, section 3, put into one.
     """
-    X, scale, _, _ = kept
+    X, scale, _, _ = cache
     axes, samples = tuple(range(1, X.ndim)), X.shape[-1]
     sum_dY, sum_dYX = dY.sum(axis=axes, keepdims=True), (dY * X).sum(axis=axes, keepdims=True)
     count = prod(X.shape[1:])
@@ -145,9 +149,9 @@ def batch_norm_backward(
     return dA, {"gamma": sum_dYX.reshape(-1, 1) / samples, "beta": sum_dY.reshape(-1, 1) / samples}
 
 
-def batch_norm_running(layer: BatchNorm, weights: dict[str, Array], kept: tuple[Array, ...]) -> dict[str, Array]:
-    """The running averages after a batch: momentum old + (1 - momentum) of the batch."""
-    _, _, mean, var = kept
+def batch_norm_running(layer: BatchNorm, weights: dict[str, Array], cache: tuple[Array, ...]) -> dict[str, Array]:
+    """Return the running averages after a batch: momentum old + (1 - momentum) of the batch."""
+    _, _, mean, var = cache
     return {
         name: layer.momentum * weights[name] + (1 - layer.momentum) * batch.reshape(-1, 1)
         for name, batch in (("mean", mean), ("var", var))
@@ -155,22 +159,22 @@ def batch_norm_running(layer: BatchNorm, weights: dict[str, Array], kept: tuple[
 
 
 def _columns(value: Array, A: Array) -> Array:
-    """A weight (channels, 1) in as many axes as A has."""
+    """Reshape a weight (channels, 1) to as many axes as A has."""
     return value.reshape(-1, *[1] * (A.ndim - 1))
 
 
-class Pair(NamedTuple):
+class LayerFunctions(NamedTuple):
     forward: Callable[..., tuple[Array, Any]]
     backward: Callable[..., tuple[Array, dict[str, Array]]]
 
 
-PAIRS: dict[type, Pair] = {
-    Dense: Pair(dense_forward, dense_backward),
-    Activate: Pair(activate_forward, activate_backward),
-    Flatten: Pair(flatten_forward, flatten_backward),
-    Dropout: Pair(dropout_forward, dropout_backward),
-    BatchNorm: Pair(batch_norm_forward, batch_norm_backward),
-    Conv2D: Pair(convolution.convolution_forward, convolution.convolution_backward),
-    MaxPool2D: Pair(convolution.pooling_forward, convolution.pooling_backward),
-    GlobalAveragePool2D: Pair(convolution.average_forward, convolution.average_backward),
+LAYER_FUNCTIONS: dict[type, LayerFunctions] = {
+    Dense: LayerFunctions(dense_forward, dense_backward),
+    Activate: LayerFunctions(activate_forward, activate_backward),
+    Flatten: LayerFunctions(flatten_forward, flatten_backward),
+    Dropout: LayerFunctions(dropout_forward, dropout_backward),
+    BatchNorm: LayerFunctions(batch_norm_forward, batch_norm_backward),
+    Conv2D: LayerFunctions(convolution.convolution_forward, convolution.convolution_backward),
+    MaxPool2D: LayerFunctions(convolution.pooling_forward, convolution.pooling_backward),
+    GlobalAveragePool2D: LayerFunctions(convolution.average_forward, convolution.average_backward),
 }

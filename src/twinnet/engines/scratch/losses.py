@@ -1,8 +1,8 @@
-"""Losses, their derivatives at the output layer, and the metric beside them.
+"""Losses, their derivatives at the output layer, and the metric.
 
 Z is the output layer before its activation and A = g(Z) after it, both (units, samples); the target Y has the same
 shape: 0 or 1 for one unit, one-hot columns for several, numbers for regression. The derivatives are those of each
-sample's own loss; the mean over the samples is taken where the gradients of the weights are.
+sample's own loss; the gradients of the weights take the mean over the samples.
 """
 
 from functools import cache
@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 
 from twinnet.core.schema import Activation, Loss, Task
-from twinnet.engines.scratch.activations import propagate_back
-from twinnet.engines.scratch.arrays import Array, folded
+from twinnet.engines.scratch.activations import activation_backward
+from twinnet.engines.scratch.arrays import Array, reduce_in_groups
 
 
-def target(task: Task, units: int, y: Array, like: Array, xp: Any) -> Array:
+def target_matrix(task: Task, units: int, y: Array, like: Array, xp: Any) -> Array:
     """Y (units, samples) from y (samples,), in the type of `like`: one-hot for several classes, else a row."""
     if task is Task.multiclass:
         return (xp.arange(units)[:, None] == y[None, :]).astype(like.dtype)
     return y[None, :].astype(like.dtype)
 
 
-def value(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
-    """The mean loss over the samples, a scalar.
+def mean_loss(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
+    """Return the mean loss over the samples, a scalar.
 
     binary_crossentropy        -log q, with q the probability given to the true class: A where Y is 1, else 1 - A.
         That is the chapter's -(Y log A + (1 - Y) log(1 - A)). Where q has rounded to 0, or is so small that the
@@ -36,8 +36,8 @@ def value(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
         case Loss.binary_crossentropy:
             q = xp.where(Y > 0.5, A, 1 - A)
             lost = q < _negligible(A)
-            products = folded(xp.where(lost, 1, q), xp.multiply, 1, xp)
-            each = folded(xp.where(lost, abs(Z), 0), xp.add, 0, xp) - xp.log(products)
+            products = reduce_in_groups(xp.where(lost, 1, q), xp.multiply, 1, xp)
+            each = reduce_in_groups(xp.where(lost, abs(Z), 0), xp.add, 0, xp) - xp.log(products)
         case Loss.categorical_crossentropy:
             if len(Z) == 1:  # A / sum A is 1 whatever A is
                 return (0 * A).sum()
@@ -48,10 +48,10 @@ def value(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
     return xp.sum(each) / Z.shape[1]
 
 
-def derivative(loss: Loss, A: Array, Y: Array, xp: Any) -> Array:
+def loss_gradient(loss: Loss, A: Array, Y: Array, xp: Any) -> Array:
     """dJ/dA of each sample, (units, samples).
 
-    binary_crossentropy        -(Y / A - (1 - Y) / (1 - A)), which is -1 / q or 1 / q with q as in `value`
+    binary_crossentropy        -(Y / A - (1 - Y) / (1 - A)), which is -1 / q or 1 / q with q as in `mean_loss`
     categorical_crossentropy   -Y / A + 1 / sum A
     mean_squared_error         2 (A - Y) / units
     """
@@ -64,8 +64,8 @@ def derivative(loss: Loss, A: Array, Y: Array, xp: Any) -> Array:
             return 2 * (A - Y) / len(A)
 
 
-def error(loss: Loss, activation: Activation, A: Array, Y: Array, xp: Any) -> Array:
-    """dJ/dZ of each sample, (units, samples): `derivative` taken back through the output layer's activation.
+def output_delta(loss: Loss, activation: Activation, A: Array, Y: Array, xp: Any) -> Array:
+    """dJ/dZ of each sample, (units, samples): `loss_gradient` taken back through the output layer's activation.
 
     For the pairs sigmoid with binary_crossentropy and softmax with categorical_crossentropy the fractions cancel and
     leave A - Y (Bishop 2006, section 4.3.6). The first is computed with its fractions, as the chapter does, so that it
@@ -75,18 +75,18 @@ def error(loss: Loss, activation: Activation, A: Array, Y: Array, xp: Any) -> Ar
         case Activation.sigmoid, Loss.binary_crossentropy:
             lost = xp.where(Y > 0.5, A, 1 - A) < _tiny(A)
             # Where the fraction is lost, any A that divides will do: A - Y is taken instead.
-            dA = derivative(loss, xp.where(lost, 0.5, A), Y, xp)
-            return xp.where(lost, A - Y, propagate_back(activation, A, dA, xp))
+            dA = loss_gradient(loss, xp.where(lost, 0.5, A), Y, xp)
+            return xp.where(lost, A - Y, activation_backward(activation, A, dA, xp))
         case Activation.softmax, Loss.categorical_crossentropy:
             return A - Y
         case _, Loss.categorical_crossentropy if len(A) == 1:
             return 0 * A
         case _:
-            return propagate_back(activation, A, derivative(loss, A, Y, xp), xp)
+            return activation_backward(activation, A, loss_gradient(loss, A, Y, xp), xp)
 
 
 def metric(task: Task, A: Array, Y: Array, xp: Any) -> Array:
-    """Accuracy, a scalar: the share of samples whose class is the one predicted (A > 0.5, or the largest unit).
+    """Return accuracy, a scalar: the share of samples whose class is the one predicted (A > 0.5, or the largest unit).
 
     For regression the mean absolute error.
     """

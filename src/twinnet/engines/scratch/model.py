@@ -13,16 +13,16 @@ from twinnet.core.errors import DataError
 from twinnet.core.network import Layer, Network, Weights
 from twinnet.core.schema import Activation, GradientDescent, Loss, Task
 from twinnet.engines.scratch.activations import activate
-from twinnet.engines.scratch.arrays import inward, samples_first, samples_last
-from twinnet.engines.scratch.step import forward, recipe, spread
-from twinnet.engines.scratch.trainer import EVALUATION_BATCH, rows
+from twinnet.engines.scratch.arrays import samples_first, samples_last, to_engine_layout
+from twinnet.engines.scratch.step import build_step_spec, expand_weights, forward
+from twinnet.engines.scratch.trainer import EVALUATION_BATCH, flatten_inputs
 
 KINDS: dict[str, type] = {kind.__name__: kind for kind in networks.Layer.__args__}
 
 
 @dataclass(frozen=True)
 class ScratchNetwork:
-    """A network with its weights; see `contract.FittedNetwork`."""
+    """A network with its weights; see `core.problem.TrainedNetwork`."""
 
     network: Network
     trained: Weights
@@ -30,7 +30,7 @@ class ScratchNetwork:
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Activations of the output layer, (samples, units), from X (samples, *input shape).
 
-        Raises DataError where the shape is another one or a number is not finite.
+        Raises DataError for another shape or a number that is not finite.
         """
         X = np.asarray(X, dtype=next(value.dtype for layer in self.trained for value in layer.values()))
         if X.shape[1:] != self.network.input_shape:
@@ -38,15 +38,15 @@ class ScratchNetwork:
             raise DataError(f"X: expected {expected}; received an array of shape {X.shape}")
         if not np.isfinite(X).all():
             raise DataError("X: expected finite numbers; received NaN or infinity; remove or fill in these samples")
-        X = rows(self.network, X)
+        X = flatten_inputs(self.network, X)
         # Loss, task and optimizer play no part in a prediction.
-        program = recipe(self.network, Loss.mean_squared_error, Task.regression, GradientDescent(), 0)
-        weights = spread(self.network.layers, inward(self.trained))
-        outputs = [np.empty((0, program.units), X.dtype)]
+        spec = build_step_spec(self.network, Loss.mean_squared_error, Task.regression, GradientDescent(), 0)
+        weights = expand_weights(self.network.layers, to_engine_layout(self.trained))
+        outputs = [np.empty((0, spec.units), X.dtype)]
         with np.errstate(over="ignore", under="ignore"):
             for start in range(0, len(X), EVALUATION_BATCH):
-                Z, _ = forward(program, weights, samples_last(X[start : start + EVALUATION_BATCH], np), np)
-                outputs.append(samples_first(activate(program.output, Z, np), np))
+                Z, _ = forward(spec, weights, samples_last(X[start : start + EVALUATION_BATCH], np), np)
+                outputs.append(samples_first(activate(spec.output, Z, np), np))
         return np.concatenate(outputs)
 
     def weights(self) -> Weights:
@@ -66,7 +66,7 @@ class ScratchNetwork:
 
 
 def load(path: Path) -> ScratchNetwork:
-    """The network that `Fitted.save` wrote. Nothing is unpickled. Raises DataError where the file is not one."""
+    """Read the network that `ScratchNetwork.save` wrote. Nothing is unpickled. Raises DataError if it is not one."""
     try:
         with np.load(path, allow_pickle=False) as file:
             network = _network(json.loads(str(file["network"])))

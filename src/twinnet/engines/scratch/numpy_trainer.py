@@ -1,4 +1,4 @@
-"""The readable reference: the training loop in NumPy, one step after the other."""
+"""The readable reference: the training loop in NumPy, step by step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,30 +9,37 @@ from threadpoolctl import threadpool_limits
 from twinnet.core.history import Chunk
 from twinnet.core.problem import Problem
 from twinnet.engines.scratch import optimizers
-from twinnet.engines.scratch.arrays import Parameters, inward
-from twinnet.engines.scratch.step import evaluate, inputs, spread, step
-from twinnet.engines.scratch.trainer import Masks, batches, evaluation_batch, program, rows, threads
+from twinnet.engines.scratch.arrays import Parameters, to_engine_layout
+from twinnet.engines.scratch.step import evaluate, expand_weights, inputs, step
+from twinnet.engines.scratch.trainer import (
+    DropoutMasks,
+    batches,
+    evaluation_batch,
+    flatten_inputs,
+    n_threads,
+    step_spec,
+)
 
 
-class Reference:
-    """A training whose arrays are NumPy's; see `loop.Trainer`."""
+class NumpyTrainer:
+    """A training whose arrays are NumPy's; see `trainer.Trainer`."""
 
-    together = 1
+    chunks_per_call = 1
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.recipe = program(problem)
-        self.weights = spread(problem.network.layers, inward(problem.weights))
-        self.slots = optimizers.start(self.recipe.optimizer, self.weights, np)
+        self.spec = step_spec(problem)
+        self.weights = expand_weights(problem.network.layers, to_engine_layout(problem.weights))
+        self.slots = optimizers.init_state(self.spec.optimizer, self.weights, np)
         self.rate = np.asarray(problem.optimizer.learning_rate, problem.X_train.dtype)
-        self.masks = Masks(problem, self.recipe)
-        self.X, self.X_valid = (rows(problem.network, X) for X in (problem.X_train, problem.X_valid))
-        self.whole = inputs(self.recipe, self.X, problem.y_train, np) if problem.full_batch else None
-        self.threads = threads(problem)
+        self.masks = DropoutMasks(problem, self.spec)
+        self.X, self.X_valid = (flatten_inputs(problem.network, X) for X in (problem.X_train, problem.X_valid))
+        self.whole = inputs(self.spec, self.X, problem.y_train, np) if problem.full_batch else None
+        self.threads = n_threads(problem)
 
     @contextmanager
     def context(self) -> Iterator[None]:
-        # A loss that is not finite is told by the monitor, once, rather than by every operation that meets it.
+        # The monitor reports a non-finite loss once; silence NumPy's warnings.
         with np.errstate(all="ignore"), threadpool_limits(self.threads):
             yield
 
@@ -53,11 +60,9 @@ class Reference:
         problem, order = self.problem, self.problem.order(epoch)
         total = np.zeros(2)
         for number, part in enumerate(batches(problem)):
-            A, Y = self.whole or inputs(self.recipe, self.X[order[part]], problem.y_train[order[part]], np)
+            A, Y = self.whole or inputs(self.spec, self.X[order[part]], problem.y_train[order[part]], np)
             masks = self.masks.draw(epoch * problem.steps_per_epoch + number, A.shape[-1])
-            self.weights, self.slots, *measured = step(
-                self.recipe, self.weights, self.slots, self.rate, A, Y, masks, np
-            )
+            self.weights, self.slots, *measured = step(self.spec, self.weights, self.slots, self.rate, A, Y, masks, np)
             if self.whole:
                 return np.array(measured, dtype=float)
             total += np.array(measured, dtype=float) * A.shape[-1]
@@ -67,6 +72,6 @@ class Reference:
         total, size = np.zeros(2), evaluation_batch(self.problem)
         for start in range(0, len(self.X_valid), size):
             part = slice(start, start + size)
-            A, Y = inputs(self.recipe, self.X_valid[part], self.problem.y_valid[part], np)
-            total += np.array(evaluate(self.recipe, self.weights, A, Y, np), dtype=float) * A.shape[-1]
+            A, Y = inputs(self.spec, self.X_valid[part], self.problem.y_valid[part], np)
+            total += np.array(evaluate(self.spec, self.weights, A, Y, np), dtype=float) * A.shape[-1]
         return total / len(self.X_valid)

@@ -1,7 +1,7 @@
 """Optimizers: how a gradient changes a weight. Every formula is the one of Keras 3, so that twins stay together.
 
-A rule is a pure function of one weight array w, its gradient g and what the optimizer remembers of it (its slots, of
-the same shape, zeros at first), with the learning rate of this step and t, the number of the step counted from 1.
+A rule is a pure function of one weight array w, its gradient g and its slots (the optimizer's memory, of the same
+shape, zeros at first), with the learning rate of this step and t, the number of the step counted from 1.
 """
 
 from collections.abc import Callable
@@ -65,25 +65,25 @@ def adamw(optimizer: AdamW, w: Array, g: Array, slots: Slots, rate: Array, t: Ar
 
 
 @dataclass(frozen=True)
-class Method:
+class UpdateRule:
     rule: Callable[..., tuple[Array, Slots]]
     slots: int
     undecayed: Callable[..., tuple[Array, Slots]] | None = None  # the rule of biases and normalisation, if another
 
 
-METHODS: dict[type, Method] = {
-    GradientDescent: Method(gradient_descent, 0),
-    Momentum: Method(momentum, 1),
-    Nesterov: Method(nesterov, 1),
-    RMSprop: Method(rmsprop, 1),
-    Adam: Method(adam, 2),
-    AdamW: Method(adamw, 2, adam),
+UPDATE_RULES: dict[type, UpdateRule] = {
+    GradientDescent: UpdateRule(gradient_descent, 0),
+    Momentum: UpdateRule(momentum, 1),
+    Nesterov: UpdateRule(nesterov, 1),
+    RMSprop: UpdateRule(rmsprop, 1),
+    Adam: UpdateRule(adam, 2),
+    AdamW: UpdateRule(adamw, 2, adam),
 }
 
 
-def start(optimizer: Optimizer, weights: Parameters, xp: Any) -> State:
-    """No step taken, and zeros for every weight that is trained; the count is in the weights' type."""
-    count = METHODS[type(optimizer)].slots
+def init_state(optimizer: Optimizer, weights: Parameters, xp: Any) -> State:
+    """Return the state before the first step: a count of 0 in the weights' type, and zeros for every weight."""
+    count = UPDATE_RULES[type(optimizer)].slots
     dtype = next(value.dtype for layer in weights for value in layer.values())
     slots = [{name: (xp.zeros_like(w),) * count for name, w in layer.items()} for layer in weights]
     return xp.zeros((), dtype), slots
@@ -98,19 +98,19 @@ def update(
     total_steps: int,
     xp: Any,
 ) -> tuple[Parameters, State]:
-    """Every weight after one step, and the state; a weight without a gradient (a running average) stays as it is."""
-    method = METHODS[type(optimizer)]
+    """Return every weight after one step, and the state; a weight without a gradient (a running average) stays."""
+    update_rule = UPDATE_RULES[type(optimizer)]
     taken, slots = state
     rate = learning_rate
     if (schedule := optimizer.schedule).kind is not ScheduleKind.constant or schedule.warmup:
         rate = rate * factor(taken, total_steps, schedule, xp)
     updated: Parameters = []
-    remembered: list[dict[str, Slots]] = []
+    new_slots: list[dict[str, Slots]] = []
     for own, own_gradients, own_slots in zip(weights, gradients, slots, strict=True):
         changed = {}
         for name, g in own_gradients.items():
-            rule = method.rule if name == "W" else method.undecayed or method.rule
+            rule = update_rule.rule if name == "W" else update_rule.undecayed or update_rule.rule
             changed[name] = rule(optimizer, own[name], g, own_slots[name], rate, taken + 1, xp)
         updated.append(own | {name: w for name, (w, _) in changed.items()})
-        remembered.append(own_slots | {name: kept for name, (_, kept) in changed.items()})
-    return updated, (taken + 1, remembered)
+        new_slots.append(own_slots | {name: slots for name, (_, slots) in changed.items()})
+    return updated, (taken + 1, new_slots)
