@@ -85,8 +85,8 @@ def test_mathematics_has_every_formula_of_the_engine(root: Path) -> None:
 
 
 HELPERS = {  # no formula: they rearrange, choose or count
-    "unfold", "activate_hidden", "activate_forward", "activate_backward", "flatten_forward", "flatten_backward",
-    "target", "metric", "start",
+    "split_activations", "activate_hidden", "activate_forward", "activate_backward", "flatten_forward",
+    "flatten_backward", "target_matrix", "metric", "init_state",
 }  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def test_walkthrough_equals_a_step_of_training(compose: Callable[..., Experiment
         network, walkthrough.rules.loss(experiment), experiment.data.task, experiment.optimizer, 1
     )
     A, Y = step.inputs(recipe, np.array([[3.4, 3.6]]), np.array([0]), np)
-    state = step.optimizers.start(experiment.optimizer, weights, np)
+    state = step.optimizers.init_state(experiment.optimizer, weights, np)
     rate = np.asarray(experiment.optimizer.learning_rate)
     updated, _, loss, _ = step.step(recipe, weights, state, rate, A, Y, {}, np)
 

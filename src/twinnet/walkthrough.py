@@ -180,8 +180,8 @@ def text(step: Walkthrough) -> str:
     lines += ["", "1. Forward (layers.dense_forward, activations.activate)"]
     for layer in step.layers:
         lines += ["", *_block(_forward_formula(layer), layer.forward())]
-    lines += ["", "2. Loss (losses.value)", "", f"   J = {rules.loss(experiment).value} = {step.loss:.8f}"]
-    lines += ["", "3. Backward, from the last layer to the first (losses.error, activations.activation_backward,"]
+    lines += ["", "2. Loss (losses.mean_loss)", "", f"   J = {rules.loss(experiment).value} = {step.loss:.8f}"]
+    lines += ["", "3. Backward, from the last layer to the first (losses.output_delta, activations.activation_backward,"]
     lines += ["   layers.dense_backward)"]
     for layer in reversed(step.layers):
         lines += ["", *_block(_backward_formula(layer, last=layer is step.layers[-1]), layer.backward())]

@@ -18,7 +18,7 @@ spec.loader.exec_module(problems)
 from twinnet.core.schema import Activation, Augmentation, Backend, EarlyStopping, KerasEngine, ScratchEngine
 from twinnet.core.schema import ArrayLibrary, Nesterov, Task
 from twinnet.engines import keras as engine
-from twinnet.core.problem import Monitor
+from twinnet.core.monitor import Monitor
 from twinnet.core.network import Activate, Add, BatchNorm, Conv2D, Dense, Dropout, Flatten, Fork
 from twinnet.core.network import GlobalAveragePool2D, MaxPool2D
 
