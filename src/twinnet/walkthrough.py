@@ -181,8 +181,8 @@ def text(step: Walkthrough) -> str:
     for layer in step.layers:
         lines += ["", *_block(_forward_formula(layer), layer.forward())]
     lines += ["", "2. Loss (losses.mean_loss)", "", f"   J = {rules.loss(experiment).value} = {step.loss:.8f}"]
-    lines += ["", "3. Backward, from the last layer to the first (losses.output_delta, activations.activation_backward,"]
-    lines += ["   layers.dense_backward)"]
+    lines += ["", "3. Backward, from the last layer to the first (losses.output_delta,"]
+    lines += ["   activations.activation_backward, layers.dense_backward)"]
     for layer in reversed(step.layers):
         lines += ["", *_block(_backward_formula(layer, last=layer is step.layers[-1]), layer.backward())]
     lines += ["", f"4. Update (optimizers.{optimizer.kind}, learning rate {optimizer.learning_rate:g})"]
