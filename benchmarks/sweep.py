@@ -1,4 +1,4 @@
-"""Whole sweeps, from the command line to the summary in the store: more jobs, and jobs that are trained together."""
+"""Whole sweeps, from the command line to the summary in the store: more jobs, and batched jobs."""
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ from twinnet.core import provenance
 from twinnet.core.provenance import Provenance
 
 JOBS, EPOCHS = (8, 16, 32, 64), 2000
-TOGETHER, TOGETHER_EPOCHS = 256, 100_000
+BATCHED, BATCHED_EPOCHS = 256, 100_000
 
 ROWS = [
     Row(
@@ -26,19 +26,19 @@ ROWS = [
         "sweep",
         [
             *(Peer(f"{jobs} jobs", f"benchmarks.sweep:jobs_{jobs}") for jobs in JOBS),
-            Peer(f"{TOGETHER} together", "benchmarks.sweep:together"),
+            Peer(f"{BATCHED} batched", "benchmarks.sweep:batched"),
         ],
         at_least={},
         aim={},
         rounds=1,
-        note=f"jobs of 2-4-1, {EPOCHS} epochs each, by joblib on every core, tracked; {TOGETHER} together: "
-        f"{TOGETHER_EPOCHS} epochs each; here 'times as fast' is how many times as long the peer's sweep takes",
+        note=f"jobs of 2-4-1, {EPOCHS} epochs each, by joblib on every core, tracked; {BATCHED} batched: "
+        f"{BATCHED_EPOCHS} epochs each; here 'times as fast' is how many times as long the peer's sweep takes",
     )
 ]
 
 
 def _sweep(*words: str) -> Callable[[], int]:
-    """A sweep in a checkout of its own, each time from nothing."""
+    """Return a sweep in an empty checkout."""
     calls = count()
 
     def run() -> int:
@@ -54,8 +54,8 @@ def _sweep(*words: str) -> Callable[[], int]:
 jobs_8, jobs_16, jobs_32, jobs_64 = (
     partial(_sweep, "engine=scratch_numpy", f"epochs={EPOCHS}", f"seed=range(0,{jobs})") for jobs in JOBS
 )
-together = partial(
-    _sweep, "engine.batch_configs=true", f"epochs={TOGETHER_EPOCHS}", f"seed=range(0,{TOGETHER // 4})",
+batched = partial(
+    _sweep, "engine.batch_configs=true", f"epochs={BATCHED_EPOCHS}", f"seed=range(0,{BATCHED // 4})",
     "optimizer.learning_rate=0.0005,0.001,0.002,0.004",
 )  # fmt: skip
 
