@@ -1,0 +1,89 @@
+"""params.yaml: a broken one is one line in every stage, and no value in it is overwritten without a word."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(root: Path, tmp_path: Path) -> Run:
+    """`run("params", "check")`: a module of pipelines/ in a folder with conf/ and params.yaml of its own."""
+    for name in ("pipelines", "dvc.yaml", "conf"):
+        (tmp_path / name).symlink_to(root / name)
+    (tmp_path / "params.yaml").write_bytes((root / "params.yaml").read_bytes())
+
+    def start(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", f"pipelines.{module}", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    return start
+
+
+def is_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> bool:
+    lines = done.stderr.strip().splitlines()
+    return done.returncode == 1 and len(lines) == 1 and all(part in lines[0] for part in ("error: ", *parts))
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [
+        ("params", "check"),
+        ("params", "refresh"),
+        ("download", "nba"),
+        ("preprocess", "nba"),
+        ("card", "nba"),
+        ("train", "nba_scratch"),
+        ("compare", ""),
+        ("publish", ""),
+    ],
+)
+def test_broken_params_yaml_is_one_line_in_each_stage(run: Run, tmp_path: Path, stage: str, name: str) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(f"<<<<<<< HEAD\n{file.read_text()}=======\n>>>>>>> other\n")
+    assert is_one_line(run(stage, *name.split()), "params.yaml: expected a YAML file", "run `make params`")
+
+
+@pytest.mark.parametrize(("stage", "part"), [("download", "datasets"), ("train", "experiments")])
+def test_unknown_name_of_a_stage_is_one_line(run: Run, stage: str, part: str) -> None:
+    assert is_one_line(run(stage, "nothing"), f"{part}: expected one of", "received 'nothing'")
+    assert is_one_line(run(stage), f"{part}: expected one of")
+
+
+def test_blank_in_an_override_goes_through_check(run: Run, tmp_path: Path) -> None:
+    """As `make params S="'experiments.nba_scratch.description=my own run'"` hands it on."""
+    assert run("params", "write", "experiments.nba_scratch.description=my own run").returncode == 0
+    assert run("params", "check").returncode == 0
+    assert "description: my own run" in (tmp_path / "params.yaml").read_text()
+
+
+def test_values_by_hand_or_by_dvc_are_not_overwritten(run: Run, tmp_path: Path) -> None:
+    """`make repro` starts with `refresh`."""
+    file = tmp_path / "params.yaml"
+    composed = file.read_text()
+    edited = composed.split("\n", 2)[2].replace("epochs: 100000", "epochs: 7", 1)  # as DVC writes it: no header
+    file.write_text(edited)
+    refused = run("params", "refresh")
+    command = "`make params S=experiments.nba_scratch.epochs=7`"
+    assert is_one_line(refused, "experiments.nba_scratch.epochs is 7; conf/ says 100000", command), refused.stderr
+    assert file.read_text() == edited
+    assert run("params", "write", "experiments.nba_scratch.epochs=7").returncode == 0
+    again = run("params", "refresh")
+    assert again.returncode == 0
+    assert "composed with experiments.nba_scratch.epochs=7, as before" in again.stdout
+    assert run("params", "write").returncode == 0
+    assert file.read_text() == composed
+
+
+def test_params_yaml_that_lags_behind_conf_is_refreshed(run: Run, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "conf").unlink()
+    subprocess.run(["cp", "-r", root / "conf", tmp_path / "conf"], check=True)
+    file = tmp_path / "conf/experiment/nba_scratch.yaml"
+    file.write_text(file.read_text().replace("epochs: 100000", "epochs: 9"))
+    assert is_one_line(run("params", "check"), "is not the composition of conf/", "run `make params`")
+    assert run("params", "refresh").returncode == 0
+    assert "epochs: 9" in (tmp_path / "params.yaml").read_text()
