@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from sklearn.metrics import brier_score_loss
+from sklearn.metrics import brier_score_loss, confusion_matrix
 
-from twinnet.core.metrics import class_probabilities, compute_metrics, predicted_classes
+from twinnet.core.metrics import class_probabilities, compute_metrics, count_confusions, predicted_classes
 from twinnet.core.schema import Loss, Task
 
 BINARY, MULTICLASS, SQUARED = Loss.binary_crossentropy, Loss.categorical_crossentropy, Loss.mean_squared_error
@@ -81,3 +81,10 @@ def test_one_half_is_class_0_and_probabilities_sum_to_1() -> None:
     assert predicted_classes(p).tolist() == [0, 1, 0]
     assert class_probabilities(p).sum(axis=1) == pytest.approx(1)
     assert class_probabilities(np.eye(3)).tolist() == np.eye(3).tolist()
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1))
+def test_confusions_are_those_of_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+    y_true, y_pred = np.array(pairs).T
+    expected = confusion_matrix(y_true, y_pred, labels=range(4))
+    np.testing.assert_array_equal(count_confusions(y_true, y_pred, 4), expected)

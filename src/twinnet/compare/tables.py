@@ -6,9 +6,10 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import precision_recall_fscore_support
 
 from twinnet.compare.statistics import accuracy_interval, calibration, compare_pairs, mean_interval
+from twinnet.core.metrics import count_confusions
 from twinnet.core.schema import Compare
 from twinnet.training.run import Run
 
@@ -161,7 +162,7 @@ def calibration_bins(run: Run, settings: Compare) -> pd.DataFrame:
 
 def confusions(run: Run) -> pd.DataFrame:
     """How many samples of each class were predicted as each class, and their share of the true class; zeros too."""
-    counts = confusion_matrix(run.y_true, run.y_pred, labels=range(len(run.classes)))
+    counts = count_confusions(run.y_true, run.y_pred, len(run.classes))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return pd.DataFrame(
         {

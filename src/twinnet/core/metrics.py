@@ -29,6 +29,12 @@ def predicted_classes(y_prob: np.ndarray) -> np.ndarray:
     return class_probabilities(y_prob).argmax(axis=1)
 
 
+def count_confusions(y_true: np.ndarray, y_pred: np.ndarray, classes: int) -> np.ndarray:
+    """Return how many samples of each true class (row) were predicted as each class (column)."""
+    pairs = np.asarray(y_true, dtype=int) * classes + np.asarray(y_pred, dtype=int)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
 def compute_metrics(task: Task, loss: Loss, y_true: np.ndarray, y_prob: np.ndarray) -> dict[str, float]:
     """`loss`, the mean of the trained loss over the samples, and `accuracy` (`mae` for regression).
 

@@ -6,9 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from sklearn.metrics import confusion_matrix as count_confusions
 
-from twinnet.core.metrics import class_probabilities
+from twinnet.core.metrics import class_probabilities, count_confusions
 from twinnet.core.splits import Splits
 from twinnet.figures.style import BLUE, CLASS_0_TO_1, PALETTE, RED, new_figure, styled
 
@@ -21,7 +20,7 @@ def confusion_matrix(
     y_true: np.ndarray, y_pred: np.ndarray, classes: Sequence[str], title: str, notes: Sequence[str] = ()
 ) -> Figure:
     """Counts of each true and predicted class, shaded by their share of the true class."""
-    counts = count_confusions(y_true, y_pred, labels=range(len(classes)))
+    counts = count_confusions(y_true, y_pred, len(classes))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 2.6 + 0.72 * len(classes)
     figure = new_figure(max(size + 0.8, 6), size - 0.4, title, notes)
@@ -31,7 +30,7 @@ def confusion_matrix(
         axes.text(
             column,
             row,
-            _cell_text(counts[row, column], share),
+            _cell_text(int(counts[row, column]), share),
             ha="center",
             va="center",
             fontsize=8 if len(classes) > 4 else 10,

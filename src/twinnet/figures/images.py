@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.metrics import confusion_matrix as count_confusions
 
-from twinnet.core.metrics import class_probabilities
+from twinnet.core.metrics import class_probabilities, count_confusions
 from twinnet.figures.style import BLACK, RIGHT, WRONG, new_figure, styled
 
 ROWS, COLUMNS = 3, 5
@@ -122,7 +121,7 @@ def hardest_pairs(
     There must be a mistake; `y_true` is (samples,), `y_prob` (samples, units).
     """
     y_pred = class_probabilities(y_prob).argmax(axis=1)
-    counts = count_confusions(y_true, y_pred, labels=range(len(classes)))
+    counts = count_confusions(y_true, y_pred, len(classes))
     first, second = np.triu_indices(len(classes), k=1)
     both = (counts + counts.T)[first, second]
     hardest = [index for index in np.argsort(-both, kind="stable")[:PAIRS] if both[index]]
