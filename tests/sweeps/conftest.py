@@ -45,7 +45,7 @@ def run_main(
             status = int(ended.code or 0)
         return CommandResult(status, *capfd.readouterr())
 
-    # Hydra configures logging anew, which closes all handlers; absl's closes the stderr of its import, that of pytest.
+    # Hydra configures logging again, which closes all handlers; absl's closes the stderr of its import, that of pytest.
     monkeypatch.setattr(logging, "shutdown", lambda *_: None)
     with threadpool_limits(os.cpu_count()):
         yield run

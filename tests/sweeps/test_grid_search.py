@@ -84,13 +84,18 @@ def test_trained_jobs_are_reused(sweep: Sweep, sweep_project: Path) -> None:
 
     parents, children = runs(sweep_project)
     assert [parent.info.status for parent in parents] == ["FINISHED", "FINISHED"]
+    assert {parent.info.run_name for parent in parents} == {"nba_scratch: sweep of seed"}
     assert sorted(child.info.run_name for child in children) == ["seed=1", "seed=2", "seed=3"]
     table = pd.read_csv(overlapping.folder / "summary.csv")
     assert set(table["run_id"]) == {child.info.run_id for child in children if child.info.run_name != "seed=1"}
 
-    repeated = sweep("seed=1,2", "epochs=10", "resume=false", "tracking=none")
+    (reused,) = (child.info.run_id for child in children if child.info.run_name == "seed=2")
+    assert sum(f"seed=2: run `{reused}`" in parent.data.tags["mlflow.note.content"] for parent in parents) == 2
+
+    repeated = sweep("seed=1,2", "epochs=10", "resume=false", "tracking=none", "figures=true")
     assert repeated.counted() == {"finished": 2}
     assert all(modified(sweep_project)[key] > when for key, when in first.items())
+    assert all(any((sweep_project / cache.RESULTS / key / "figures").glob("*.png")) for key in first)
 
 
 def test_results_of_other_machines_are_found_in_the_store(sweep: Sweep, sweep_project: Path) -> None:

@@ -46,7 +46,7 @@ class Search:
     """conf/search/: the search space, and how it is searched."""
 
     study: str = MISSING  # name of the study; another process or another day that uses it goes on with its trials
-    storage: str = "sqlite:///optuna.db"  # postgresql://user@host/database where several machines search together
+    storage: str = "sqlite:///optuna.db"  # postgresql://user@host/database if several machines search together
     space: dict[str, Dimension] = MISSING  # key -> its values
     sampler: Sampler = Sampler.tpe  # how trials are drawn
     seed: int = 0  # of the sampler
@@ -85,7 +85,7 @@ def _check(name: str, dimension: Dimension) -> None:
     if low is None or high is None or not low <= high:
         raise ConfigError(f"{name}: expected low and high, low not above high; received low={low}, high={high}")
     if dimension.log and low <= 0:
-        raise ConfigError(f"{name}: expected low above 0 where log=true; received {low}")
+        raise ConfigError(f"{name}: expected low above 0 with log=true; received {low}")
     if dimension.step is not None and (dimension.step <= 0 or dimension.log):
         raise ConfigError(f"{name}.step: expected a step above 0, and log=false; received {dimension.step}")
     if dimension.kind is DimensionKind.integer and not all(float(v).is_integer() for v in (low, high)):
