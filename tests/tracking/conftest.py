@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from twinnet.core.history import History
 from twinnet.core.schema import Experiment, Tracking
@@ -70,7 +71,7 @@ def train(project: Path, compose: Callable[..., Experiment]) -> Train:
 
 def _draw(run: Run) -> None:
     (run.directory / "figures").mkdir()
-    (run.directory / "figures" / "learning_curves.png").write_bytes(b"a picture")
+    Image.new("RGB", (80, 60)).save(run.directory / "figures" / "learning_curves.png")
 
 
 def _free_port() -> int:

@@ -32,7 +32,7 @@ CHROMIUM = [
 TWO_CURVES = """
     [...document.querySelectorAll('.js-plotly-plot')].filter(
         chart => chart.querySelectorAll('.scatterlayer .trace path.js-line').length >= 2).length >= 2
-"""  # in charts of two metrics at least; not told by colour, which MLflow draws from 40 or so by a hash of the run's id
+"""  # in charts of two metrics at least; not by colour, which MLflow draws from 40 or so by a hash of the run's id
 
 
 @pytest.fixture
@@ -67,14 +67,15 @@ def runs(server: str, train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
     """nba_scratch and nba_keras, short, by their names."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     shown = {"shown": "browser"}
-    train("epochs=300", name="nba_scratch", settings=PATIENT, tags=shown)
-    train("epochs=300", "engine=keras", name="nba_keras", settings=PATIENT, tags=shown)
+    for name, engine in (("nba_scratch", "scratch_numpy"), ("nba_keras", "keras")):
+        tags = shown | {"mlflow.runName": name}
+        train("epochs=300", f"engine={engine}", name=name, settings=PATIENT, tags=tags)
     found = {run.info.run_name: run for run in connect(server).search("tags.shown = 'browser'")}
     assert found.keys() == {"nba_scratch", "nba_keras"}
     return found
 
 
-def test_two_runs_are_found_compared_and_looked_at(
+def test_two_runs_are_found_and_compared(
     server: str, runs: dict[str, Any], page: Any, screenshot: Callable[[str], None]
 ) -> None:
     page.goto(server)

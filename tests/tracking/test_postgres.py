@@ -51,7 +51,7 @@ def test_a_training_tracked_on_postgresql(
     assert PASSWORD not in (folder / "server.log").read_text()
 
 
-def test_a_database_that_does_not_answer_is_told_in_one_line(root: Path) -> None:
+def test_silent_database_is_reported_in_one_line(root: Path) -> None:
     address = f"postgresql://tester:{PASSWORD}@127.0.0.1:9/postgres"
     ran = subprocess.run(
         [sys.executable, "-m", "twinnet.tracking", "server"],

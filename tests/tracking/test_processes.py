@@ -88,7 +88,7 @@ def follower_of(root: Path) -> psutil.Process:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_an_interrupted_process_leaves_a_consistent_store(
+def test_interrupted_process_leaves_a_consistent_store(
     launch: Callable[..., subprocess.Popen[str]], project: Path, how: signal.Signals
 ) -> None:
     process = launch("a", LONG)
@@ -103,9 +103,7 @@ def test_an_interrupted_process_leaves_a_consistent_store(
     assert not (project / "runs" / "a").exists()
 
 
-def test_a_training_that_is_killed_is_marked_by_its_worker(
-    launch: Callable[..., subprocess.Popen[str]], project: Path
-) -> None:
+def test_killed_training_is_marked_by_its_follower(launch: Callable[..., subprocess.Popen[str]], project: Path) -> None:
     process = launch("a", LONG)
     run_id = await_curves(project, process)
     process.kill()
@@ -113,7 +111,7 @@ def test_a_training_that_is_killed_is_marked_by_its_worker(
     assert "process died" in store(project).client.get_run(run_id).data.tags["reason"]
 
 
-def test_a_run_whose_processes_are_all_killed_is_marked_when_the_next_one_starts(
+def test_run_of_killed_processes_is_marked_by_the_next_one(
     launch: Callable[..., subprocess.Popen[str]], train: Callable[..., Run], project: Path
 ) -> None:
     process = launch("a", LONG)
@@ -130,7 +128,7 @@ def test_a_run_whose_processes_are_all_killed_is_marked_when_the_next_one_starts
     assert Counter(run.info.status for run in store(project).search("")) == {"KILLED": 1, "FINISHED": 1}
 
 
-def test_a_live_process_is_told_from_one_that_has_its_number() -> None:
+def test_process_is_not_one_that_has_its_number() -> None:
     me = this_process()
     host, pid, started = me.rsplit(" ", 2)
     assert is_running(me)
@@ -191,6 +189,6 @@ def test_24_trainings_at_once_on_a_new_store_all_finish(
 ) -> None:
     (project / "mlflow.db").unlink()
     processes = [launch(f"run_{seed}", "epochs=50", f"seed={seed}") for seed in range(24)]
-    told = [process.communicate(timeout=1700)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * 24, told
+    outputs = [process.communicate(timeout=1700)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 24, outputs
     assert Counter(run.info.status for run in store(project).search("")) == {"FINISHED": 24}

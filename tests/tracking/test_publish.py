@@ -30,13 +30,13 @@ def finished(root: Path) -> dict[str, list[Any]]:
     return runs
 
 
-def test_a_tracked_run_is_not_published_again(train: Callable[..., Run], project: Path) -> None:
+def test_tracked_run_is_not_published_again(train: Callable[..., Run], project: Path) -> None:
     train()
     assert publish(project / "runs", root=project).present == ("nba_scratch",)
     assert [len(runs) for runs in finished(project).values()] == [1]
 
 
-def test_results_that_dvc_restored_are_published_once(train: Callable[..., Run], project: Path) -> None:
+def test_results_restored_by_dvc_are_published_once(train: Callable[..., Run], project: Path) -> None:
     """After a clone and `dvc pull`, and where tracking was off: the store knows none of them."""
     untracked = train("seed=1", directory=project / "runs" / "untracked", settings=Tracking(enabled=False))
     tracked = train("seed=2", directory=project / "runs" / "tracked")
@@ -58,7 +58,7 @@ def test_results_that_dvc_restored_are_published_once(train: Callable[..., Run],
     assert [i.dataset for i in published.inputs.dataset_inputs] == [i.dataset for i in live.inputs.dataset_inputs]
 
 
-def test_a_result_that_was_sent_twice_at_once_is_kept_once(train: Callable[..., Run], project: Path) -> None:
+def test_result_sent_twice_at_once_is_kept_once(train: Callable[..., Run], project: Path) -> None:
     run, again = train(), store(project)
     log_run.finish(again, log_run.create(again, run.info, {}, this_process()), run)
     assert [len(runs) for runs in finished(project).values()] == [2]
@@ -66,7 +66,7 @@ def test_a_result_that_was_sent_twice_at_once_is_kept_once(train: Callable[..., 
     assert [len(runs) for runs in finished(project).values()] == [1]
 
 
-def test_a_killed_publish_leaves_nothing_running(train: Callable[..., Run], project: Path) -> None:
+def test_killed_publish_leaves_nothing_running(train: Callable[..., Run], project: Path) -> None:
     """As if the process had died between making a run and finishing it."""
     run = train(settings=Tracking(enabled=False))
     unfinished = log_run.create(store(project), run.info, {}, _dead())
@@ -80,7 +80,7 @@ def _dead() -> str:
     return f"{socket.gethostname()} 1 0.00"  # process 1 runs, but did not start then
 
 
-def test_a_broken_directory_is_told_after_the_others_are_sent(train: Callable[..., Run], project: Path) -> None:
+def test_broken_directory_is_reported_after_others_are_sent(train: Callable[..., Run], project: Path) -> None:
     train(settings=Tracking(enabled=False))
     broken = project / "runs" / "broken"
     shutil.copytree(project / "runs" / "nba_scratch", broken)
@@ -90,7 +90,7 @@ def test_a_broken_directory_is_told_after_the_others_are_sent(train: Callable[..
     assert len(finished(project)) == 1
 
 
-def test_a_store_that_refuses_is_one_line_and_no_error(
+def test_refusing_store_is_one_line_and_no_error(
     train: Callable[..., Run], project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     train(settings=Tracking(enabled=False))

@@ -83,6 +83,6 @@ def test_logged_folder_predicts_with_its_own_code(train: Callable[..., Run], tmp
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), run.network().predict(X))
 
 
-def test_every_layer_is_tried(described: dict[str, Network]) -> None:
+def test_every_layer_is_predicted(described: dict[str, Network]) -> None:
     tried = {type(layer).__name__ for network in described.values() for layer in network.layers}
     assert tried == set(KINDS) == {kind.__name__ for kind in networks.Layer.__args__}

@@ -37,14 +37,14 @@ def runs_of(server: str, run: Run) -> Counter[str]:
 
 @pytest.fixture
 def train(train: Callable[..., Run], project: Path) -> Callable[..., Run]:
-    """Training on a table that no other test has, so that its runs can be told from theirs."""
+    """Training on a table that no other test has, so that a search finds its runs alone."""
     table = project / "data" / "processed" / "nba" / "table.csv"
     row = f"0.1,0.1,{time.time_ns()},1\n"
     write_bytes(project, "nba", table.name, table.read_bytes() + row.encode())
     return train
 
 
-def test_a_server_gets_the_whole_run(train: Callable[..., Run], address: str, server: str, project: Path) -> None:
+def test_server_gets_the_whole_run(train: Callable[..., Run], address: str, server: str, project: Path) -> None:
     run = train(settings=LIVE)
     assert runs_of(server, run) == {"FINISHED": 1}
     assert publish(project / "runs", LIVE, root=project).present == ("nba_scratch",)
@@ -56,7 +56,7 @@ def test_a_server_gets_the_whole_run(train: Callable[..., Run], address: str, se
 
 
 @pytest.mark.parametrize("state", ["refuse", "hang"])
-def test_a_server_that_never_answers_costs_a_training_little(
+def test_silent_server_costs_a_training_little(
     train: Callable[..., Run], address: str, wire: Any, project: Path, caplog: pytest.LogCaptureFixture, state: str
 ) -> None:
     train(settings=QUICK, directory=project / "warm")  # imports what both load, MLflow in the worker too
@@ -66,13 +66,13 @@ def test_a_server_that_never_answers_costs_a_training_little(
     run = train(settings=QUICK, directory=project / "runs" / "lost")
     assert time.monotonic() - begun < 60  # a few seconds on a machine that is not busy
     assert Run.read(run.directory).metrics == run.metrics
-    told = [record.getMessage() for record in caplog.records if record.name.startswith("twinnet.tracking")]
-    assert len(told) <= 2, told
-    assert "publish" in told[-1]
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("twinnet.tracking")]
+    assert len(lines) <= 2, lines
+    assert "publish" in lines[-1]
     assert PASSWORD not in caplog.text
 
 
-def test_a_server_that_dies_in_the_middle_costs_nothing_and_gets_the_run_later(
+def test_dying_server_costs_nothing_and_gets_the_run_later(
     train: Callable[..., Run],
     address: str,
     wire: Any,
@@ -102,7 +102,7 @@ def test_a_server_that_dies_in_the_middle_costs_nothing_and_gets_the_run_later(
     _no_secret_on_disk(project)
 
 
-def test_a_server_that_is_back_before_the_end_gets_the_whole_run_at_once(
+def test_server_back_before_the_end_gets_the_whole_run(
     train: Callable[..., Run], address: str, wire: Any, server: str, project: Path
 ) -> None:
     wire.state = "refuse"

@@ -37,7 +37,7 @@ def run(train: Callable[..., Run]) -> Run:
     return train("epochs=2500", "seed=7", tags={"sweep": "first"})
 
 
-def test_a_run_holds_all_that_is_known_of_it(run: Run, project: Path) -> None:
+def test_run_in_the_store_is_complete(run: Run, project: Path) -> None:
     found, client = only_run(project), store(project).client
     assert (found.info.status, found.info.run_name) == ("FINISHED", "nba_scratch epochs=2500 seed=7")
     assert client.get_experiment(found.info.experiment_id).name == "nba"
@@ -60,13 +60,13 @@ def test_a_run_holds_all_that_is_known_of_it(run: Run, project: Path) -> None:
     assert "`python -m twinnet.train experiment=nba_scratch epochs=2500 seed=7`" in tags["mlflow.note.content"]
     digest = json.loads((run.directory / "record.json").read_text())["data"]["digest"]
     assert (data.dataset.name, data.dataset.digest) == ("nba", digest[:12])
-    kept = [file.path for file in client.list_artifacts(found.info.run_id)]
-    assert kept == ["config.yaml", "figures", "history", "metrics.json", "predictions.npz"]
+    names = [file.path for file in client.list_artifacts(found.info.run_id)]
+    assert names == ["config.yaml", "figures", "history", "metrics.json", "predictions.npz"]
     figures = {file.path for file in client.list_artifacts(found.info.run_id, "figures")}
     assert figures == {f"figures/{path.name}" for path in run.figures} != set()
 
 
-def test_curves_have_few_steps_each_an_epoch_of_the_history(run: Run, project: Path) -> None:
+def test_curves_have_few_steps_of_the_history(run: Run, project: Path) -> None:
     client = store(project).client
     table = pd.DataFrame(thin_table(run.history, run.experiment.epochs))
     assert 250 <= len(table) <= STEPS + 2
@@ -76,7 +76,7 @@ def test_curves_have_few_steps_each_an_epoch_of_the_history(run: Run, project: P
         np.testing.assert_allclose([point.value for point in points], table[key], rtol=1e-9)
 
 
-def test_the_logged_model_predicts_what_the_run_predicts(run: Run, project: Path) -> None:
+def test_logged_model_predicts_what_the_run_predicts(run: Run, project: Path) -> None:
     import mlflow
 
     found = only_run(project)
@@ -93,14 +93,14 @@ def test_the_logged_model_predicts_what_the_run_predicts(run: Run, project: Path
         np.testing.assert_allclose(loaded.predict(sample), expected, rtol=1e-12)
 
 
-def test_a_new_experiment_opens_as_model_training(run: Run, project: Path) -> None:
+def test_new_experiment_is_model_training(run: Run, project: Path) -> None:
     experiment = store(project).client.get_experiment_by_name("nba")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     assert "nba" in experiment.tags["mlflow.note.content"]
 
 
-def test_describing_a_run_again_after_a_failure_adds_nothing(train: Callable[..., Run], project: Path) -> None:
-    """The worker tries again what a store did not answer, on the run that it has made already."""
+def test_describing_a_run_again_adds_nothing(train: Callable[..., Run], project: Path) -> None:
+    """The follower repeats it on the run that it has made, if the store did not answer."""
     info = train(settings=Tracking(enabled=False)).info
     run_id = log_run.create(store(project), info, {}, this_process())
     for _ in range(2):
@@ -110,7 +110,7 @@ def test_describing_a_run_again_after_a_failure_adds_nothing(train: Callable[...
     assert len(found.inputs.dataset_inputs) == 1
 
 
-def test_a_failed_training_is_marked_with_its_reason_and_traceback(train: Callable[..., Run], project: Path) -> None:
+def test_failed_training_is_marked_with_reason_and_traceback(train: Callable[..., Run], project: Path) -> None:
     with pytest.raises(DivergedError):
         train("data.scaling=standard", "optimizer.learning_rate=1e308", "epochs=100")
     found, client = only_run(project), store(project).client
@@ -122,7 +122,7 @@ def test_a_failed_training_is_marked_with_its_reason_and_traceback(train: Callab
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit], ids=["Ctrl-C", "SIGTERM"])
-def test_an_interrupted_training_is_killed_and_keeps_its_curves(
+def test_interrupted_training_is_killed_and_keeps_its_curves(
     train: Callable[..., Run], project: Path, interruption: type[BaseException]
 ) -> None:
     def at(history: Any) -> None:
@@ -154,7 +154,7 @@ def test_curves_grow_while_the_training_runs(train: Callable[..., Run], project:
     assert seen == list(range(1, len(seen) + 1))
 
 
-def test_a_run_without_tracking_leaves_the_record_with_which_it_is_published_later(
+def test_untracked_run_is_published_from_its_record(
     train: Callable[..., Run], project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_STAGE", "train@nba_scratch")

@@ -7,13 +7,13 @@ import pytest
 pytestmark = pytest.mark.xdist_group("server")
 
 
-def test_the_page_is_told_to_open_as_model_training(server: str) -> None:
+def test_page_opens_as_model_training(server: str) -> None:
     with urllib.request.urlopen(server) as answer:
         page, headers = answer.read().decode(), answer.headers
     assert int(headers["Content-Length"]) == len(page.encode())
     script = page.partition("</script>")[0]
     assert "mlflow\\\\.workflowType_v1" in script
-    assert "metrics.`valid/accuracy`" in script
+    assert "metrics.`final/valid/accuracy`" in script
     assert not {"ETag", "Last-Modified"} & set(headers)
     with urllib.request.urlopen(f"{server}/version") as answer:
         assert answer.read().decode()[:2] == "3."

@@ -9,7 +9,7 @@ STEPS = 320  # of a curve, about
 
 
 def thin_history(history: History, start: int, epochs: int) -> list[dict[str, float]]:
-    """The steps among the chunks from `start` on, as `thin_table` gives them, of a training of so many epochs."""
+    """Return the steps among the chunks from `start` on, as `thin_table` does, of a training of `epochs` epochs."""
     metric, ends = history.metric, history.valid_epoch
     return [
         {
@@ -25,17 +25,17 @@ def thin_history(history: History, start: int, epochs: int) -> list[dict[str, fl
 
 
 def thin_table(curves: pd.DataFrame, epochs: int) -> list[dict[str, float]]:
-    """Rows of history.csv that a curve in the tracking store has, and the last: the finite values, `epoch` an int."""
+    """Return the rows of history.csv that are steps of a curve, and the last one; `epoch` is an int."""
     rows, before = curves.to_dict("records"), [0, *curves["epoch"]]
-    kept = []
+    steps = []
     for i, row in enumerate(rows):
         if i == len(rows) - 1 or _is_step(row["epoch"], before[i], epochs):
             values = {str(key): float(value) for key, value in row.items() if np.isfinite(value)}
-            kept.append(values | {"epoch": int(row["epoch"])})
-    return kept
+            steps.append(values | {"epoch": int(row["epoch"])})
+    return steps
 
 
 def _is_step(epoch: int, before: int, epochs: int) -> bool:
-    """Whether the row of an epoch, after that of `before`, is the first one, the last one or the next of STEPS."""
+    """Return whether an epoch, whose row follows that of `before`, is the first, the last or the next of STEPS."""
     stride = -(-epochs // STEPS)
     return not before or epoch >= epochs or epoch // stride > before // stride

@@ -22,38 +22,35 @@ DATABASE = "postgresql:///mlflow"  # on this machine, as the user who is logged 
 
 
 def ui(root: Path | None = None) -> NoReturn:
-    """Become the MLflow user interface of the checkout's store; returns where the store is a server, with its address.
-
-    Raises TwinnetError.
-    """
-    where = tracking_uri(root)
-    if is_server(where):
-        raise TwinnetError(f"MLFLOW_TRACKING_URI names a server, which has its own user interface: {mask(where)}")
-    with store_errors(where):
-        connect(where)  # the first one makes the store
-    _become("ui", where, root)
+    """Become the MLflow user interface of the checkout's store. Raises TwinnetError if the store is a server."""
+    uri = tracking_uri(root)
+    if is_server(uri):
+        raise TwinnetError(f"MLFLOW_TRACKING_URI names a server, which has its own user interface: {mask(uri)}")
+    with store_errors(uri):
+        connect(uri)  # the first one makes the store
+    _become("ui", uri, root)
 
 
 def server(root: Path | None = None) -> NoReturn:
     """Become an MLflow tracking server on the database MLFLOW_BACKEND_STORE_URI, which serves the artifacts too.
 
-    Raises TwinnetError where the database does not answer.
+    Raises TwinnetError if the database does not answer.
     """
-    where = with_driver(os.environ.get("MLFLOW_BACKEND_STORE_URI", DATABASE))
+    uri = with_driver(os.environ.get("MLFLOW_BACKEND_STORE_URI", DATABASE))
     try:
-        create_engine(where).connect().close()
+        create_engine(uri).connect().close()
     except ImportError as error:
-        raise TwinnetError(f"expected the driver of {mask(where, where)}; {error}; `make test` installs it") from None
+        raise TwinnetError(f"expected the driver of {mask(uri, uri)}; {error}; `make test` installs it") from None
     except SQLAlchemyError as error:
-        told = mask(str(error).splitlines()[0], where)
+        reason = mask(str(error).splitlines()[0], uri)
         raise TwinnetError(
-            f"expected a database at {mask(where, where)}; received: {told}; "
+            f"expected a database at {mask(uri, uri)}; received: {reason}; "
             "the README says how to make it, MLFLOW_BACKEND_STORE_URI names another"
         ) from None
-    _become("server", where, root)
+    _become("server", uri, root)
 
 
-def _become(program: str, where: str, root: Path | None) -> NoReturn:
+def _become(program: str, uri: str, root: Path | None) -> NoReturn:
     """Replace this process; the address goes in a variable, where other users of the machine cannot read it."""
     defaults = {
         "MLFLOW_ARTIFACTS_DESTINATION": str((root or paths.main_root()) / "mlartifacts"),
@@ -61,6 +58,6 @@ def _become(program: str, where: str, root: Path | None) -> NoReturn:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_WORKERS": "1",
     }
-    environment = {**defaults, **os.environ, "MLFLOW_BACKEND_STORE_URI": where}
+    environment = {**defaults, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
     ours = ["--app-name", APPLICATION] if entry_points(group="mlflow.app", name=APPLICATION) else []
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", program, *ours], environment)

@@ -25,9 +25,9 @@ KEY = "twinnet.key"  # on a child: its result key
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep is, before any of its jobs starts."""
+    """A sweep before its first job starts."""
 
-    key: str  # the same whenever the same jobs are asked for
+    key: str  # the same if the same jobs are asked for again
     experiment: str  # in MLflow, as `experiment_name` gives it
     name: str
     note: str  # Markdown
@@ -47,7 +47,7 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """How a sweep went."""
+    """The end of a sweep."""
 
     status: str  # FINISHED, FAILED or KILLED
     note: str
@@ -58,7 +58,7 @@ class SweepResult:
 
 @dataclass(frozen=True)
 class SweepRun:
-    """A result on this disk, and the tags of the run that it has in the store."""
+    """A result on this disk, and the tags of its run in the store."""
 
     key: str
     directory: Path
@@ -71,9 +71,9 @@ def experiment_name(experiment: Experiment) -> str:
 
 
 def begin(settings: Tracking, sweep: Sweep, *, root: Path | None = None) -> str | None:
-    """The id of the sweep's parent run: a new one, or that of the same sweep begun before.
+    """Return the id of the sweep's parent run: a new one, or that of the same sweep begun before.
 
-    None where tracking is off; where the store does not answer, with a line in the log.
+    None if tracking is off, or if the store does not answer (logged).
     """
     if not settings.enabled:
         return None
@@ -82,7 +82,7 @@ def begin(settings: Tracking, sweep: Sweep, *, root: Path | None = None) -> str 
             store.mark_dead_runs()
             return _parent(store, sweep)
     except StoreError as error:
-        log.warning("%s; the sweep does without its parent run", error)
+        log.warning("%s; the sweep goes on without its parent run", error)
         return None
 
 
@@ -109,7 +109,7 @@ def _parent(store: Store, sweep: Sweep) -> str:
 
 
 def finished(settings: Tracking, keys: Iterable[str], *, root: Path | None = None) -> dict[str, list[StoredRun]]:
-    """Result key -> its finished runs in the store, the earliest first. Raises StoreError."""
+    """Return result key -> its finished runs in the store, the earliest first. Raises StoreError."""
     wanted = set(keys)
     with open_store(settings, root) as store:
         return _finished(store, wanted)
@@ -187,7 +187,7 @@ def _close(store: Store, parent: str, result: SweepResult) -> None:
 
 
 def _lock(root: Path | None) -> FileLock:
-    """One process of this checkout at a time."""
+    """Return the lock for one process of this checkout at a time."""
     folder = (root or paths.main_root()) / "build"
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / "sweep.lock")

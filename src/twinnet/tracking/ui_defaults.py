@@ -1,9 +1,8 @@
-"""MLflow's web application as this project serves it: its pages open as model training, with the scores in sight.
+"""MLflow's web application with defaults of this project: pages open as model training, with the scores in sight.
 
-MLflow 3.17 opens every experiment as GenAI, with traces and judges in place of runs, until the reader of the page
-switches over; the experiment's own tag (`mlflow.experimentKind`) is not asked. So the page gets a script that answers
-for the browser's storage where the reader has not chosen yet. MLflow finds this module by the entry point
-`mlflow.app` of the package.
+MLflow 3.17.2 opens every experiment as GenAI, with traces in place of runs, until the reader switches over; it
+ignores the experiment's tag (`mlflow.experimentKind`). The page therefore gets a script that answers for the
+browser's storage if the reader has not chosen yet. MLflow finds this module by the package's entry point `mlflow.app`.
 """
 
 import json
@@ -14,9 +13,10 @@ from mlflow.server.fastapi_app import app
 
 __all__ = ["app"]
 
-METRICS = ("test/accuracy", "test/loss", "test/mae", "valid/accuracy", "valid/loss", "valid/mae", "seconds")
+SCORES = ("accuracy", "loss", "mae")
+METRICS = (*(f"{split}/{score}" for split in ("test", "final/valid") for score in SCORES), "seconds")
 COLUMNS = [f"metrics.`{name}`" for name in METRICS] + ["tags.`engine`", "attributes.`Models`"]
-# What a page remembers: pattern of the key -> value, as JSON.
+# The browser's storage: pattern of the key -> value, as JSON.
 DEFAULTS = {
     r"^mlflow\.workflowType_v1$": "machine_learning",
     r"-ExperimentPage-.*-ReactComponentState$": {"selectedColumns": COLUMNS},
@@ -34,12 +34,12 @@ SCRIPT = """{
 
 @pages.after_request
 def open_as_model_training(response: Response) -> Response:
-    """Put the script at the head of MLflow's one page; every other answer stays as it is."""
+    """Put the script at the head of MLflow's one page; leave every other answer."""
     if response.mimetype == "text/html" and response.status_code == 200:
         response.direct_passthrough = False
         page = response.get_data(as_text=True)
         if 'id="root"' in page:
             response.set_data(page.replace("<head>", f"<head><script>{SCRIPT}</script>", 1))
-            for name in ("ETag", "Last-Modified"):  # they are those of the page without the script
+            for name in ("ETag", "Last-Modified"):  # of the page without the script
                 response.headers.pop(name, None)
     return response
