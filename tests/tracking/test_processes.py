@@ -156,7 +156,7 @@ STORM = """
             run_id = log_run.create(store, run.info, {}, this_process())
             log_run.describe(store, run_id, run.info)
             log_run.rows(store, run_id, thin_table(run.history, run.info.epochs)[:10])
-            log_run.finish(store, run_id, run, 10)
+            log_run.finish(store, run_id, run, run.info, 10)
             os._exit(0)
         children.append(pid)
     failed = [pid for pid in children if os.waitpid(pid, 0)[1]]

@@ -60,7 +60,7 @@ def test_results_restored_by_dvc_are_published_once(train: Callable[..., Run], p
 
 def test_result_sent_twice_at_once_is_kept_once(train: Callable[..., Run], project: Path) -> None:
     run, again = train(), store(project)
-    log_run.finish(again, log_run.create(again, run.info, {}, this_process()), run)
+    log_run.finish(again, log_run.create(again, run.info, {}, this_process()), run, run.info)
     assert [len(runs) for runs in finished(project).values()] == [2]
     publish(project / "runs", root=project)
     assert [len(runs) for runs in finished(project).values()] == [1]

@@ -147,7 +147,12 @@ def sync_children(
                 present = _finished(store, {child.key for child in children})
                 ids = {child.key: _only_run(store, child, present.get(child.key, [])) for child in children}
             missing = [child for child in children if ids[child.key] is None]
-            runs = [(Run.read(child.directory), child.tags | parents) for child in missing]
+            runs = []
+            for child in missing:
+                try:
+                    runs.append((Run.read(child.directory), child.tags | parents))
+                except DataError as error:
+                    log.warning("%s", error)
             sent, reason = send(runs, settings, live_runs) if runs else ({}, "")
     except (StoreError, DataError) as error:
         ids, missing, sent, reason = {}, [], {}, str(error)
