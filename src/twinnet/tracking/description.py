@@ -37,7 +37,8 @@ def short_name(name: str) -> str:
 def overrides(info: RunInfo, root: Path) -> list[str]:
     """Return what differs from the experiment's file in conf/, as Hydra's overrides.
 
-    A stage of DVC records no overrides: `dvc exp run -S` has written them into params.yaml.
+    A stage of DVC records no overrides: `dvc exp run -S` has written them into params.yaml. Keys that conf/ no longer
+    has are left out.
     """
     if info.overrides or not info.dvc.get("stage"):
         return info.overrides
@@ -47,7 +48,9 @@ def overrides(info: RunInfo, root: Path) -> list[str]:
     except ConfigError:  # conf/ has another layout by now
         return []
     trained = flatten(info.config)
-    return [f"{key}={value}" for key, value in trained.items() if base.get(key) != value and key != "description"]
+    return [
+        f"{key}={value}" for key, value in trained.items() if base.get(key, value) != value and key != "description"
+    ]
 
 
 def run_name(info: RunInfo) -> str:
