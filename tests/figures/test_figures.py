@@ -117,7 +117,7 @@ def test_run_on_images_has_samples_and_predictions(tmp_path: Path, compose: Comp
 
 
 def test_run_of_regression_has_residuals(tmp_path: Path, compose: Compose) -> None:
-    experiment = compose("nba_scratch", "data.task=regression", "data.classes=null", "data.target=rpg")
+    experiment = compose("nba_scratch", "data.task=regression", "data.classes=null", "data.target=ppg")
     splits, made = table_splits(), history(metric="mae")
     written = draw_figures(tmp_path, experiment, splits, made, splits.y_valid.astype(float), splits.X_valid[:, :1], len)
     assert {path.name for path in written} == {"learning_curves.png", "residuals.png"}
