@@ -44,7 +44,10 @@ def load(engine: KerasEngine) -> None:
     if present is None:
         logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)  # it reports devices not found
         with _environment("KERAS_BACKEND", engine.backend.value), suppress_native_logs():
-            import_module("keras")
+            keras = import_module("keras")
+        keras.config.set_floatx("float32")  # whatever ~/.keras/keras.json says
+        keras.config.set_epsilon(1e-7)
+        keras.config.set_image_data_format("channels_last")
         _enable_memory_growth(engine.backend)
     if engine.threads is not None:
         _set_threads(engine)
