@@ -102,6 +102,7 @@ faults: $(VENV)/dev ## what becomes of each fault of sources, runs, checkpoints,
 	python -m tests.data.faults.run
 	python -m tests.core.faults
 	python -m tests.training.faults
+	python -m tests.machines
 
 lock: $(BIN)/uv ## resolve the lock files anew
 	uv pip compile -q pyproject.toml --extra dev --universal --generate-hashes --no-header -o requirements-dev.lock
