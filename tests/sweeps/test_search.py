@@ -147,7 +147,7 @@ def test_study_on_postgresql(searched: Sweep) -> None:
     [
         (["search.trials=0"], "search.trials: expected at least 1; received 0"),
         (["search.sampler=grid"], "expected a step, or choices, for search.sampler=grid"),
-        (["search.sampler=best"], "Invalid value 'best'"),
+        (["search.sampler=best"], "expected one of tpe, random, grid; received best"),
         (["search.storage=postgresql://someone:secret@127.0.0.1:1/nothing"], "expected a database that answers"),
         (["objective=valid/mae"], "objective: expected one of valid/loss, valid/accuracy"),
         (["objective=test/loss"], "use search.pruner=none, or objective=valid/loss"),
