@@ -1,4 +1,4 @@
-"""The experiments on Fashion-MNIST that the suite leaves out: whole networks, a few steps of each on drawn images."""
+"""Experiments on Fashion-MNIST outside the suite: a few steps of each network on random images."""
 
 import shutil
 from collections.abc import Callable
@@ -19,7 +19,7 @@ RECIPES = ("fashion_dense_best", "fashion_cnn_long", "fashion_resnet20", "fashio
 
 @pytest.fixture
 def garments(tmp_path: Path) -> Path:
-    """A project root with a few drawn images in the place of Fashion-MNIST."""
+    """Return a project root with a few random images in the place of Fashion-MNIST."""
     random = np.random.default_rng(0)
     arrays = {}
     for split, samples in (("train", 26), ("test", 10)):
@@ -37,10 +37,10 @@ LARGEST = [
 
 
 @pytest.mark.parametrize(("name", "changes"), WHOLE + LARGEST)
-def test_every_recipe_trains(
+def test_each_recipe_trains(
     name: str, changes: tuple[str, ...], garments: Path, compose: Callable[..., Experiment]
 ) -> None:
-    """On TensorFlow, which compiles nothing for a CPU; tests/engines/keras/test_keras_jax.py is the way on JAX."""
+    """On TensorFlow, which compiles nothing for a CPU; tests/engines/keras/test_keras_jax.py covers JAX."""
     experiment = compose(name, "epochs=2", "batch_size=8", "data.valid_samples=10", *changes)
     assert isinstance(experiment.engine, KerasEngine)
     on_tensorflow = replace(experiment.engine, backend=Backend.tensorflow, mixed_precision=False)
@@ -50,10 +50,10 @@ def test_every_recipe_trains(
     assert (run.directory / "model.keras").is_file()
 
 
-def test_accuracy_over_the_amount_of_data_is_a_sweep(root: Path, garments: Path) -> None:
+def test_amounts_of_data_are_a_sweep(root: Path, garments: Path) -> None:
     shutil.copytree(root / "conf", garments / "conf")
     words = ["experiment=fashion_dense", "data.train_fraction=0.01,0.1,1.0", "seed=1,2,3", "objective=valid/accuracy"]
-    jobs, _ = expand.jobs(garments, words)
+    jobs, _ = expand.expand_jobs(garments, words)
     chosen = {(job.experiment.seed, job.experiment.data.train_fraction) for job in jobs}
     assert len(jobs) == len(chosen) == 9
 
@@ -62,6 +62,6 @@ def test_accuracy_over_the_amount_of_data_is_a_sweep(root: Path, garments: Path)
     ("name", "parameters"),
     [("fashion_resnet20", 272_778), ("fashion_best", 36_489_002)],
 )
-def test_sizes_of_published_networks(name: str, parameters: int, compose: Callable[..., Experiment]) -> None:
+def test_published_networks_have_their_sizes(name: str, parameters: int, compose: Callable[..., Experiment]) -> None:
     """About 0.27 million (He et al. 2016, table 6) and 36.5 million (Zagoruyko and Komodakis 2016, table 5)."""
     assert build_network(compose(name)).parameters() == parameters

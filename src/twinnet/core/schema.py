@@ -253,7 +253,7 @@ class KerasEngine(Engine):
     kind: str = "keras"
     backend: Backend = Backend.tensorflow  # that Keras computes with
     steps_per_execution: int | None = None  # None: chosen by the engine for the model
-    jit_compile: bool | None = None  # likewise
+    jit_compile: bool | None = None  # None: chosen by the engine for the model
     mixed_precision: bool = False  # activations in bfloat16, weights in float32
 
     @property
@@ -288,8 +288,8 @@ class Augmentation:
     shift: int = 0  # pixels, either way, filled with zeros: a random crop of the padded image
     erase: float = 0.0  # probability that a box of the image is filled with one grey (random erasing)
     mixup: float = 0.0  # alpha of the Beta distribution that says how much of another image is mixed in; 0: never
-    cutmix: float = 0.0  # alpha likewise, of the box that another image replaces; with mixup one of the two
-    flip_at_test: bool = False  # evaluate the mean of what is predicted for an image and for its mirror image
+    cutmix: float = 0.0  # alpha of the same for the box that another image replaces; with mixup one of the two
+    flip_at_test: bool = False  # evaluate the mean of the predictions for an image and for its mirror image
 
 
 @dataclass
