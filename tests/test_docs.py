@@ -304,6 +304,14 @@ def test_table_of_contributing_has_every_room(root: Path) -> None:
     assert sorted(named) == sorted(modules)
 
 
+@pytest.mark.parametrize("command", ["train", "search", "compare", "walkthrough"])
+def test_help_names_the_page_of_the_configuration(root: Path, command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"twinnet.{command}", "--help"], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert "docs/configuration.md" in " ".join(done.stdout.split())
+
+
 def test_page_of_the_configuration_is_made_from_the_schema(root: Path) -> None:
     page = (root / "docs/configuration.md").read_text()
     assert page == configuration_page.page(), "run `python -m tests.configuration_page > docs/configuration.md`"

@@ -1,7 +1,7 @@
 """The search: `python -m twinnet.search search=nba search.trials=20 epochs=2000`.
 
 Takes the same overrides as `twinnet.train`, with `search=` for a file of conf/search/ and `search.…` for its keys.
-Started again, or in several processes at once, it goes on with the same study.
+docs/configuration.md has each key. Started again, or in several processes at once, it goes on with the same study.
 """
 
 import os

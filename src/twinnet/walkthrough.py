@@ -238,7 +238,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m twinnet.walkthrough", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--features", type=float, nargs="+", help="a sample, scaled; with --label")
     parser.add_argument("--label", help="its class, or its value; without both: the first training sample")
-    parser.add_argument("overrides", nargs="*", help="as for python -m twinnet.train, e.g. optimizer=adam seed=1")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        help="as for python -m twinnet.train, e.g. optimizer=adam seed=1; docs/configuration.md has each key",
+    )
     arguments = parser.parse_intermixed_args()
     with exit_on_error():
         if (arguments.features is None) != (arguments.label is None):

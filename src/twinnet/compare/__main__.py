@@ -1,6 +1,7 @@
 """`python -m twinnet.compare [compare.confidence=0.9 ...]`: compare the runs in runs/, then the seeds in the store.
 
 `python -m twinnet.compare --print` prints the leaderboard in reports/ and computes nothing.
+Each key of `compare.…` stands in docs/configuration.md.
 """
 
 import logging
@@ -18,6 +19,9 @@ log = logging.getLogger("twinnet.compare")
 
 
 def main(overrides: list[str]) -> None:
+    if {"-h", "--help"} & set(overrides):
+        print(__doc__)
+        return
     root = paths.root()
     reports = root / paths.REPORTS
     if overrides == ["--print"]:
