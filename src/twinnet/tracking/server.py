@@ -45,7 +45,7 @@ def server(root: Path | None = None) -> NoReturn:
         reason = mask(str(error).splitlines()[0], uri)
         raise TwinnetError(
             f"expected a database at {mask(uri, uri)}; received: {reason}; "
-            "the README says how to make it, MLFLOW_BACKEND_STORE_URI names another"
+            "docs/servers.md says how to make it; MLFLOW_BACKEND_STORE_URI names another"
         ) from None
     _become("server", uri, root)
 
