@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tests.problems import assemble
 from twinnet.core.network import Dense, Network
 from twinnet.core.problem import Problem
 from twinnet.core.schema import (
@@ -11,7 +12,6 @@ from twinnet.core.schema import (
     Dtype,
     GradientDescent,
     Initializer,
-    Loss,
     ScratchEngine,
     Task,
 )
@@ -23,22 +23,11 @@ def players(array: str, epochs: int, seed: int = 0, samples: int = 354) -> Probl
     y = random.integers(0, 2, samples + 175)
     X = np.round(random.gamma(1.5, [1.3, 2.5], (len(y), 2)) + np.where(y[:, None] == 1, [0, 1.5], [1.0, 0]), 1)
     network = Network((2,), (Dense(4, Activation.sigmoid), Dense(1, Activation.sigmoid)))
-    return Problem(
-        network=network,
-        weights=network.initial_weights(Initializer.uniform, seed, "float64"),
-        loss=Loss.binary_crossentropy,
-        task=Task.binary,
-        optimizer=GradientDescent(learning_rate=0.001),
+    return assemble(
+        network, (X[:samples], y[:samples]), (X[samples:], y[samples:]), init=Initializer.uniform, init_seed=seed,
+        optimizer=GradientDescent(learning_rate=0.001), epochs=epochs, seed=seed,
         engine=ScratchEngine(dtype=Dtype.float64, array=ArrayLibrary(array)),
-        X_train=X[:samples],
-        y_train=y[:samples],
-        X_valid=X[samples:],
-        y_valid=y[samples:],
-        epochs=epochs,
-        batch_size=samples,
-        seed=seed,
-        device="cpu",
-    )
+    )  # fmt: skip
 
 
 def pictures(steps: int, epochs: int) -> Problem:
@@ -48,19 +37,7 @@ def pictures(steps: int, epochs: int) -> Problem:
     y = random.integers(0, 10, len(X))
     hidden = [Dense(256, Activation.sigmoid)] * 3
     network = Network((784,), (*hidden, Dense(10, Activation.softmax)))
-    return Problem(
-        network=network,
-        weights=network.initial_weights(Initializer.glorot_uniform, 0, "float32"),
-        loss=Loss.categorical_crossentropy,
-        task=Task.multiclass,
-        optimizer=Adam(learning_rate=0.001),
-        engine=ScratchEngine(dtype=Dtype.float32, array=ArrayLibrary.jax),
-        X_train=X,
-        y_train=y,
-        X_valid=X[:32],
-        y_valid=y[:32],
-        epochs=epochs,
-        batch_size=32,
-        seed=0,
-        device="cpu",
-    )
+    return assemble(
+        network, (X, y), (X[:32], y[:32]), task=Task.multiclass, optimizer=Adam(learning_rate=0.001), epochs=epochs,
+        batch_size=32, engine=ScratchEngine(dtype=Dtype.float32, array=ArrayLibrary.jax),
+    )  # fmt: skip

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.problems import assemble
 from twinnet.core import engine
 from twinnet.core.errors import ConfigError, DataError
 from twinnet.core.monitor import Monitor
 from twinnet.core.network import Dense, Network
 from twinnet.core.problem import Problem
-from twinnet.core.schema import Activation, GradientDescent, Initializer, Loss, ScratchEngine, Task
+from twinnet.core.schema import Activation, Initializer, Loss, Task
 
 
 @pytest.fixture
@@ -19,11 +20,7 @@ def problem() -> Problem:
     network = Network((2,), (Dense(3, Activation.relu), Dense(1, Activation.sigmoid)))
     X = random.normal(0, 1, (12, 2)).astype("float32")
     y = np.arange(12) % 2
-    weights = network.initial_weights(Initializer.glorot_uniform, 0, "float32")
-    return Problem(
-        network, weights, Loss.binary_crossentropy, Task.binary, GradientDescent(learning_rate=0.1), ScratchEngine(),
-        X[:8], y[:8], X[8:], y[8:], epochs=2, batch_size=4, seed=0, device="cpu",
-    )  # fmt: skip
+    return assemble(network, (X[:8], y[:8]), (X[8:], y[8:]), epochs=2, batch_size=4)
 
 
 def holding(array: np.ndarray, value: float) -> np.ndarray:

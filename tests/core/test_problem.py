@@ -7,21 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.problems import assemble
 from twinnet.core.errors import DivergedError
 from twinnet.core.history import MAX_RECORDS, Chunk
 from twinnet.core.monitor import Monitor
 from twinnet.core.network import Dense, Network
 from twinnet.core.problem import Problem
-from twinnet.core.schema import Activation, EarlyStopping, GradientDescent, Loss, ScratchEngine, Task
+from twinnet.core.schema import Activation, EarlyStopping
 
 
 def problem(samples: int = 10, epochs: int = 5, batch_size: int = 4, seed: int = 0) -> Problem:
     network = Network((2,), (Dense(1, Activation.sigmoid),))
     X, y = np.zeros((samples, 2)), np.zeros(samples, dtype=int)
-    return Problem(
-        network, [], Loss.binary_crossentropy, Task.binary, GradientDescent(learning_rate=0.1), ScratchEngine(),
-        X, y, X, y, epochs, batch_size, seed, "cpu",
-    )  # fmt: skip
+    return assemble(network, (X, y), (X, y), epochs=epochs, batch_size=batch_size, seed=seed)
 
 
 def chunk(*losses: float, valid: float = 0.5) -> Chunk:

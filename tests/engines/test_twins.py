@@ -3,13 +3,13 @@
 100 steps each, the last batch of every epoch smaller than the others, validation after each epoch.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 
+from tests.problems import keras_problem, train_arrays, twin_problems
 from twinnet.core.network import Activate, Add, BatchNorm, Conv2D, Dense, Flatten, Fork, GlobalAveragePool2D, MaxPool2D
 from twinnet.core.problem import Problem
 from twinnet.core.schema import (
@@ -64,8 +64,8 @@ MODELS = {
 }
 
 
-def agree(problem: Problem, twins: Callable, solved: Callable) -> None:
-    (scratch, expected), (keras, history) = (solved(twin) for twin in twins(problem))
+def agree(problem: Problem) -> None:
+    (scratch, expected), (keras, history) = (train_arrays(twin) for twin in twin_problems(problem))
     tolerance = TOLERANCE[problem.engine.dtype.value]
     for name, values in expected.items():
         np.testing.assert_allclose(history[name], values, rtol=0, atol=tolerance, err_msg=name)
@@ -78,56 +78,57 @@ def agree(problem: Problem, twins: Callable, solved: Callable) -> None:
 
 @pytest.mark.parametrize(("task", "loss"), LOSSES, ids=lambda value: value.value)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: optimizer.kind)
-def test_losses_and_optimizers(optimizer: Optimizer, task: Task, loss: Loss, pose, twins, solved) -> None:
-    agree(pose(MODELS["mlp"][1], task=task, loss=loss, optimizer=optimizer, epochs=25), twins, solved)
+def test_losses_and_optimizers(optimizer: Optimizer, task: Task, loss: Loss) -> None:
+    agree(keras_problem(MODELS["mlp"][1], task=task, loss=loss, optimizer=optimizer, epochs=25))
 
 
 @pytest.mark.parametrize(
     ("optimizer", "loss"),
     [*((optimizer, LOSSES[2]) for optimizer in OPTIMIZERS), *((OPTIMIZERS[4], loss) for loss in LOSSES)],
 )
-def test_losses_and_optimizers_in_float32(optimizer: Optimizer, loss: tuple[Task, Loss], pose, twins, solved) -> None:
-    problem = pose(MODELS["mlp"][1], task=loss[0], loss=loss[1], dtype="float32", optimizer=optimizer, epochs=25)
-    agree(problem, twins, solved)
+def test_losses_and_optimizers_in_float32(optimizer: Optimizer, loss: tuple[Task, Loss]) -> None:
+    problem = keras_problem(
+        MODELS["mlp"][1], task=loss[0], loss=loss[1], dtype="float32", optimizer=optimizer, epochs=25
+    )
+    agree(problem)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("model", [model for model in MODELS if model != "mlp"])
-def test_models(model: str, dtype: str, pose, twins, solved) -> None:
+def test_models(model: str, dtype: str) -> None:
     """With momentum: a bias before a normalisation has a gradient of rounding errors, which Adam would blow up."""
     input_shape, hidden = MODELS[model]
-    problem = pose(hidden, input_shape=input_shape, task=Task.multiclass, dtype=dtype, epochs=25,
+    problem = keras_problem(hidden, input_shape=input_shape, task=Task.multiclass, dtype=dtype, epochs=25,
                    optimizer=Momentum(learning_rate=0.005))  # fmt: skip
-    agree(problem, twins, solved)
+    agree(problem)
 
 
 @pytest.mark.exhaustive  # 210 trainings by each engine, each compiled anew
 @pytest.mark.parametrize(("model", "loss", "optimizer"), list(product(MODELS, LOSSES, OPTIMIZERS)))
-def test_every_model_loss_and_optimizer(model, loss, optimizer, pose, twins, solved) -> None:
+def test_every_model_loss_and_optimizer(model, loss, optimizer) -> None:
     """At a tenth of the learning rates, at which no pair jumps about its minimum and so magnifies rounding errors."""
     input_shape, hidden = MODELS[model]
     optimizer = replace(optimizer, learning_rate=optimizer.learning_rate / 10)
-    problem = pose(hidden, input_shape=input_shape, task=loss[0], loss=loss[1], optimizer=optimizer, epochs=25)
-    agree(problem, twins, solved)
+    problem = keras_problem(hidden, input_shape=input_shape, task=loss[0], loss=loss[1], optimizer=optimizer, epochs=25)
+    agree(problem)
 
 
 @pytest.mark.parametrize("kind", list(ScheduleKind), ids=lambda kind: kind.value)
-def test_schedules_and_l2(kind: ScheduleKind, pose, twins, solved) -> None:
+def test_schedules_and_l2(kind: ScheduleKind) -> None:
     schedule = Schedule(kind, warmup=0.2, end=0.1)
     optimizer = GradientDescent(learning_rate=0.3, schedule=schedule)
-    agree(pose(task=Task.multiclass, optimizer=optimizer, l2=0.01, epochs=25), twins, solved)
+    agree(keras_problem(task=Task.multiclass, optimizer=optimizer, l2=0.01, epochs=25))
 
 
-def chapter(pose: Callable, epochs: int) -> Problem:
-    """2-4-1 with sigmoids, weights on [0, 1), full batch, rate 0.001: what nba_scratch and nba_keras train."""
-    problem = pose((Dense(4, Activation.sigmoid),), input_shape=(2,), samples=354, batch_size=354, epochs=epochs,
-                   optimizer=GradientDescent(learning_rate=0.001))  # fmt: skip
-    problem.weights[:] = problem.network.initial_weights(Initializer.uniform, 0, "float64")
-    for X in (problem.X_train, problem.X_valid):
-        X *= 3.0
-    return problem
+def chapter_problem(epochs: int) -> Problem:
+    """Return 2-4-1 with sigmoids, weights on [0, 1), full batch, rate 0.001: as nba_scratch and nba_keras train."""
+    problem = keras_problem(
+        (Dense(4, Activation.sigmoid),), input_shape=(2,), samples=354, batch_size=354, epochs=epochs,
+        optimizer=GradientDescent(learning_rate=0.001), init=Initializer.uniform,
+    )  # fmt: skip
+    return replace(problem, X_train=problem.X_train * 3, X_valid=problem.X_valid * 3)
 
 
 @pytest.mark.slow
-def test_the_pair_of_the_chapter_stays_together_for_all_its_epochs(pose, twins, solved) -> None:
-    agree(chapter(pose, 100_000), twins, solved)
+def test_the_pair_of_the_chapter_stays_together_for_all_its_epochs() -> None:
+    agree(chapter_problem(100_000))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.problems import keras_problem, train_arrays
 from twinnet.core.network import Flatten
 from twinnet.core.problem import Problem
 from twinnet.core.schema import Augmentation, GradientDescent, KerasEngine, Task
@@ -12,9 +13,9 @@ from twinnet.engines.keras import backend
 
 
 @pytest.fixture
-def problem(pose) -> Problem:
+def problem() -> Problem:
     backend.load(KerasEngine())
-    return pose(
+    return keras_problem(
         (Flatten(),), input_shape=(5, 7, 2), task=Task.multiclass, augmentation=Augmentation(flip=True, shift=2)
     )
 
@@ -107,11 +108,11 @@ def test_changes_come_from_seed_and_epoch_alone(problem: Problem) -> None:
         assert not np.array_equal(values, later[name])
 
 
-def test_training_targets_are_smoothed_and_evaluation_is_not(problem: Problem, solved) -> None:
+def test_training_targets_are_smoothed_and_evaluation_is_not(problem: Problem) -> None:
     """A network that cannot move keeps its loss: train/loss is that of smoothed targets, valid/loss is not."""
     still = GradientDescent(learning_rate=1e-12)
     smooth = replace(problem, augmentation=Augmentation(), label_smoothing=0.3, epochs=1, optimizer=still)
-    fitted, history = solved(smooth)
+    fitted, history = train_arrays(smooth)
     log_p = np.log(fitted.predict(problem.X_train))
     hard = -log_p[np.arange(len(log_p)), problem.y_train].mean()
     assert history["train/loss"][0] == pytest.approx(0.7 * hard - 0.3 * log_p.mean(), rel=1e-6)

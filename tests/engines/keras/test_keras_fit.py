@@ -1,24 +1,21 @@
 """The Keras engine: what it records, when it stops, what it keeps, and that it repeats itself."""
 
-import hashlib
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.problems import augmented_problem, keras_problem, random_bits, train_arrays
 from twinnet.core.errors import ConfigError, DataError, DivergedError
 from twinnet.core.history import History
 from twinnet.core.monitor import Monitor
 from twinnet.core.network import BatchNorm, Conv2D, Dense, Dropout, Flatten
-from twinnet.core.problem import Problem
 from twinnet.core.schema import (
     Activation,
-    Augmentation,
     Backend,
     Dtype,
     EarlyStopping,
@@ -32,11 +29,11 @@ from twinnet.engines import keras as engine
 CONVOLUTION = (Conv2D(2, 3, 1, Activation.relu), Flatten())
 
 
-def test_each_epoch_is_the_mean_over_its_samples(pose, solved) -> None:
+def test_each_epoch_is_the_mean_over_its_samples() -> None:
     """At rate 0 nothing changes, so that batches of 16, 16, 16 and 2 must average to what all samples give at once."""
     still = GradientDescent(learning_rate=1e-300)
-    fitted, history = solved(pose(optimizer=still, epochs=3))
-    problem = pose()
+    fitted, history = train_arrays(keras_problem(optimizer=still, epochs=3))
+    problem = keras_problem()
     p, y = fitted.predict(problem.X_train)[:, 0], problem.y_train
     loss = -np.log(np.where(y == 1, p, 1 - p)).mean()
     np.testing.assert_allclose(history["train/loss"], [loss] * 3, rtol=1e-12)
@@ -44,9 +41,9 @@ def test_each_epoch_is_the_mean_over_its_samples(pose, solved) -> None:
 
 
 @pytest.mark.parametrize("task", list(Task), ids=lambda task: task.value)
-def test_the_validation_split_is_evaluated_with_the_weights_after_each_chunk(task: Task, pose, solved) -> None:
-    problem = pose((Dense(4, Activation.relu), BatchNorm(), Dropout(0.3)), task=task, l2=0.01)
-    fitted, history = solved(problem)
+def test_the_validation_split_is_evaluated_with_the_weights_after_each_chunk(task: Task) -> None:
+    problem = keras_problem((Dense(4, Activation.relu), BatchNorm(), Dropout(0.3)), task=task, l2=0.01)
+    fitted, history = train_arrays(problem)
     output, y = fitted.predict(problem.X_valid), problem.y_valid
     penalty = 0.01 * sum((layer["W"] ** 2).sum() for layer in fitted.weights() if "W" in layer)
     loss, metric = {
@@ -60,10 +57,12 @@ def test_the_validation_split_is_evaluated_with_the_weights_after_each_chunk(tas
 
 
 @pytest.mark.parametrize(("epochs", "batch_size", "steps"), [(2300, 50, None), (1001, 50, 7), (6, 16, 3), (6, 16, 1)])
-def test_every_epoch_is_recorded_however_the_steps_are_cut(epochs, batch_size, steps, pose, solved) -> None:
-    problem = pose(epochs=epochs, batch_size=batch_size)
-    whole, expected = solved(problem)
-    cut, history = solved(replace(problem, engine=replace(problem.engine, steps_per_execution=steps, jit_compile=None)))
+def test_every_epoch_is_recorded_however_the_steps_are_cut(epochs, batch_size, steps) -> None:
+    problem = keras_problem(epochs=epochs, batch_size=batch_size)
+    whole, expected = train_arrays(problem)
+    cut, history = train_arrays(
+        replace(problem, engine=replace(problem.engine, steps_per_execution=steps, jit_compile=None))
+    )
     assert len(history["train/loss"]) == epochs
     assert len(history["valid/loss"]) == len(list(problem.chunks()))
     for name, values in expected.items():
@@ -71,11 +70,11 @@ def test_every_epoch_is_recorded_however_the_steps_are_cut(epochs, batch_size, s
     np.testing.assert_allclose(cut.predict(problem.X_valid), whole.predict(problem.X_valid), rtol=1e-9)
 
 
-def test_it_stops_early_and_takes_the_best_weights(pose, solved) -> None:
-    problem = pose((Dense(64, Activation.relu),), samples=20, batch_size=5, epochs=300,
+def test_it_stops_early_and_takes_the_best_weights() -> None:
+    problem = keras_problem((Dense(64, Activation.relu),), samples=20, batch_size=5, epochs=300,
                    optimizer=GradientDescent(learning_rate=0.5))  # fmt: skip
     monitor = Monitor(problem.metric, EarlyStopping(patience=5))
-    fitted, history = solved(problem, monitor)
+    fitted, history = train_arrays(problem, monitor)
     assert monitor.best_epoch is not None
     assert len(history["train/loss"]) == monitor.best_epoch + 5 < 300
     p = fitted.predict(problem.X_valid)[:, 0]
@@ -84,20 +83,20 @@ def test_it_stops_early_and_takes_the_best_weights(pose, solved) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [16, 50])
-def test_a_rate_that_diverges_ends_in_one_line_with_the_history(batch_size: int, pose, solved) -> None:
-    problem = pose(task=Task.regression, batch_size=batch_size, epochs=2000,
+def test_a_rate_that_diverges_ends_in_one_line_with_the_history(batch_size: int) -> None:
+    problem = keras_problem(task=Task.regression, batch_size=batch_size, epochs=2000,
                    optimizer=GradientDescent(learning_rate=1e3))  # fmt: skip
     with pytest.raises(DivergedError, match=r"no longer a finite number at epoch \d+") as error:
-        solved(problem)
+        train_arrays(problem)
     history = error.value.history
     assert isinstance(history, History)
     assert all(np.isfinite(values).all() for values in history.arrays().values())
 
 
-def test_categorical_crossentropy_on_one_unit_is_that_of_keras_and_learns_nothing(pose, solved, caplog) -> None:
-    problem = pose(loss=Loss.categorical_crossentropy, dtype="float32", epochs=5)
+def test_categorical_crossentropy_on_one_unit_is_that_of_keras_and_learns_nothing(caplog) -> None:
+    problem = keras_problem(loss=Loss.categorical_crossentropy, dtype="float32", epochs=5)
     with caplog.at_level(logging.WARNING, "twinnet"):
-        fitted, history = solved(problem)
+        fitted, history = train_arrays(problem)
     warnings = [record.getMessage() for record in caplog.records if record.name.startswith("twinnet")]
     assert len(warnings) == 1
     assert "num_classes > 1" in warnings[0]
@@ -108,12 +107,12 @@ def test_categorical_crossentropy_on_one_unit_is_that_of_keras_and_learns_nothin
             np.testing.assert_array_equal(after[name], before[name])
 
 
-def test_a_saved_model_predicts_the_same_and_opens_in_plain_keras(pose, solved, tmp_path: Path) -> None:
+def test_a_saved_model_predicts_the_same_and_opens_in_plain_keras(tmp_path: Path) -> None:
     import keras
 
     hidden = (*CONVOLUTION, Dense(4, Activation.identity), BatchNorm(), Dropout(0.2))
-    problem = pose(hidden, input_shape=(5, 5, 1), task=Task.multiclass, dtype="float32", l2=0.001)
-    fitted, _ = solved(problem)
+    problem = keras_problem(hidden, input_shape=(5, 5, 1), task=Task.multiclass, dtype="float32", l2=0.001)
+    fitted, _ = train_arrays(problem)
     path = fitted.save(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.keras"]
     again = engine.load(path)
@@ -133,22 +132,22 @@ def test_a_file_that_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
         engine.load(path)
 
 
-def test_another_backend_than_the_loaded_one_is_refused(pose, solved) -> None:
-    solved(pose(epochs=1))
+def test_another_backend_than_the_loaded_one_is_refused() -> None:
+    train_arrays(keras_problem(epochs=1))
     with pytest.raises(ConfigError, match=r"engine\.backend=jax: expected tensorflow, .*process of its own"):
-        solved(pose(engine=KerasEngine(backend=Backend.jax, dtype=Dtype.float64)))
+        train_arrays(keras_problem(engine=KerasEngine(backend=Backend.jax, dtype=Dtype.float64)))
 
 
-def test_the_average_of_the_weights_is_evaluated_and_kept(pose, solved) -> None:
+def test_the_average_of_the_weights_is_evaluated_and_kept() -> None:
     """Against the average that the weights of trainings of 1, 2, ... steps give, each trained by itself."""
-    problem = pose(batch_size=50, optimizer=GradientDescent(learning_rate=0.5), epochs=4)
+    problem = keras_problem(batch_size=50, optimizer=GradientDescent(learning_rate=0.5), epochs=4)
     average = None
     for epochs in range(1, 5):
-        now = solved(replace(problem, epochs=epochs))[0].weights()
+        now = train_arrays(replace(problem, epochs=epochs))[0].weights()
         average = now if average is None else [
             {name: 0.7 * old[name] + 0.3 * new[name] for name in old} for old, new in zip(average, now, strict=True)
         ]  # fmt: skip
-    fitted, history = solved(replace(problem, ema=0.7))
+    fitted, history = train_arrays(replace(problem, ema=0.7))
     assert average is not None
     for mine, expected in zip(fitted.weights(), average, strict=True):
         for name, value in mine.items():
@@ -156,67 +155,44 @@ def test_the_average_of_the_weights_is_evaluated_and_kept(pose, solved) -> None:
     p = fitted.predict(problem.X_valid)[:, 0]
     loss = -np.log(np.where(problem.y_valid == 1, p, 1 - p)).mean()
     assert history["valid/loss"][-1] == pytest.approx(loss, rel=1e-10)
-    np.testing.assert_allclose(history["train/loss"], solved(problem)[1]["train/loss"], rtol=1e-12)
+    np.testing.assert_allclose(history["train/loss"], train_arrays(problem)[1]["train/loss"], rtol=1e-12)
 
 
-def test_mixed_precision_keeps_weights_and_outputs_in_float32(pose, solved) -> None:
-    problem = pose(CONVOLUTION, input_shape=(6, 6, 1), task=Task.multiclass, dtype="float32", epochs=5)
-    _, expected = solved(problem)
-    mixed, history = solved(replace(problem, engine=replace(problem.engine, mixed_precision=True)))
+def test_mixed_precision_keeps_weights_and_outputs_in_float32() -> None:
+    problem = keras_problem(CONVOLUTION, input_shape=(6, 6, 1), task=Task.multiclass, dtype="float32", epochs=5)
+    _, expected = train_arrays(problem)
+    mixed, history = train_arrays(replace(problem, engine=replace(problem.engine, mixed_precision=True)))
     assert {value.dtype.name for layer in mixed.weights() for value in layer.values()} == {"float32"}
     assert mixed.predict(problem.X_valid).dtype == np.float32
     np.testing.assert_allclose(history["train/loss"], expected["train/loss"], rtol=0.02)
     assert not np.array_equal(history["train/loss"], expected["train/loss"])
 
 
-RANDOM = (*CONVOLUTION, Dense(16, Activation.relu), Dropout(0.5))
-
-
-def random_problem(pose: Callable[..., Problem], **changes) -> Problem:
-    """Everything that is drawn at random: weights, order, dropout, augmentation."""
-    augmentation = Augmentation(flip=True, shift=1)
-    return pose(RANDOM, input_shape=(6, 6, 1), task=Task.multiclass, dtype="float32", augmentation=augmentation,
-                **changes)  # fmt: skip
-
-
-def digest(problem: Problem) -> str:
-    """The bits of the history and of the weights after a training."""
-    monitor = Monitor(problem.metric)
-    fitted = engine.fit(problem, monitor)
-    values = [*monitor.history.arrays().values(), *(w for layer in fitted.weights() for w in layer.values())]
-    return hashlib.sha256(b"".join(np.ascontiguousarray(value).tobytes() for value in values)).hexdigest()
-
-
-IN_A_NEW_PROCESS = """
-import importlib.util, sys
-def module(path):
-    spec = importlib.util.spec_from_file_location("m", path)
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-problems, tests = module(sys.argv[1]), module(sys.argv[2])
-print(tests.digest(tests.random_problem(problems.pose_problem)))
+SAME_SEED = """
+import sys
+from tests.problems import augmented_problem, random_bits
+sys.stdout.buffer.write(random_bits(augmented_problem()))
 """
 
 
-def test_the_same_seed_gives_the_same_bits_again_and_in_a_new_process(pose, root: Path) -> None:
-    problem = random_problem(pose)
-    first = digest(problem)
-    assert digest(problem) == first
-    assert digest(replace(problem, seed=problem.seed + 1)) != first
-    command = [sys.executable, "-c", IN_A_NEW_PROCESS, str(root / "tests/engines/conftest.py"), __file__]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
-    assert done.stdout.strip() == first, done.stderr
-    # Nor a note of TensorFlow, but for one that heeds no log level, on processors without AVX-512.
-    assert [line for line in done.stderr.splitlines() if "oneDNN supports DT_INT64" not in line] == []
+def test_seed_gives_the_same_bits_in_a_new_process(root: Path) -> None:
+    problem = augmented_problem()
+    first = random_bits(problem)
+    assert random_bits(problem) == first
+    assert random_bits(replace(problem, seed=problem.seed + 1)) != first
+    done = subprocess.run([sys.executable, "-c", SAME_SEED], capture_output=True, check=False, cwd=root)
+    assert done.stdout == first, done.stderr
+    # No note of TensorFlow, except one that heeds no log level, on processors without AVX-512.
+    notes = done.stderr.decode().splitlines()
+    assert [line for line in notes if "oneDNN supports DT_INT64" not in line] == []
 
 
-def test_plain_keras_on_the_same_batches_gives_the_same_curve(pose, solved) -> None:
+def test_plain_keras_on_the_same_batches_gives_the_same_curve() -> None:
     """Layers, loss, optimizer and accuracy by their names, `fit` as its guide begins, in float32."""
     import keras
 
-    problem = pose((Dense(6, Activation.relu),), task=Task.multiclass, dtype="float32", epochs=20)
-    _, history = solved(problem)
+    problem = keras_problem((Dense(6, Activation.relu),), task=Task.multiclass, dtype="float32", epochs=20)
+    _, history = train_arrays(problem)
     plain = keras.Sequential(
         [keras.Input((3,)), keras.layers.Dense(6, activation="relu"), keras.layers.Dense(3, activation="softmax")]
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.problems import scratch_problem
 from twinnet.core.errors import DataError, DivergedError
 from twinnet.core.monitor import Monitor
 from twinnet.core.network import Dense, Dropout
@@ -43,10 +44,10 @@ def assert_trained_as_alone(problem: Problem, network: scratch.ScratchNetwork, m
 
 
 @pytest.mark.parametrize("batch_size", [30, 8])
-def test_batched_trainings_equal_single_ones(make_problem, batch_size: int) -> None:
+def test_batched_trainings_equal_single_ones(batch_size: int) -> None:
     """More trainings than cores, epochs in chunks of 3 and a last of 1, dropout and batch order by seed."""
     hidden = (Dense(6, Activation.tanh), Dropout(0.3))
-    problem = make_problem(hidden, array="jax", epochs=2500, samples=30, batch_size=batch_size)
+    problem = scratch_problem(hidden, array="jax", epochs=2500, samples=30, batch_size=batch_size)
     if batch_size < 30:
         problem = replace(problem, epochs=3, optimizer=Adam(learning_rate=0.1))
     problems = configurations(problem, [0.1, 0.01, 0.05, 0.2, 0.1])
@@ -56,9 +57,9 @@ def test_batched_trainings_equal_single_ones(make_problem, batch_size: int) -> N
         assert_trained_as_alone(*each)
 
 
-def test_batched_trainings_share_one_compiled_program(make_problem) -> None:
+def test_batched_trainings_share_one_compiled_program() -> None:
     jit.compile_chunks.cache_clear()
-    problem = make_problem((Dense(5, Activation.relu),), array="jax")
+    problem = scratch_problem((Dense(5, Activation.relu),), array="jax")
     problems = configurations(problem, [0.1, 0.2, 0.3, 0.4])
     problems[-1] = replace(problems[-1], X_train=problem.X_train + 1)  # other numbers, the same shape
     scratch.fit_batched(problems, start_monitors(problems))
@@ -70,8 +71,8 @@ def test_batched_trainings_share_one_compiled_program(make_problem) -> None:
     assert jit.compile_chunks.cache_info().currsize == 2
 
 
-def test_diverged_training_stops_no_other(make_problem) -> None:
-    problem = make_problem((Dense(4, Activation.relu),), task=Task.regression, array="jax", epochs=50)
+def test_diverged_training_stops_no_other() -> None:
+    problem = scratch_problem((Dense(4, Activation.relu),), task=Task.regression, array="jax", epochs=50)
     problems = configurations(problem, [0.01, 1e5, 0.02])
     first, second, third = scratch.fit_batched(problems, monitors := start_monitors(problems))
     assert isinstance(second, DivergedError)
@@ -81,8 +82,8 @@ def test_diverged_training_stops_no_other(make_problem) -> None:
     assert np.isfinite(third.predict(problem.X_valid)).all()
 
 
-def test_each_batched_training_stops_early_for_itself(make_problem) -> None:
-    problem = make_problem((Dense(30, Activation.tanh),), array="jax", epochs=200, optimizer=Adam(learning_rate=0.1))
+def test_each_batched_training_stops_early_for_itself() -> None:
+    problem = scratch_problem((Dense(30, Activation.tanh),), array="jax", epochs=200, optimizer=Adam(learning_rate=0.1))
     problem = replace(problem, y_train=np.random.default_rng(0).permutation(problem.y_train))
     problems = configurations(problem, [0.1, 1e-5])
     networks = scratch.fit_batched(problems, monitors := start_monitors(problems, patience=5))
@@ -91,9 +92,9 @@ def test_each_batched_training_stops_early_for_itself(make_problem) -> None:
         assert_trained_as_alone(*each)
 
 
-def test_each_batched_training_has_its_own_checkpoint(make_problem, tmp_path: Path) -> None:
+def test_each_batched_training_has_its_own_checkpoint(tmp_path: Path) -> None:
     """The first of two was interrupted after its second call; both end with the bits of an uninterrupted training."""
-    problem = make_problem(array="jax", epochs=2500)
+    problem = scratch_problem(array="jax", epochs=2500)
     problems = configurations(problem, [0.1, 0.2])
     checkpoints = [Checkpoint(tmp_path / str(i), 0) for i in range(2)]
 
@@ -112,8 +113,8 @@ def test_each_batched_training_has_its_own_checkpoint(make_problem, tmp_path: Pa
         assert_trained_as_alone(*each)
 
 
-def test_batched_checks_every_problem_first(make_problem) -> None:
-    problem = make_problem(array="jax")
+def test_batched_checks_every_problem_first() -> None:
+    problem = scratch_problem(array="jax")
     problems = [problem, replace(problem, X_train=problem.X_train * np.nan)]
     with pytest.raises(DataError, match="finite"):
         scratch.fit_batched(problems, start_monitors(problems))

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.problems import assemble
 from twinnet.core.monitor import Monitor
 from twinnet.core.network import Dense, Network
 from twinnet.core.problem import Problem
-from twinnet.core.schema import Activation, ArrayLibrary, Dtype, GradientDescent, Initializer, Loss, ScratchEngine, Task
+from twinnet.core.schema import Activation, ArrayLibrary, Dtype, GradientDescent, Initializer, ScratchEngine
 from twinnet.engines import scratch
 
 SHORT = 1000  # epochs that the reference trains here; the compiled engine trains all
@@ -28,22 +29,11 @@ def golden(root: Path) -> dict:
 def problem(golden: dict, array: str, epochs: int) -> Problem:
     network = Network((2,), (Dense(4, Activation.sigmoid), Dense(1, Activation.sigmoid)))
     X, y = np.array(golden["X_train"]), np.array(golden["y_train"])
-    return Problem(
-        network=network,
-        weights=network.initial_weights(Initializer.uniform, golden["numpy_seed"], "float64"),
-        loss=Loss.binary_crossentropy,
-        task=Task.binary,
+    return assemble(
+        network, (X, y), (X[:10], y[:10]), init=Initializer.uniform, init_seed=golden["numpy_seed"], epochs=epochs,
         optimizer=GradientDescent(learning_rate=golden["learning_rate"]),
         engine=ScratchEngine(dtype=Dtype.float64, array=ArrayLibrary(array)),
-        X_train=X,
-        y_train=y,
-        X_valid=X[:10],
-        y_valid=y[:10],
-        epochs=epochs,
-        batch_size=len(X),
-        seed=0,
-        device="cpu",
-    )
+    )  # fmt: skip
 
 
 def check_history(golden: dict, history: dict[str, np.ndarray]) -> None:

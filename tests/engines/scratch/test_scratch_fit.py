@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.problems import dropout_problem, random_bits, scratch_problem
 from twinnet.core.errors import DataError, DivergedError
 from twinnet.core.monitor import Monitor
 from twinnet.core.network import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D
@@ -62,9 +63,9 @@ def textbook(problem: Problem) -> tuple[list, list, list]:
 
 
 @pytest.mark.parametrize("hidden", [(4,), (5, 3)])
-def test_reference_is_the_textbook_bit_for_bit(make_problem, hidden: tuple[int, ...]) -> None:
+def test_reference_is_the_textbook_bit_for_bit(hidden: tuple[int, ...]) -> None:
     layers = tuple(Dense(units, Activation.sigmoid) for units in hidden)
-    problem = make_problem(layers, init=Initializer.uniform, samples=67, epochs=300)
+    problem = scratch_problem(layers, init=Initializer.uniform, samples=67, epochs=300)
     fitted, history = trained(problem)
     losses, accuracies, weights = textbook(problem)
     for layer, (W, b) in zip(fitted.weights(), weights, strict=True):
@@ -85,10 +86,10 @@ OPTIMIZERS = [
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: optimizer.kind)
-def test_compiled_is_the_reference(make_problem, optimizer) -> None:
+def test_compiled_is_the_reference(optimizer) -> None:
     """Batches of 8 from 30 samples (the last has 6), dropout, l2: the same losses and weights, to rounding."""
     hidden = (Dense(6, Activation.tanh), Dropout(0.3), Dense(5, Activation.relu))
-    problem = make_problem(
+    problem = scratch_problem(
         hidden, task=Task.multiclass, classes=3, batch_size=8, optimizer=optimizer, l2=0.001, epochs=25
     )
     (reference, expected), (compiled, history) = (trained(p) for p in both(problem))
@@ -105,8 +106,8 @@ def both(problem: Problem) -> list[Problem]:
     ]
 
 
-def test_convolutional_network_learns_in_both(make_problem) -> None:
-    problem = make_problem(
+def test_convolutional_network_learns_in_both() -> None:
+    problem = scratch_problem(
         CNN, input_shape=(9, 8, 2), task=Task.multiclass, classes=3,
         samples=45, batch_size=16, epochs=12, optimizer=Adam(learning_rate=0.02),
     )  # fmt: skip
@@ -119,18 +120,18 @@ def test_convolutional_network_learns_in_both(make_problem) -> None:
 
 
 @pytest.mark.parametrize("array", ["numpy", "jax"])
-def test_float32_stays_float32(make_problem, array: str) -> None:
+def test_float32_stays_float32(array: str) -> None:
     hidden = (Dense(6, Activation.relu), BatchNorm(), Dropout(0.2))
     for optimizer in OPTIMIZERS if array == "numpy" else OPTIMIZERS[-2:-1]:  # to compile takes a while
-        problem = make_problem(hidden, array=array, dtype="float32", batch_size=8, optimizer=optimizer, epochs=2)
+        problem = scratch_problem(hidden, array=array, dtype="float32", batch_size=8, optimizer=optimizer, epochs=2)
         fitted, _ = trained(problem)
         assert {value.dtype for layer in fitted.weights() for value in layer.values()} == {np.dtype("float32")}
         assert fitted.predict(problem.X_valid).dtype == np.float32
 
 
 @pytest.mark.parametrize("array", ["numpy", "jax"])
-def test_validation_is_that_of_the_weights_after_each_chunk(make_problem, array: str) -> None:
-    problem = make_problem(array=array, epochs=7)
+def test_validation_is_that_of_the_weights_after_each_chunk(array: str) -> None:
+    problem = scratch_problem(array=array, epochs=7)
     fitted, history = trained(problem)
     p = fitted.predict(problem.X_valid)[:, 0]
     expected = -np.log(np.where(problem.y_valid == 1, p, 1 - p)).mean()
@@ -139,9 +140,9 @@ def test_validation_is_that_of_the_weights_after_each_chunk(make_problem, array:
 
 
 @pytest.mark.parametrize("array", ["numpy", "jax"])
-def test_early_stopping_takes_the_best_weights(make_problem, array: str) -> None:
+def test_early_stopping_takes_the_best_weights(array: str) -> None:
     """A rate so high that the validation loss soon rises: the network returned is the one of the best epoch."""
-    problem = make_problem((Dense(30, Activation.tanh),), array=array, epochs=400, optimizer=Adam(learning_rate=0.1))
+    problem = scratch_problem((Dense(30, Activation.tanh),), array=array, epochs=400, optimizer=Adam(learning_rate=0.1))
     problem = replace(problem, y_train=np.random.default_rng(0).permutation(problem.y_train))
     fitted, history = trained(problem, EarlyStopping(patience=5))
     best = int(np.argmin(history["valid/loss"]))
@@ -152,16 +153,16 @@ def test_early_stopping_takes_the_best_weights(make_problem, array: str) -> None
 
 @pytest.mark.parametrize("array", ["numpy", "jax"])
 @pytest.mark.parametrize("epochs", [1, 999, 1001, 2500])
-def test_every_epoch_is_recorded_whatever_the_chunks(make_problem, array: str, epochs: int) -> None:
-    problem = make_problem(array=array, epochs=epochs, samples=5)
+def test_every_epoch_is_recorded_whatever_the_chunks(array: str, epochs: int) -> None:
+    problem = scratch_problem(array=array, epochs=epochs, samples=5)
     _, history = trained(problem)
     assert len(history["train/loss"]) == epochs == history["valid_epoch"][-1]
     assert (np.diff(history["train/loss"]) < 0).all()
 
 
 @pytest.mark.parametrize("array", ["numpy", "jax"])
-def test_a_saved_network_predicts_the_same_and_holds_no_pickle(make_problem, array: str, tmp_path) -> None:
-    problem = make_problem(CNN, input_shape=(9, 8, 2), array=array, samples=20, epochs=2)
+def test_a_saved_network_predicts_the_same_and_holds_no_pickle(array: str, tmp_path) -> None:
+    problem = scratch_problem(CNN, input_shape=(9, 8, 2), array=array, samples=20, epochs=2)
     fitted, _ = trained(problem)
     path = fitted.save(tmp_path)
     assert path.name == "model.npz"
@@ -180,8 +181,8 @@ def test_load_tells_what_is_wrong_with_a_file(tmp_path) -> None:
         scratch.load(tmp_path / "other.npz")
 
 
-def test_predict_refuses_other_shapes_and_numbers_that_are_not_finite(make_problem) -> None:
-    fitted, _ = trained(make_problem(epochs=1))
+def test_predict_refuses_other_shapes_and_numbers_that_are_not_finite() -> None:
+    fitted, _ = trained(scratch_problem(epochs=1))
     with pytest.raises(DataError, match=r"expected samples x 2; received an array of shape \(4, 3\)"):
         fitted.predict(np.zeros((4, 3)))
     with pytest.raises(DataError, match="finite"):
@@ -190,8 +191,8 @@ def test_predict_refuses_other_shapes_and_numbers_that_are_not_finite(make_probl
 
 
 @pytest.mark.parametrize("array", ["numpy", "jax"])
-def test_a_rate_too_high_ends_with_the_epoch_and_no_warning(make_problem, array: str) -> None:
-    problem = make_problem(
+def test_a_rate_too_high_ends_with_the_epoch_and_no_warning(array: str) -> None:
+    problem = scratch_problem(
         (Dense(4, Activation.relu),), task=Task.regression, array=array, epochs=3000,
         optimizer=GradientDescent(learning_rate=1e3),
     )  # fmt: skip
@@ -206,9 +207,9 @@ def test_a_rate_too_high_ends_with_the_epoch_and_no_warning(make_problem, array:
 
 @pytest.mark.parametrize("array", ["numpy", "jax"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_saturated_units_keep_a_finite_loss_and_a_gradient(make_problem, array: str, dtype: str) -> None:
+def test_saturated_units_keep_a_finite_loss_and_a_gradient(array: str, dtype: str) -> None:
     """Inputs so large that the sigmoid rounds to 0 and 1: the textbook divides 0 by 0 here."""
-    problem = make_problem((), array=array, dtype=dtype, epochs=40, samples=30)
+    problem = scratch_problem((), array=array, dtype=dtype, epochs=40, samples=30)
     X = (problem.X_train * 1e3).astype(dtype)
     problem = replace(problem, X_train=X, y_train=(X.sum(axis=1) < 0).astype(int), X_valid=X, y_valid=problem.y_train)
     problem = replace(problem, weights=[{"W": np.ones((2, 1), dtype), "b": np.zeros(1, dtype)}])
@@ -222,14 +223,15 @@ def test_saturated_units_keep_a_finite_loss_and_a_gradient(make_problem, array: 
 
 
 SAME_SEED = """
-import runpy, sys
-sys.stdout.buffer.write(b"".join(map(runpy.run_path(sys.argv[1])["bits"], ("numpy", "jax"))))
+import sys
+from tests.problems import dropout_problem, random_bits
+sys.stdout.buffer.write(b"".join(random_bits(dropout_problem(array)) for array in ("numpy", "jax")))
 """
 
 
-def test_the_same_seed_gives_the_same_bits_again_and_in_a_new_process(repeated) -> None:
-    first = {array: repeated(array) for array in ("numpy", "jax")}
-    assert first == {array: repeated(array) for array in first}
-    command = [sys.executable, "-c", SAME_SEED, str(Path(__file__).with_name("conftest.py"))]
-    assert first["numpy"] + first["jax"] == subprocess.run(command, capture_output=True, check=True).stdout
-    assert repeated("numpy", seed=1) != first["numpy"]
+def test_seed_gives_the_same_bits_in_a_new_process(root: Path) -> None:
+    first = {array: random_bits(dropout_problem(array)) for array in ("numpy", "jax")}
+    assert first == {array: random_bits(dropout_problem(array)) for array in first}
+    done = subprocess.run([sys.executable, "-c", SAME_SEED], capture_output=True, check=True, cwd=root)
+    assert first["numpy"] + first["jax"] == done.stdout
+    assert random_bits(dropout_problem("numpy", seed=1)) != first["numpy"]
