@@ -19,7 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from twinnet.core import dataset_rules, rules, schema, search_schema
+from twinnet.core import rules, schema, search_schema
 from twinnet.core.errors import ConfigError
 from twinnet.core.explain import check_files, check_keys, check_overrides, explain, explained, unknown_key
 from twinnet.core.schema import Compare, Dataset, Experiment, Tracking
@@ -100,8 +100,7 @@ def experiment(node: Mapping[str, Any] | DictConfig, *, allow_batch: bool = Fals
 def dataset(node: Mapping[str, Any] | DictConfig) -> Dataset:
     """Return a validated description of a data set. Raises ConfigError."""
     checked = _typed(_kind("dataset", _mapping(node)), node, groups=("reading",))
-    dataset_rules.check_dataset(checked)
-    rules.check_values(checked)
+    rules.check_dataset(checked)
     return checked
 
 

@@ -69,7 +69,6 @@ POSITIVE = Rule("more than 0", lambda value: value > 0)
 COUNT = at_least(1)
 SEED = between(0, 2**32 - 1)
 SECONDS = between(0, 86_400, " seconds")
-FRACTION = between(0, 1)
 DECAY = Rule("at least 0 and less than 1", lambda value: 0 <= value < 1)
 EPSILON = Rule("more than 0, at most 1", lambda value: 0 < value <= 1)
 SIDE = between(1, 10_000)
@@ -177,7 +176,7 @@ RULES: dict[type, dict[str, Rule]] = {
     schema.NBADataset: {
         "season": between(1996, 2100),
         "seasons": each(between(1996, 2100), 1, 100),
-        "max_left_out": FRACTION,
+        "max_left_out": DECAY,
         "players": Rule(
             "the fewest and the most players of each type of season, as [350,750]",
             lambda players: all(len(pair) == 2 and 0 <= pair[0] <= pair[1] for pair in players.values()),
@@ -233,6 +232,19 @@ def check(experiment: Experiment, allow_batch: bool = False) -> None:
     _check_size(experiment)
     if isinstance(experiment.engine, ScratchEngine) and experiment.engine.batch_configs:
         _check_batch_configs(experiment.engine, allow_batch)
+
+
+def check_dataset(dataset: schema.Dataset) -> None:
+    """Raise ConfigError for the first value or combination of a data set that cannot be used."""
+    check_value(schema.Dataset, "name", dataset.name, "datasets.")
+    key = f"datasets.{dataset.name}"
+    if dataset.reading.name != dataset.name:
+        raise ConfigError(f"{key}.reading.name: expected {dataset.name}; received {dataset.reading.name}")
+    check_values(dataset, f"{key}.")
+    if isinstance(dataset, schema.NBADataset) and dataset.season_type not in dataset.players:
+        raise ConfigError(f"{key}.players: expected numbers for {dataset.season_type}; received {dataset.players}")
+    if isinstance(dataset, schema.ImageDataset) and not {"X_train", "y_train"} <= dataset.arrays.keys():
+        raise ConfigError(f"{key}.arrays: expected X_train and y_train; received {[*dataset.arrays]}")
 
 
 def check_values(part: Any, key: str = "") -> None:
