@@ -1,5 +1,7 @@
 """Whole trainings: the textbook's numbers, one array library against the other, the same seed, bad endings."""
 
+import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -235,3 +237,26 @@ def test_seed_gives_the_same_bits_in_a_new_process(root: Path) -> None:
     done = subprocess.run([sys.executable, "-c", SAME_SEED], capture_output=True, check=True, cwd=root)
     assert first["numpy"] + first["jax"] == done.stdout
     assert random_bits(dropout_problem("numpy", seed=1)) != first["numpy"]
+
+
+def test_train_command_compiles_its_loops_to_kernels(tiny_project: Path, root: Path, tmp_path: Path) -> None:
+    """XLA reads the flag once, when the first backend starts: the compiled program shows that it was set."""
+    shutil.copytree(root / "conf", tiny_project / "conf", dirs_exist_ok=True)
+    dump = tmp_path / "compiled"
+    command = [sys.executable, "-m", "twinnet.train", "experiment=nba_scratch", "epochs=30", "tracking=none"]
+    flags = f"--xla_dump_to={dump} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=train_chunks"
+    subprocess.run(command, cwd=tiny_project, env=os.environ | {"XLA_FLAGS": flags}, check=True, timeout=120)
+    [program] = dump.glob("*train_chunks*after_optimizations.txt")
+    assert "xla_cpu_small_call" in program.read_text()
+
+
+def test_xla_flags_are_left_to_other_libraries() -> None:
+    """TensorFlow and child processes get the user's flags alone."""
+    code = "import os; from twinnet.engines.scratch import jit; print(os.environ.get('XLA_FLAGS'))"
+    for given in (None, "--xla_cpu_multi_thread_eigen=true"):
+        environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+        environment |= {"XLA_FLAGS": given} if given else {}
+        ended = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        )
+        assert ended.stdout.strip() == str(given)

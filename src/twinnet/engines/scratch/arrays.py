@@ -6,7 +6,7 @@ samples then run along memory, and so do the vector instructions. Outside (probl
 samples are the first axis and W is (inputs, units); `to_engine_layout` and `from_engine_layout` convert.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from twinnet.core.network import Weights
 
 Array = Any  # numpy.ndarray or jax.Array
+FACTORS = 32  # from 1 to 2, whose product float32 holds: at most 2**32
 WRITTEN_OUT = 64  # numbers of a matrix up to which its product is written out
 
 Parameters = list[dict[str, Array]]  # one dictionary a layer, as in `core.network`, in the engine's own layout
@@ -30,17 +31,22 @@ def matmul(a: Array, b: Array, xp: Any) -> Array:
     return sum(a[:, k : k + 1] * b[k : k + 1] for k in range(a.shape[1]))
 
 
-def reduce_in_groups(A: Array, combine: Callable[[Array, Array], Array], neutral: float, xp: Any) -> Array:
-    """A (1, samples) with several samples combined into one, compiled: fewer logarithms, XLA's slowest function.
+def matmul_over_samples(a: Array, b: Array, xp: Any) -> Array:
+    """Return a b^T, (rows of a, rows of b), from arrays whose last axis is the samples.
 
-    As many as the product of the smallest probabilities that are multiplied can hold; NumPy's stay as they are.
+    Compiled, a product of few numbers is written out as sums along the samples, which XLA fuses with what makes `a`.
     """
-    if xp is np:
-        return A
-    count = A.dtype.itemsize  # 8 factors of 1e-17 in float64, 4 of 1e-8 in float32
-    length = -(-A.shape[1] // count)
-    A = xp.pad(A, ((0, 0), (0, length * count - A.shape[1])), constant_values=neutral)
-    return reduce(combine, [A[:, i * length : (i + 1) * length] for i in range(count)])
+    if xp is np or a.shape[0] * b.shape[0] > WRITTEN_OUT:
+        return xp.dot(a, b.T)
+    return (a[:, None] * b[None]).sum(axis=2)
+
+
+def sum_logarithms(A: Array, xp: Any) -> Array:
+    """Return the sum of log A for A (1, samples) from 1 to 2, as logarithms of products: XLA's log is slow."""
+    length = -(-A.shape[1] // FACTORS)
+    A = xp.pad(A, ((0, 0), (0, length * FACTORS - A.shape[1])), constant_values=1)
+    parts = [A[:, i * length : (i + 1) * length] for i in range(FACTORS)]
+    return xp.sum(xp.log(reduce(xp.multiply, parts)))
 
 
 def samples_last(X: Array, xp: Any) -> Array:

@@ -1,16 +1,11 @@
 """The training loop compiled by XLA: several chunks of epochs are one call, on the CPU or a GPU."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
-
-# JAX takes three quarters of a GPU's memory when it starts, unless told before.
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from twinnet.core.errors import DeviceError
 from twinnet.core.history import Chunk
@@ -22,7 +17,7 @@ from twinnet.engines.scratch.step import expand_weights
 from twinnet.engines.scratch.trainer import DropoutMasks, evaluation_batch, flatten_inputs, n_threads, step_spec
 
 CALL_WORK = 1 << 29  # multiplications of one call at most, unless one chunk has more
-CHUNKS_PER_CALL = 25  # chunks in one call at most
+CHUNKS_PER_CALL = 100  # at most
 
 
 class JaxTrainer:

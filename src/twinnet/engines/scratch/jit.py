@@ -1,5 +1,9 @@
-"""The programs that XLA compiles: epochs and chunks of epochs as loops around a training step."""
+"""The programs that XLA compiles: epochs and chunks of epochs as loops around a training step.
 
+JAX's backends start when this module is imported, because XLA reads XLA_FLAGS at that moment only.
+"""
+
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -8,9 +12,30 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from twinnet.core.network import Conv2D
 from twinnet.engines.scratch import optimizers
 from twinnet.engines.scratch.arrays import Array, Parameters
 from twinnet.engines.scratch.step import StepSpec, evaluate, inputs, step
+
+# Loops over arrays of fewer bytes become one kernel. compiler_options refuses this flag.
+LOOP_FLAG = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=1000000"
+
+
+def _start_backends() -> None:
+    """Start JAX's backends with LOOP_FLAG, and leave XLA_FLAGS as it was for TensorFlow and for child processes."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX takes three quarters of a GPU's memory
+    flags = os.environ.get("XLA_FLAGS")
+    os.environ["XLA_FLAGS"] = f"{flags or ''} {LOOP_FLAG}".strip()
+    try:
+        jax.devices()
+    finally:
+        if flags is None:
+            del os.environ["XLA_FLAGS"]
+        else:
+            os.environ["XLA_FLAGS"] = flags
+
+
+_start_backends()
 
 TrainState = tuple[Parameters, optimizers.State]
 Masks = dict[int, Array]
@@ -37,6 +62,9 @@ def compile_chunks(spec: StepSpec, size: CallShape, one_thread: bool) -> Callabl
             "xla_cpu_multi_thread_eigen": False,
             "xla_cpu_prefer_vector_width": 512,
         }
+        if not any(isinstance(layer, Conv2D) for layer in spec.layers):
+            # That pass makes five more kernels of the sums over a small batch; sums over images round less with it.
+            options["xla_disable_hlo_passes"] = "tree_reduction_rewriter"
     return jax.jit(partial(train_chunks, spec, size), donate_argnums=0, compiler_options=options)
 
 

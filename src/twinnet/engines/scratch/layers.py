@@ -26,7 +26,7 @@ from twinnet.core.network import (
 )
 from twinnet.core.schema import Activation
 from twinnet.engines.scratch import activations, convolution
-from twinnet.engines.scratch.arrays import Array, matmul
+from twinnet.engines.scratch.arrays import Array, matmul, matmul_over_samples
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def dense_backward(
 ) -> tuple[Array, dict[str, Array]]:
     """dJ/dA = W^T dZ, dJ/dW = dZ A^T / samples, dJ/db = sum of dZ / samples. The chapter's back propagation."""
     samples = A.shape[-1]
-    gradients = {"W": xp.dot(dZ, A.T) / samples, "b": xp.sum(dZ, axis=1, keepdims=True) / samples}
+    gradients = {"W": matmul_over_samples(dZ, A, xp) / samples, "b": xp.sum(dZ, axis=1, keepdims=True) / samples}
     return matmul(weights["W"].T, dZ, xp), gradients
 
 

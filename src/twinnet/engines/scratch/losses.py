@@ -12,7 +12,7 @@ import numpy as np
 
 from twinnet.core.schema import Activation, Loss, Task
 from twinnet.engines.scratch.activations import activation_backward
-from twinnet.engines.scratch.arrays import Array, reduce_in_groups
+from twinnet.engines.scratch.arrays import Array, sum_logarithms
 
 
 def target_matrix(task: Task, units: int, y: Array, like: Array, xp: Any) -> Array:
@@ -26,18 +26,22 @@ def mean_loss(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
     """Return the mean loss over the samples, a scalar.
 
     binary_crossentropy        -log q, with q the probability given to the true class: A where Y is 1, else 1 - A.
-        That is the chapter's -(Y log A + (1 - Y) log(1 - A)). Where q has rounded to 0, or is so small that the
-        difference has, it is |Z|. The sum of logarithms may be taken as logarithms of products.
+        That is the chapter's -(Y log A + (1 - Y) log(1 - A)). If q has rounded to 0, or is so small that the
+        difference has, it is |Z|. Compiled, it is computed from Z alone: q = 1 / (1 + exp(S Z)) with S = 1 - 2 Y, so
+        that -log q = log(1 + exp(S Z)) = max(S Z, 0) + log(1 + exp(-|Z|)), which never overflows; the logarithms of 32
+        samples are one of their product.
     categorical_crossentropy   -sum over the units of Y log(A / sum A). After a softmax this is
         log(sum exp Z) - Z of the true class, which is how it is computed there (Goodfellow et al. 2016, 6.2.2.3).
     mean_squared_error         (A - Y)^2, averaged over the units
     """
     match loss:
-        case Loss.binary_crossentropy:
+        case Loss.binary_crossentropy if xp is np:
             q = xp.where(Y > 0.5, A, 1 - A)
             lost = q < _negligible(A)
-            products = reduce_in_groups(xp.where(lost, 1, q), xp.multiply, 1, xp)
-            each = reduce_in_groups(xp.where(lost, abs(Z), 0), xp.add, 0, xp) - xp.log(products)
+            each = xp.where(lost, abs(Z), 0) - xp.log(xp.where(lost, 1, q))
+        case Loss.binary_crossentropy:
+            logarithms = sum_logarithms(1 + xp.exp(-abs(Z)), xp)
+            return (xp.sum(xp.maximum((1 - 2 * Y) * Z, 0)) + logarithms) / Z.shape[1]
         case Loss.categorical_crossentropy:
             if len(Z) == 1:  # A / sum A is 1 whatever A is
                 return (0 * A).sum()
@@ -68,10 +72,12 @@ def output_delta(loss: Loss, activation: Activation, A: Array, Y: Array, xp: Any
     """dJ/dZ of each sample, (units, samples): `loss_gradient` taken back through the output layer's activation.
 
     For the pairs sigmoid with binary_crossentropy and softmax with categorical_crossentropy the fractions cancel and
-    leave A - Y (Bishop 2006, section 4.3.6). The first is computed with its fractions, as the chapter does, so that it
-    is the chapter's number to the last bit, and as A - Y only where q has rounded to 0 and there is no fraction.
+    leave A - Y (Bishop 2006, section 4.3.6). NumPy computes the first with its fractions, as the chapter does, so that
+    it is the chapter's number to the last bit, and as A - Y only if q has rounded to 0 and there is no fraction.
     """
     match activation, loss:
+        case Activation.sigmoid, Loss.binary_crossentropy if xp is not np:
+            return A - Y
         case Activation.sigmoid, Loss.binary_crossentropy:
             lost = xp.where(Y > 0.5, A, 1 - A) < _tiny(A)
             # Where the fraction is lost, any A that divides will do: A - Y is taken instead.
