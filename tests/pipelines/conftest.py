@@ -30,8 +30,10 @@ def copy(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Callable
         folder = tmp_path_factory.mktemp("copy") / "project"
         shutil.copytree(project.folder, folder, symlinks=True)
         mine = Project(folder, project.output)
+        for key, value in (("user.name", "test"), ("user.email", "test@localhost")):
+            mine.run("git", "config", key, value)
         mine.run("git", "add", "-A")
-        mine.run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "made")
+        mine.run("git", "commit", "-qm", "made")
         return mine
 
     return copied

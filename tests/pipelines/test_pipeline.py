@@ -11,7 +11,7 @@ import yaml
 from tests.pipelines.project import Project
 from twinnet.core.provenance import SYNTHETIC_NOTE
 from twinnet.tracking.store import connect
-from twinnet.training import run as records
+from twinnet.training.run import finished_runs
 
 pytestmark = [
     pytest.mark.slow,  # trains the seven experiments of the suite, each in a process of its own
@@ -98,7 +98,7 @@ def test_dvc_exp_run_retrains_the_experiment_it_changes(copy: Callable[[], Proje
     written = yaml.safe_load((mine.folder / "runs/nba_scratch/config.yaml").read_text())
     assert written["optimizer"]["learning_rate"] == 0.01
     stored = {run.info.run_name: run.data for run in connect(f"sqlite:///{mine.folder}/mlflow.db").search("")}
-    assert stored.keys() == {path.name for path in records.complete(mine.folder / "runs")}, "trained or published"
+    assert stored.keys() == {path.name for path in finished_runs(mine.folder / "runs")}, "trained or published"
     assert "published" in stored["nba_keras"].tags
     assert stored["nba_scratch"].tags["dvc.stage"] == "train@nba_scratch"
     assert stored["nba_scratch"].tags["dvc.exp"] in done.stdout

@@ -212,4 +212,5 @@ def test_publish_to_an_odd_file_ends_in_time(
     lock.release()
     assert "not published: nba_scratch" in caplog.text
     if kind == "locked":
-        assert publish(project / "runs", root=project).sent == ("nba_scratch",)
+        later = publish(project / "runs", root=project)
+        assert (later.sent + later.present, later.unsent) == (("nba_scratch",), ())  # the follower may be quicker
