@@ -93,7 +93,8 @@ def validate(composed: Any) -> None:
                 valid = config.experiment(node).data if part == "experiments" else config.dataset(node).reading
                 rules.check_file(valid)
             except ConfigError as error:
-                raise ConfigError(f"{part}.{name}: {error}") from error
+                place, text = f"{part}.{name}", str(error)
+                raise ConfigError(text if text.startswith(f"{place}.") else f"{place}: {text}") from error
 
 
 def overrides_of(file: Path) -> list[str]:
