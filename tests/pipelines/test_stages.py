@@ -90,6 +90,5 @@ def test_equal_downloads_train_nothing(mine: Project, engines: dict[str, str]) -
 def test_value_that_cannot_be_trained_removes_nothing(mine: Project) -> None:
     done = mine.run("dvc", "exp", "run", "-S", "experiments.nba_scratch.epochs=0", check=False)
     assert done.returncode != 0
-    assert "experiments.nba_scratch.epochs: expected" in done.stdout or "epochs: expected 1 to" in done.stdout
-    assert "received 0" in done.stdout
+    assert "error: experiments.nba_scratch: epochs: expected 1 to 100000000; received 0" in done.stdout
     assert (mine.folder / "runs/nba_scratch/metrics.json").exists()
