@@ -1,5 +1,7 @@
 """Figures: which ones a run has, what they say, that nothing is cut off or drawn over its title."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from twinnet.figures.classes import confusion_matrix, decision_boundary, residua
 from twinnet.figures.curves import learning_curves
 from twinnet.figures.images import hardest_pairs, mistake_grid, prediction_grid
 from twinnet.figures.run import draw_figures, notes, sample_grid
-from twinnet.figures.style import RIGHT, WRONG
+from twinnet.figures.style import FONTS, RIGHT, WRONG, new_figure, save, styled
 
 Compose = Callable[..., Experiment]
 GARMENTS = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
@@ -370,3 +372,24 @@ def test_calibration_has_no_empty_panel_and_marks_small_bins() -> None:
         assert len(figure.axes) == panels
         assert "hollow dots have fewer than 10 samples" in texts(figure).replace("\n", " ")
         assert_well_laid_out(figure)
+
+
+@pytest.mark.skipif(len(FONTS) == 1, reason="needs a font with Chinese characters, e.g. fonts-noto-cjk")
+def test_chinese_characters_are_drawn_and_not_boxes(tmp_path: Path) -> None:
+    first, second = (imread(save(styled(new_figure)(3, 1, character), tmp_path / "figure.png")) for character in "前後")
+    assert (first != second).any()
+
+
+def test_without_a_chinese_font_one_line_says_so(tmp_path: Path) -> None:
+    code = """
+from matplotlib import font_manager
+font_manager.fontManager.get_font_names = lambda: ["DejaVu Sans"]
+from pathlib import Path
+from twinnet.figures.style import new_figure, save
+for title in ("前鋒與後衛", "決策邊界", "a title"):
+    save(new_figure(3, 1, title), Path("figure.png"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == [
+        "figures: expected a font with Chinese characters; found none; install one, e.g. fonts-noto-cjk"
+    ]

@@ -58,6 +58,22 @@ def test_histories_weights_and_predictions_are_the_chapters() -> None:
     probabilities = model.predict_proba(X)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     np.testing.assert_array_equal(model.predict(X) == "forward", probabilities[:, 1] > 0.5)
+    assert [array.shape for array in model.weights_] == [(2, 4), (4,), (4, 1), (1,)], "as Keras has them"
+    assert sum(array.size for array in model.weights_) == 17
+
+
+@pytest.mark.parametrize("array", ["jax", "numpy"])
+def test_verbose_prints_ten_lines_of_the_history(array: str, capsys: pytest.CaptureFixture[str]) -> None:
+    model = DeepLearning([2, 4, 1], random_state=0, array=array, verbose=True).fit(*data(), epochs=2500)
+    expected = [
+        f"{epoch:>7,} updates: loss {model.loss_history_[epoch]:.6f}, accuracy {model.accuracy_history_[epoch]:.2%}"
+        for epoch in range(0, 2500, 250)
+    ]
+    assert capsys.readouterr().out.splitlines() == expected
+    model.fit(*data(), epochs=25)
+    assert len(capsys.readouterr().out.splitlines()) == 9
+    model.set_params(verbose=False).fit(*data(), epochs=25)
+    assert capsys.readouterr().out == ""
 
 
 def test_compiled_and_reference_agree_and_learn() -> None:

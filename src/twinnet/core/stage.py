@@ -34,10 +34,12 @@ def stage() -> Iterator[None]:
         sys.exit("interrupted")
 
 
-def params() -> dict[str, Any]:
-    """Return params.yaml of the working directory. Raises ConfigError if it is missing or not a composition."""
+def params(root: Path = Path(".")) -> dict[str, Any]:
+    """Return params.yaml under `root`. Raises ConfigError if it is missing or not a composition."""
     try:
-        values = yaml.load(PARAMS.read_text(encoding="utf-8-sig"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        values = yaml.load(
+            (root / PARAMS).read_text(encoding="utf-8-sig"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        )
     except FileNotFoundError as error:
         raise ConfigError("expected params.yaml in the working directory; found none; run `make params`") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:

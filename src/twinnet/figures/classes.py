@@ -93,7 +93,9 @@ def decision_boundary(
     handles, _ = axes.get_legend_handles_labels()
     if has_line:
         handles.append(Line2D([], [], color="black", label="the boundary" if len(classes) > 2 else "probability 0.5"))
-    axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(classes) + has_line, fontsize=9)
+    axes.legend(
+        handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=min(len(classes) + has_line, 4), fontsize=9
+    )
     axes.set(xlabel=axis_names[0], ylabel=axis_names[1])
     axes.set(xlim=first[[0, -1]], ylim=second[[0, -1]])
     return figure
@@ -104,7 +106,7 @@ def _sides(splits: Splits) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     sides = {"training": (splits.X_train, splits.y_train), "validation": (splits.X_valid, splits.y_valid)}
     if splits.X_test is not None and splits.y_test is not None:
         sides["test"] = (splits.X_test, splits.y_test)
-    return {name: (X * splits.scale + splits.mean, y) for name, (X, y) in sides.items()}
+    return {name: (X * splits.scale + splits.mean, y) for name, (X, y) in sides.items() if len(y)}
 
 
 def _field(

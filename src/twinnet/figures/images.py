@@ -1,4 +1,7 @@
-"""Grids of pictures. Images are (samples, height, width, channels), one channel (grey) or three (colour)."""
+"""Grids of pictures. Images are (samples, height, width) or (samples, height, width, channels).
+
+One channel is grey, three are a colour.
+"""
 
 from collections.abc import Sequence
 
@@ -35,8 +38,8 @@ def image_grid(
 
 def _show(axes: Axes, image: np.ndarray, low: float, high: float, caption: str, colour: str) -> None:
     """Show one image under its caption; `low` is black, `high` white."""
-    if image.shape[-1] == 1:
-        axes.imshow(image[..., 0], cmap="gray", vmin=low, vmax=high)
+    if image.ndim == 2 or image.shape[-1] == 1:
+        axes.imshow(np.squeeze(image), cmap="gray", vmin=low, vmax=high)
     else:
         axes.imshow((image - low) / max(high - low, 1e-12))
     axes.set_title(caption, color=colour, fontsize=9)

@@ -1,8 +1,10 @@
 """The style of every picture: fonts, colours, titles and notes; figures are saved as PNG."""
 
+import logging
 import textwrap
+import warnings
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -10,9 +12,12 @@ from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.text import Text
 
 from twinnet.core.paths import atomic_write
 
+log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -31,8 +36,14 @@ RIGHT, WRONG = "#00734F", "#C1272D"  # green and red dark enough to read as text
 TRAIN, VALID = BLUE, RED
 CLASS_0_TO_1 = LinearSegmentedColormap.from_list("class_0_to_1", [BLUE, "#FFFFFF", ORANGE])
 
+# With Chinese characters, for names of classes and columns, on Debian, macOS and Windows; the first that is there.
+CHINESE_FONTS = ("Noto Sans CJK TC", "Noto Sans CJK JP", "PingFang TC", "Heiti TC", "Microsoft JhengHei")
+FONTS = ["DejaVu Sans", *[font for font in CHINESE_FONTS if font in set(fontManager.get_font_names())][:1]]
+if len(FONTS) == 1:  # a box is drawn for each character; `save` says so once, rather than a warning for each of them
+    warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+
 RC: dict[str, Any] = {
-    "font.family": "DejaVu Sans",
+    "font.family": FONTS,
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.spines.top": False,
@@ -77,6 +88,13 @@ def new_figure(width: float, height: float, title: str, notes: Sequence[str] = (
 @styled
 def save(figure: Figure, path: Path) -> Path:
     """Write a PNG whose bytes depend on the picture alone, whole or not at all; return its path."""
+    if len(FONTS) == 1 and any(max(map(ord, text.get_text()), default=0) >= 0x2E80 for text in figure.findobj(Text)):
+        _warn_of_missing_font()
     with atomic_write(path) as file:
         figure.savefig(file, format="png", metadata={"Software": None})
     return path
+
+
+@cache
+def _warn_of_missing_font() -> None:
+    log.warning("figures: expected a font with Chinese characters; found none; install one, e.g. fonts-noto-cjk")

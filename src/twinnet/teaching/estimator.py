@@ -11,13 +11,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from twinnet.core import engine
-from twinnet.core.errors import DivergedError
+from twinnet.core.history import History
 from twinnet.core.monitor import Monitor
 from twinnet.core.network import Dense, Network
 from twinnet.core.problem import Problem
 from twinnet.core.schema import Activation, ArrayLibrary, Dtype, GradientDescent, Initializer, Loss, ScratchEngine, Task
 
 HIDDEN_UNITS = 4  # of the chapter's network, if no layers are given
+LINES = 10  # that a training with verbose prints at most
 
 
 class DeepLearning(ClassifierMixin, BaseEstimator):
@@ -31,10 +32,12 @@ class DeepLearning(ClassifierMixin, BaseEstimator):
     layer_of_units : units of each layer, the features first and the outputs last; None is [features, 4, outputs]
     random_state : None, a number or a RandomState, as everywhere in scikit-learn
     array : "jax", compiled, or "numpy", the readable reference; they agree to rounding
+    verbose : whether `fit` prints up to ten lines with the loss and the accuracy before an update
 
     Attributes
     ----------
     loss_history_, accuracy_history_ : cross-entropy and accuracy of each epoch before its update, (epochs,)
+    weights_ : W1 (inputs, units), b1 (units,), W2, b2, ..., in the order of `get_weights()` in Keras
     network_ : the trained network, a `core.problem.TrainedNetwork`
     classes_, n_features_in_, n_iter_ : as everywhere in scikit-learn
     """
@@ -45,10 +48,12 @@ class DeepLearning(ClassifierMixin, BaseEstimator):
         *,
         random_state: int | np.random.RandomState | None = None,
         array: str = "jax",
+        verbose: bool = False,
     ) -> None:
         self.layer_of_units = layer_of_units
         self.random_state = random_state
         self.array = array
+        self.verbose = verbose
 
     def fit(self, X: ArrayLike, y: ArrayLike, epochs: int = 100000, learning_rate: float = 0.001) -> Self:
         """Train on X (samples, features) and y (samples,) from new weights.
@@ -61,13 +66,18 @@ class DeepLearning(ClassifierMixin, BaseEstimator):
         self.classes_, labels = np.unique(targets, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y: expected at least two classes; received one class, {self.classes_[0]!r}")
-        monitor = Monitor("accuracy")
+        problem = self._problem(samples, labels, epochs, learning_rate)
+        every = -(-problem.epochs // LINES)
+        monitor = Monitor(
+            "accuracy", listeners=(lambda history: _print_epochs(history, every),) if self.verbose else ()
+        )
         try:
-            self.network_ = engine.fit(self._problem(samples, labels, epochs, learning_rate), monitor)
-        except DivergedError:
-            self._set_history(monitor)
-            raise
-        self._set_history(monitor)
+            self.network_ = engine.fit(problem, monitor)
+        finally:
+            history = monitor.history.arrays()
+            self.loss_history_, self.accuracy_history_ = history["train/loss"], history["train/accuracy"]
+            self.n_iter_ = len(self.loss_history_)
+        self.weights_ = [array for layer in self.network_.weights() for array in layer.values()]
         return self
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
@@ -80,11 +90,6 @@ class DeepLearning(ClassifierMixin, BaseEstimator):
         """Return the class with the highest probability, (samples,)."""
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
-
-    def _set_history(self, monitor: Monitor) -> None:
-        history = monitor.history.arrays()
-        self.loss_history_, self.accuracy_history_ = history["train/loss"], history["train/accuracy"]
-        self.n_iter_ = len(self.loss_history_)
 
     def _units(self) -> list[int]:
         """Return the units of each layer. Raises ValueError if they do not fit the data."""
@@ -133,3 +138,11 @@ class DeepLearning(ClassifierMixin, BaseEstimator):
             device="cpu",
             **fixed,
         )
+
+
+def _print_epochs(history: History, every: int) -> None:
+    """Print the epochs of the last chunk whose number of earlier updates is a multiple of `every`."""
+    loss, accuracy = history.train_loss[-1], history.train_metric[-1]
+    first = history.epochs - len(loss)
+    for epoch in range(-first % every, len(loss), every):
+        print(f"{first + epoch:>7,} updates: loss {loss[epoch]:.6f}, accuracy {accuracy[epoch]:.2%}")

@@ -6,6 +6,7 @@ from html import escape
 from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 
 from twinnet.core.metrics import class_probabilities
 from twinnet.core.splits import Splits
+from twinnet.figures.classes import decision_boundary
 from twinnet.figures.style import BLUE, CLASS_0_TO_1, ORANGE, new_figure, styled
 
 GRID = 120  # points along each axis of the probability field
@@ -32,6 +34,31 @@ def sample_plane(
     axes.set(xlabel=axis_names[0], ylabel=axis_names[1])
     axes.legend()
     return figure
+
+
+def classifier_boundary(
+    classifier: Any,
+    X: np.ndarray,
+    y: np.ndarray,
+    axis_names: Sequence[str] = ("x1", "x2"),
+    title: str = "decision boundary",
+    classes: Sequence[str] | None = None,
+) -> Figure:
+    """The plane of two features as any classifier with `predict` divides it, and the samples on it.
+
+    `X` is (samples, 2), `y` (samples,). A classifier with `predict_proba` has its probabilities shaded, and so has a
+    network whose `predict` returns (samples, units); `classes` renames the values of `y`, in their order.
+    """
+    values, labels = np.unique(y, return_inverse=True)
+
+    def probabilities(points: np.ndarray) -> np.ndarray:
+        output = np.asarray(getattr(classifier, "predict_proba", classifier.predict)(points))
+        if output.ndim == 2:
+            return class_probabilities(output)
+        return (np.asarray(classifier.predict(points))[:, None] == values).astype(float)
+
+    splits = Splits(X, labels, X[:0], labels[:0], None, None, "", "", np.zeros(2), np.ones(2))
+    return decision_boundary(splits, probabilities, classes or [str(value) for value in values], axis_names, title)
 
 
 @styled

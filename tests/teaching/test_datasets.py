@@ -1,0 +1,73 @@
+"""Tables and images of the suite in one line: found where the pipeline left them, or downloaded."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from twinnet.core import config, paths
+from twinnet.core.errors import ConfigError, DataError
+from twinnet.core.stage import params
+from twinnet.data.download.download import download_dataset
+from twinnet.teaching.datasets import load_images, load_players
+
+
+@pytest.fixture
+def checkout(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout without data, whose data sets are synthetic, its images few; the working directory."""
+    suite = yaml.safe_load((root / "params.yaml").read_text())
+    for dataset in suite["datasets"].values():
+        dataset["source"] = "synthetic"
+        for array in dataset.get("arrays", {}).values():
+            array["shape"][0] //= 500
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(suite, sort_keys=False))
+    (tmp_path / "conf").mkdir()
+    shutil.copy(root / "conf/config.yaml", tmp_path / "conf")
+    shutil.copy(root / "dvc.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_players_of_a_season_are_downloaded_and_cached(checkout: Path) -> None:
+    players = load_players(2018)
+    assert players.attrs["source"] == "synthetic"
+    assert set(players["season"]) == {2018}
+    assert {"player_name", "pos", "apg", "rpg", "is_forward"} <= set(players)
+    assert not (checkout / paths.RAW).exists(), "data/raw/ is the pipeline's"
+
+
+def test_images_have_labels_and_names_of_classes(checkout: Path) -> None:
+    images = load_images("mnist")
+    assert images.X_train.shape == (120, 28, 28)
+    assert images.y_test.shape == (20,)
+    assert images.X_train.dtype == np.uint8
+    assert images.classes == [str(digit) for digit in range(10)]
+
+
+def test_data_of_the_pipeline_is_not_downloaded_again(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    download_dataset(config.dataset(params()["datasets"]["mnist"]), checkout)
+    monkeypatch.setattr("twinnet.teaching.datasets.download_dataset", pytest.fail)
+    assert load_images("mnist").source == "synthetic"
+
+
+@pytest.mark.real_data
+def test_real_season_that_is_cached_is_read_again(checkout: Path, mirror: Path) -> None:
+    text = (checkout / "params.yaml").read_text().replace("source: synthetic", "source: real")
+    (checkout / "params.yaml").write_text(text)
+    first = load_players(2018)
+    assert first.attrs["source"] == "mirror"
+    assert load_players(2018).equals(first)
+
+
+def test_wrong_names_and_seasons_are_one_line(checkout: Path) -> None:
+    with pytest.raises(ConfigError, match=r"expected a data set of conf/config\.yaml: nba, fashion_mnist, mnist"):
+        load_images("letters")
+    with pytest.raises(ConfigError, match="expected a data set of images; received nba"):
+        load_images("nba")
+    with pytest.raises(ConfigError, match="expected 1996 to 2100; received 1990"):
+        load_players(1990)
+    (checkout / "params.yaml").unlink()
+    with pytest.raises((ConfigError, DataError), match="make params"):
+        load_players()
