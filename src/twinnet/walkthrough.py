@@ -77,6 +77,7 @@ class Walkthrough:
     loss_after: float
 
 
+@np.errstate(all="ignore")  # a saturated output is no error
 def take_step(experiment: Experiment, x: np.ndarray, y: float) -> Walkthrough:
     """Return the first training step of an experiment on one sample: x (features,), scaled, and its label.
 

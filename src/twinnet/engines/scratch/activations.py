@@ -20,7 +20,7 @@ def activate(activation: Activation, Z: Array, xp: Any) -> Array:
     """
     match activation:
         case Activation.sigmoid:
-            return 1 / (1 + xp.exp(-Z))
+            return 1.0 / (1.0 + xp.exp(-Z))
         case Activation.relu:
             return xp.maximum(Z, 0)
         case Activation.tanh:
@@ -37,7 +37,7 @@ def activate_hidden(activation: Activation, Z: Array, xp: Any) -> Array:
 
     Compiled, the sigmoid is (1 + tanh(Z / 2)) / 2, the same function: XLA's tanh takes a third of the time of its exp.
     """
-    if activation is Activation.sigmoid and xp is not np:
+    if xp is not np and activation is Activation.sigmoid:
         return 0.5 + 0.5 * xp.tanh(0.5 * Z)
     return activate(activation, Z, xp)
 
@@ -50,7 +50,7 @@ def activation_backward(activation: Activation, A: Array, dA: Array, xp: Any) ->
     """
     match activation:
         case Activation.sigmoid:
-            return dA * (A * (1 - A))
+            return dA * (A * (1.0 - A))
         case Activation.relu:
             return xp.where(A > 0, dA, 0)
         case Activation.tanh:

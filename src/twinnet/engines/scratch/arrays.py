@@ -4,6 +4,8 @@ Inside the engine the samples are the last axis, as in the chapter: a layer's ac
 image (channels, height, width, samples), a weight matrix W (units, inputs) and its bias b (units, 1). Sums over the
 samples then run along memory, and so do the vector instructions. Outside (problems, predictions, saved models) the
 samples are the first axis and W is (inputs, units); `to_engine_layout` and `from_engine_layout` convert.
+
+Constants of the busiest formulas are floats, 1.0 for 1: NumPy converts an int in 0.15 us more.
 """
 
 from collections.abc import Mapping

@@ -9,7 +9,7 @@ Activations are separate layers here: `split_activations` takes them out of the 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
 
@@ -29,8 +29,7 @@ from twinnet.engines.scratch import activations, convolution
 from twinnet.engines.scratch.arrays import Array, matmul, matmul_over_samples
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """Training, with a mask if the layer is a dropout, or prediction."""
 
     training: bool = False
@@ -56,9 +55,13 @@ def dense_backward(
     layer: Dense, weights: dict[str, Array], A: Array, dZ: Array, xp: Any
 ) -> tuple[Array, dict[str, Array]]:
     """dJ/dA = W^T dZ, dJ/dW = dZ A^T / samples, dJ/db = sum of dZ / samples. The chapter's back propagation."""
-    samples = A.shape[-1]
-    gradients = {"W": matmul_over_samples(dZ, A, xp) / samples, "b": xp.sum(dZ, axis=1, keepdims=True) / samples}
-    return matmul(weights["W"].T, dZ, xp), gradients
+    return matmul(weights["W"].T, dZ, xp), dense_gradients(A, dZ, xp)
+
+
+def dense_gradients(A: Array, dZ: Array, xp: Any) -> dict[str, Array]:
+    """dJ/dW and dJ/db: all that is needed of the first layer, as nothing uses the derivative by a network's inputs."""
+    samples = float(A.shape[-1])
+    return {"W": matmul_over_samples(dZ, A, xp) / samples, "b": dZ.sum(axis=1, keepdims=True) / samples}
 
 
 def activate_forward(

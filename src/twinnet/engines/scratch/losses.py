@@ -25,23 +25,24 @@ def target_matrix(task: Task, units: int, y: Array, like: Array, xp: Any) -> Arr
 def mean_loss(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
     """Return the mean loss over the samples, a scalar.
 
-    binary_crossentropy        -log q, with q the probability given to the true class: A where Y is 1, else 1 - A.
-        That is the chapter's -(Y log A + (1 - Y) log(1 - A)). If q has rounded to 0, or is so small that the
-        difference has, it is |Z|. Compiled, it is computed from Z alone: q = 1 / (1 + exp(S Z)) with S = 1 - 2 Y, so
-        that -log q = log(1 + exp(S Z)) = max(S Z, 0) + log(1 + exp(-|Z|)), which never overflows; the logarithms of 32
-        samples are one of their product.
+    binary_crossentropy        -log q, with q = |1 - Y - A| the probability given to the true class: A where Y is 1,
+        else 1 - A. That is the chapter's -(Y log A + (1 - Y) log(1 - A)). If q has rounded to 0, or is so small that
+        the difference has, it is |Z|. Compiled, it is computed from Z alone: q = 1 / (1 + exp(S Z)) with S = 1 - 2 Y,
+        so that -log q = log(1 + exp(S Z)) = max(S Z, 0) + log(1 + exp(-|Z|)), which never overflows; the logarithms of
+        32 samples are one of their product.
     categorical_crossentropy   -sum over the units of Y log(A / sum A). After a softmax this is
         log(sum exp Z) - Z of the true class, which is how it is computed there (Goodfellow et al. 2016, 6.2.2.3).
     mean_squared_error         (A - Y)^2, averaged over the units
     """
     match loss:
         case Loss.binary_crossentropy if xp is np:
-            q = xp.where(Y > 0.5, A, 1 - A)
-            lost = q < _negligible(A)
-            each = xp.where(lost, abs(Z), 0) - xp.log(xp.where(lost, 1, q))
+            q = abs(1.0 - Y - A)
+            each, negligible = -xp.log(q), _limits(A.dtype)[1]
+            if q.min() < negligible:
+                each = xp.where(q < negligible, abs(Z), each)
         case Loss.binary_crossentropy:
             logarithms = sum_logarithms(1 + xp.exp(-abs(Z)), xp)
-            return (xp.sum(xp.maximum((1 - 2 * Y) * Z, 0)) + logarithms) / Z.shape[1]
+            return (xp.maximum((1 - 2 * Y) * Z, 0).sum() + logarithms) / Z.shape[1]
         case Loss.categorical_crossentropy:
             if len(Z) == 1:  # A / sum A is 1 whatever A is
                 return (0 * A).sum()
@@ -49,19 +50,19 @@ def mean_loss(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
             each = xp.log(xp.exp(Z - highest).sum(axis=0, keepdims=True)) + highest - (Y * Z).sum(axis=0, keepdims=True)
         case Loss.mean_squared_error:
             each = ((A - Y) ** 2).mean(axis=0, keepdims=True)
-    return xp.sum(each) / Z.shape[1]
+    return each.sum() / Z.shape[1]
 
 
 def loss_gradient(loss: Loss, A: Array, Y: Array, xp: Any) -> Array:
     """dJ/dA of each sample, (units, samples).
 
-    binary_crossentropy        -(Y / A - (1 - Y) / (1 - A)), which is -1 / q or 1 / q with q as in `mean_loss`
+    binary_crossentropy        -(Y / A - (1 - Y) / (1 - A)), which is 1 / (1 - Y - A), as Y is 0 or 1
     categorical_crossentropy   -Y / A + 1 / sum A
     mean_squared_error         2 (A - Y) / units
     """
     match loss:
         case Loss.binary_crossentropy:
-            return (1 - 2 * Y) / xp.where(Y > 0.5, A, 1 - A)
+            return 1.0 / (1.0 - Y - A)
         case Loss.categorical_crossentropy:
             return Y.sum(axis=0) / A.sum(axis=0) - Y / A
         case Loss.mean_squared_error:
@@ -79,10 +80,9 @@ def output_delta(loss: Loss, activation: Activation, A: Array, Y: Array, xp: Any
         case Activation.sigmoid, Loss.binary_crossentropy if xp is not np:
             return A - Y
         case Activation.sigmoid, Loss.binary_crossentropy:
-            lost = xp.where(Y > 0.5, A, 1 - A) < _tiny(A)
-            # Where the fraction is lost, any A that divides will do: A - Y is taken instead.
-            dA = loss_gradient(loss, xp.where(lost, 0.5, A), Y, xp)
-            return xp.where(lost, A - Y, activation_backward(activation, A, dA, xp))
+            dA, highest = loss_gradient(loss, A, Y, xp), _limits(A.dtype)[0]
+            dZ = activation_backward(activation, A, dA, xp)
+            return dZ if abs(dA).max() <= highest else xp.where(abs(dA) > highest, A - Y, dZ)
         case Activation.softmax, Loss.categorical_crossentropy:
             return A - Y
         case _, Loss.categorical_crossentropy if len(A) == 1:
@@ -103,19 +103,10 @@ def metric(task: Task, A: Array, Y: Array, xp: Any) -> Array:
             each = A.argmax(axis=0, keepdims=True) == Y.argmax(axis=0, keepdims=True)
         case Task.regression:
             each = abs(A - Y)
-    return xp.sum(each.astype(A.dtype)) / A.shape[1]
-
-
-def _tiny(A: Array) -> float:
-    """The smallest number whose reciprocal is finite."""
-    return _limits(np.dtype(A.dtype))[0]
-
-
-def _negligible(A: Array) -> float:
-    """Less than any 1 - A that is not 0."""
-    return _limits(np.dtype(A.dtype))[1]
+    return each.astype(A.dtype).sum() / A.shape[1]
 
 
 @cache
 def _limits(dtype: np.dtype) -> tuple[float, float]:
-    return float(np.finfo(dtype).tiny), float(np.finfo(dtype).eps) / 4
+    """Return the largest reciprocal of a normal number, and a number less than any 1 - A that is not 0."""
+    return 1 / float(np.finfo(dtype).tiny), float(np.finfo(dtype).eps) / 4

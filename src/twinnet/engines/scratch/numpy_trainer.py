@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 from twinnet.core.history import Chunk
 from twinnet.core.problem import Problem
 from twinnet.engines.scratch import optimizers
-from twinnet.engines.scratch.arrays import Parameters, to_engine_layout
+from twinnet.engines.scratch.arrays import Array, Parameters, to_engine_layout
 from twinnet.engines.scratch.step import evaluate, expand_weights, inputs, step
 from twinnet.engines.scratch.trainer import (
     DropoutMasks,
@@ -57,16 +57,19 @@ class NumpyTrainer:
 
     def _epoch(self, epoch: int) -> np.ndarray:
         """Loss and metric of the epoch, averaged over its batches."""
-        problem, order = self.problem, self.problem.order(epoch)
-        total = np.zeros(2)
-        for number, part in enumerate(batches(problem)):
-            A, Y = self.whole or inputs(self.spec, self.X[order[part]], problem.y_train[order[part]], np)
-            masks = self.masks.draw(epoch * problem.steps_per_epoch + number, A.shape[-1])
-            self.weights, self.slots, *measured = step(self.spec, self.weights, self.slots, self.rate, A, Y, masks, np)
-            if self.whole:
-                return np.array(measured, dtype=float)
-            total += np.array(measured, dtype=float) * A.shape[-1]
+        if self.whole:
+            return self._step(epoch, *self.whole)
+        problem, order, total = self.problem, self.problem.order(epoch), np.zeros(2)
+        for number, part in enumerate(batches(problem), epoch * problem.steps_per_epoch):
+            A, Y = inputs(self.spec, self.X[order[part]], problem.y_train[order[part]], np)
+            total += self._step(number, A, Y) * A.shape[-1]
         return total / len(problem.X_train)
+
+    def _step(self, number: int, A: Array, Y: Array) -> np.ndarray:
+        """Train step `number`, counted from 0; return its loss and metric."""
+        masks = self.masks.draw(number, A.shape[-1])
+        self.weights, self.slots, *measured = step(self.spec, self.weights, self.slots, self.rate, A, Y, masks, np)
+        return np.array(measured, dtype=float)
 
     def _evaluate(self) -> np.ndarray:
         total, size = np.zeros(2), evaluation_batch(self.problem)

@@ -101,16 +101,15 @@ def update(
     """Return every weight after one step, and the state; a weight without a gradient (a running average) stays."""
     update_rule = UPDATE_RULES[type(optimizer)]
     taken, slots = state
-    rate = learning_rate
+    rate, t = learning_rate, taken + 1
     if (schedule := optimizer.schedule).kind is not ScheduleKind.constant or schedule.warmup:
         rate = rate * factor(taken, total_steps, schedule, xp)
     updated: Parameters = []
     new_slots: list[dict[str, Slots]] = []
     for own, own_gradients, own_slots in zip(weights, gradients, slots, strict=True):
-        changed = {}
+        updated.append(dict(own))
+        new_slots.append(dict(own_slots))
         for name, g in own_gradients.items():
             rule = update_rule.rule if name == "W" else update_rule.undecayed or update_rule.rule
-            changed[name] = rule(optimizer, own[name], g, own_slots[name], rate, taken + 1, xp)
-        updated.append(own | {name: w for name, (w, _) in changed.items()})
-        new_slots.append(own_slots | {name: slots for name, (_, slots) in changed.items()})
-    return updated, (taken + 1, new_slots)
+            updated[-1][name], new_slots[-1][name] = rule(optimizer, own[name], g, own_slots[name], rate, t, xp)
+    return updated, (t, new_slots)

@@ -3,13 +3,19 @@
 from dataclasses import dataclass
 from typing import Any
 
-from twinnet.core.network import Add, BatchNorm, Dense, Dropout, Fork, Layer, Network
+from twinnet.core.network import Add, BatchNorm, Dense, Dropout, Layer, Network
 from twinnet.core.schema import Activation, Loss, Optimizer, Task
 from twinnet.engines.scratch import losses, optimizers
 from twinnet.engines.scratch.activations import activate
 from twinnet.engines.scratch.arrays import Array, Parameters, samples_last
 from twinnet.engines.scratch.convolution import shortcut_backward, shortcut_forward
-from twinnet.engines.scratch.layers import LAYER_FUNCTIONS, Context, batch_norm_running, split_activations
+from twinnet.engines.scratch.layers import (
+    LAYER_FUNCTIONS,
+    Context,
+    batch_norm_running,
+    dense_gradients,
+    split_activations,
+)
 
 
 @dataclass(frozen=True)
@@ -70,15 +76,17 @@ def forward(
     """Z of the output layer, (units, samples), from the inputs, and the cache of each layer for the backward pass."""
     caches: list[Any] = []
     forked: list[Array] = []  # inputs of the open residual blocks
+    context = Context(training)
     for i, (layer, own) in enumerate(zip(spec.layers, weights, strict=True)):
         cache = None
-        if isinstance(layer, Fork):
-            forked.append(A)
+        if functions := LAYER_FUNCTIONS.get(type(layer)):
+            own_context = Context(training, masks[i]) if masks and i in masks else context
+            A, cache = functions.forward(layer, own, A, own_context, xp)
         elif isinstance(layer, Add):
             shortcut, cache = shortcut_forward(layer, own, forked.pop(), xp)
             A = A + shortcut
         else:
-            A, cache = LAYER_FUNCTIONS[type(layer)].forward(layer, own, A, Context(training, (masks or {}).get(i)), xp)
+            forked.append(A)
         caches.append(cache)
     return A, caches
 
@@ -87,15 +95,17 @@ def backward(spec: StepSpec, weights: Parameters, caches: list[Any], dZ: Array, 
     """Return the gradient of the loss by each weight, from dZ at the output layer back to the first: the chain rule."""
     gradients: Parameters = []
     shortcuts: list[Array] = []  # derivatives on their way to the forks of the open residual blocks
-    for layer, own, cache in reversed(list(zip(spec.layers, weights, caches, strict=True))):
+    for i, layer, own, cache in reversed(list(zip(range(len(caches)), spec.layers, weights, caches, strict=True))):
         gradient: dict[str, Array] = {}
-        if isinstance(layer, Add):
+        if i == 0 and isinstance(layer, Dense):
+            gradient = dense_gradients(cache, dZ, xp)
+        elif functions := LAYER_FUNCTIONS.get(type(layer)):
+            dZ, gradient = functions.backward(layer, own, cache, dZ, xp)
+        elif isinstance(layer, Add):
             shortcut, gradient = shortcut_backward(layer, own, cache, dZ, xp)
             shortcuts.append(shortcut)
-        elif isinstance(layer, Fork):
-            dZ = dZ + shortcuts.pop()
         else:
-            dZ, gradient = LAYER_FUNCTIONS[type(layer)].backward(layer, own, cache, dZ, xp)
+            dZ = dZ + shortcuts.pop()
         if spec.l2 and "W" in gradient:
             gradient["W"] = gradient["W"] + 2 * spec.l2 * own["W"]
         gradients.append(gradient)
