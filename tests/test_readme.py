@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from dvc.cli import DvcParserError
@@ -192,17 +191,6 @@ def test_ranges_of_a_sweep_are_quoted(texts: dict[str, str]) -> None:
         for command, number in commands(text).items():
             bare = re.sub(r'"[^"]*"|' + r"'[^']*'", "", command)
             assert "(" not in bare, f"{name}:{number}: {command}"
-
-
-def test_the_example_in_python_runs(texts: dict[str, str]) -> None:
-    for name in ("README.md", "README.zh-TW.md"):
-        python = [line.text for line in lines(texts[name]) if line.kind == "python"]
-        block = "\n".join(python[python.index("from twinnet import DeepLearning") :])
-        rng = np.random.default_rng(0)
-        X = rng.random((20, 2))
-        names = {"X": X, "y": (X[:, 0] > X[:, 1]).astype(int)}
-        exec(block.replace("random_state=0", 'random_state=0, array="numpy"').replace("100_000", "100"), names)
-        assert len(names["network"].loss_history_) == 100  # type: ignore[attr-defined]
 
 
 def test_version_and_licence_are_the_same_everywhere(root: Path) -> None:

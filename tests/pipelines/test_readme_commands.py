@@ -1,12 +1,13 @@
 """Commands of the pages, as they stand there, in a copy of a project in which every stage has run on small settings."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.pipelines.project import Project
-from tests.readme import commands, pages
+from tests.readme import commands, pages, words
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
@@ -54,6 +55,28 @@ def test_wrong_combination_is_one_line_and_status_one(command: Callable[[str], l
     assert done.returncode == 1
     elsewhere = "warning: the code that runs is"  # a copy runs the sources of this checkout, and says so
     assert len([line for line in done.stdout.splitlines() if not line.startswith(elsewhere)]) == 1
+
+
+def test_python_of_the_readme_draws_a_boundary(root: Path, mine: Project) -> None:
+    done = mine.run("python", "-c", python_of(root / "README.md"))
+    assert " 90,000 updates: loss" in done.stdout
+    assert (mine.folder / "boundary.png").stat().st_size > 20_000
+
+
+def test_page_cell_by_cell_runs(root: Path, mine: Project) -> None:
+    """Its Python in one process, and the commands that show a run; those that train are composed in test_readme.py."""
+    page = root / "docs/cell_by_cell.md"
+    done = mine.run("python", "-W", "error", "-c", f"{python_of(page)}\nprint(len(figure.axes), 'images')")
+    assert re.search(r"^\d+ players, data from: synthetic$", done.stdout, re.MULTILINE)
+    assert len(re.findall(r" updates: loss", done.stdout)) == 10
+    assert "15 images" in done.stdout
+    shown = [mine.run(*words(c)).stdout for c in commands(page.read_text()) if c.startswith("python -m twinnet.show")]
+    assert [re.findall(r"[\d,]+ parameters", text)[0] for text in shown] == ["17 parameters", "335,114 parameters"]
+    assert "W2 4 x 1" in shown[0]
+
+
+def python_of(page: Path) -> str:
+    return "\n".join(re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL))
 
 
 def test_notebooks_become_pages_with_their_outputs(mine: Project) -> None:
