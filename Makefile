@@ -86,13 +86,17 @@ server: $(VENV)/dev ## an MLflow tracking server on PostgreSQL (MLFLOW_BACKEND_S
 	@python -m twinnet.tracking server
 
 NOTEBOOKS ?= notebooks/*.py
-notebooks: $(VENV)/dev ## the notebooks with their outputs, in reports/notebooks/*.html
+PAGE = jupyter nbconvert --log-level=ERROR --to html --template page --TemplateExporter.extra_template_basedirs=notebooks \
+	--TagRemovePreprocessor.enabled=True
+notebooks: $(VENV)/dev ## the notebooks with their outputs, in reports/notebooks/*.html, in English and in Chinese
 	@mkdir -p reports/notebooks
 	@set -o pipefail; for notebook in $(NOTEBOOKS); do \
-		jupytext --quiet --to ipynb --output - $$notebook | \
-		jupyter nbconvert --log-level=ERROR --execute --ExecutePreprocessor.timeout=-1 --KernelManager.transport=ipc \
-			--to html --template page --TemplateExporter.extra_template_basedirs=notebooks --stdin \
-			--output-dir reports/notebooks --output $$(basename $$notebook .py) || exit 1; \
+		page=reports/notebooks/$$(basename $$notebook .py); \
+		jupytext --quiet --to ipynb --output - $$notebook | jupyter nbconvert --log-level=ERROR --execute --stdin \
+			--ExecutePreprocessor.timeout=-1 --KernelManager.transport=ipc --to notebook --output $$PWD/$$page && \
+		$(PAGE) --TagRemovePreprocessor.remove_cell_tags=zh-TW $$page.ipynb && \
+		$(PAGE) --TagRemovePreprocessor.remove_cell_tags=en $$page.ipynb \
+			--output $$(basename $$page).zh-TW && rm $$page.ipynb || exit 1; \
 	done
 
 bench: $(VENV)/dev ## speeds as ratios against named peers

@@ -61,7 +61,7 @@ mlflow.set_tracking_uri(tracking_uri(root))
 # %% [markdown] tags=["zh-TW"]
 # ## 一個資料集的結果
 #
-# 每個資料集是一個 MLflow 實驗。完成的訓練把分數記錄在 `final/` 之下；沒有 `final/` 的鍵是各個 epoch 的曲線。以下是管線訓練的結果，最新的在前。
+# 每個資料集是一個 MLflow 實驗。完成的訓練把分數記錄在 `final/` 之下，其餘同名的鍵則是各個 epoch 的曲線。以下是管線訓練的結果，最新的在前。
 
 # %%
 trained_by_dvc = "attributes.status = 'FINISHED' AND tags.`dvc.stage` LIKE 'train%'"

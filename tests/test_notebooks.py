@@ -1,6 +1,7 @@
 """The notebooks run on small settings, are stored without outputs, and hold no logic."""
 
 import ast
+import re
 import shutil
 from pathlib import Path
 
@@ -26,6 +27,31 @@ def test_notebook_is_text_without_outputs_or_logic(root: Path, name: str) -> Non
     assert not list((root / "notebooks").glob("*.ipynb")) or "*.ipynb" in (root / "notebooks/.gitignore").read_text()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_each_text_stands_in_both_languages(root: Path, name: str) -> None:
+    """A cell in English, and then its twin with as many headings and the same words of code."""
+    cells = jupytext.read(root / "notebooks" / f"{name}.py").cells
+    tagged = [(cell.metadata.get("tags", []), cell) for cell in cells]
+    texts = [
+        (tags, cell.source) for tags, cell in tagged if cell.cell_type == "markdown" or set(tags) & {"en", "zh-TW"}
+    ]
+    assert [tags for tags, _ in texts] == [["en"], ["zh-TW"]] * (len(texts) // 2)
+    for (_, english), (_, chinese) in zip(texts[::2], texts[1::2], strict=True):
+        assert english.count("## ") == chinese.count("## "), english
+        if not english.startswith("print"):
+            assert sorted(re.findall(r"`[^`]+`", english)) == sorted(re.findall(r"`[^`]+`", chinese)), english
+            assert re.search(r"[\u4e00-\u9fff]", chinese)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_texts_count_no_runs_and_rank_no_networks(root: Path, name: str) -> None:
+    """What depends on the runs that are there is computed: how many, which one is best, by how much."""
+    cells = jupytext.read(root / "notebooks" / f"{name}.py").cells
+    text = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    found = re.search(r"\b(two|three|four|five|six|nine) (networks|runs)\b|\b(fewer|better|worse) than\b", text)
+    assert not found, found
+
+
 @pytest.mark.slow  # trains with Keras in a process of its own
 def test_what_fit_does_runs_on_a_small_table(root: Path, tiny_project: Path) -> None:
     shutil.rmtree(tiny_project / "conf")
@@ -35,6 +61,7 @@ def test_what_fit_does_runs_on_a_small_table(root: Path, tiny_project: Path) -> 
     assert "data:image/gif;base64,R0lGOD" in output
     assert "degenerate: categorical_crossentropy" in output
     assert "dZ2 = dA2 A2 (1 - A2)" in output
+    assert re.search(r"in \d+ of 30 epochs; at last \d", output)
     losses = [line.split() for line in output.splitlines() if line.startswith(("train/loss", "valid/loss"))]
     assert losses
     assert all(float(value) < 1e-10 for _, value in losses), losses

@@ -11,8 +11,10 @@ from tests.readme import commands, pages, words
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
-NOTEBOOK = """# %% [markdown]
+NOTEBOOK = """# %% [markdown] tags=["en"]
 # # A heading
+# %% [markdown] tags=["zh-TW"]
+# # 標題
 # %%
 print("computed:", 6 * 7)
 """
@@ -82,9 +84,14 @@ def python_of(page: Path) -> str:
 def test_notebooks_become_pages_with_their_outputs(mine: Project) -> None:
     (mine.folder / "own.py").write_text(NOTEBOOK)
     mine.run("make", "-o", ".venv/dev", "notebooks", "NOTEBOOKS=own.py")
-    page = (mine.folder / "reports/notebooks/own.html").read_text()
-    assert "computed: 42" in page
-    assert "<title>A heading</title>" in page
-    assert "<script" not in page, "a page fetches nothing"
+    titles = {"own.html": ("en", "A heading"), "own.zh-TW.html": ("zh-TW", "標題")}
+    pages = {page.name: page.read_text() for page in (mine.folder / "reports/notebooks").iterdir()}
+    assert set(pages) == set(titles)
+    for name, (language, title) in titles.items():
+        assert "computed: 42" in pages[name]
+        assert f'<html lang="{language}">' in pages[name]
+        assert f"<title>{title}</title>" in pages[name]
+        assert "<script" not in pages[name], "a page fetches nothing"
+        assert not any(other in pages[name] for _, other in titles.values() if other != title)
     (mine.folder / "own.py").write_text(NOTEBOOK + "raise SystemError\n")
     assert mine.run("make", "-o", ".venv/dev", "notebooks", "NOTEBOOKS=own.py", check=False).returncode != 0
