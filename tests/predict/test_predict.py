@@ -14,6 +14,7 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -492,6 +493,16 @@ def test_served_model_answers_a_request_made_of_pictures(
     with np.load(run / "predictions.npz") as predictions:
         expected = predictions["y_prob"]
     np.testing.assert_allclose((plain + mirrored) / 2 if flip else plain, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_requirements_of_logged_models_are_installed(models: dict[str, str], project: Path) -> None:
+    """MLflow would load TensorFlow for `tensorflow`, which is not the package that is installed."""
+    client = connect(f"sqlite:///{project / 'mlflow.db'}").client
+    for address in models.values():
+        folder = client.get_logged_model(address.rpartition("/")[2]).artifact_location.removeprefix("file://")
+        for requirement in (Path(folder) / "requirements.txt").read_text().split():
+            name, _, pinned = requirement.partition("==")
+            assert version(name) == pinned
 
 
 def test_what_cannot_be_read_is_a_data_error(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def screenshot(root: Path, page: Any) -> Callable[[str], None]:
     folder.mkdir(parents=True, exist_ok=True)
 
     def keep(name: str) -> None:
-        page.wait_for_timeout(1000)  # charts fade in
+        page.wait_for_timeout(300)  # charts fade in
         page.screenshot(path=folder / f"{name}.png")
 
     return keep

@@ -22,7 +22,7 @@ from twinnet.tracking.store import connect, foreign_artifacts, tracking_uri
 from twinnet.training.run import Run
 
 UNTRACKED = Tracking(enabled=False)
-SHORT = Tracking(timeout_seconds=5, deadline_seconds=10.0)
+SHORT = Tracking(timeout_seconds=3, deadline_seconds=6.0)  # of which MLflow's import takes half
 DAMAGES = {
     "metrics": ("metrics.json", lambda text: text.replace('"seconds": ', '"seconds": "long", "was": ')),
     "record": ("record.json", lambda text: json.dumps(json.loads(text) | {"config": {}})),

@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 import zipfile
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,9 @@ def _write_keras(path: Path, target: Path, info: RunInfo, form: Model, common: d
         keras = json.loads(archive.read("metadata.json"))["keras_version"]
     backend = str(info.config["engine"]["backend"])
     form.add_flavor("keras", data="data", keras_version=keras, keras_backend=backend, save_exported_model=False)
-    requirements = [f"keras=={keras}", _pinned(backend, info)]
+    # The installed package (tensorflow-cpu): MLflow imports a requirement whose package it does not find, 5 s.
+    package = packages_distributions().get(backend, [backend])[0]
+    requirements = [f"keras=={keras}", _pinned(backend, info).replace(backend, package)]
     pyfunc.save_model(target, loader_module="mlflow.keras", pip_requirements=requirements, **common)
     (target / "data").mkdir()
     (target / "data" / "keras_module.txt").write_text("keras")

@@ -56,8 +56,10 @@ def test_the_validation_split_is_evaluated_with_the_weights_after_each_chunk(tas
     assert len(history["valid/loss"]) == problem.epochs
 
 
-@pytest.mark.parametrize(("epochs", "batch_size", "steps"), [(2300, 50, None), (1001, 50, 7), (6, 16, 3), (6, 16, 1)])
-def test_every_epoch_is_recorded_however_the_steps_are_cut(epochs, batch_size, steps) -> None:
+@pytest.mark.parametrize(("epochs", "batch_size", "steps"), [(70, 50, None), (31, 50, 7), (6, 16, 3), (6, 16, 1)])
+def test_every_epoch_is_recorded_however_the_steps_are_cut(epochs, batch_size, steps, monkeypatch) -> None:
+    """In chunks of three epochs, of two, and of one; the last chunk is smaller."""
+    monkeypatch.setattr("twinnet.core.problem.MAX_RECORDS", 30)
     problem = keras_problem(epochs=epochs, batch_size=batch_size)
     whole, expected = train_arrays(problem)
     cut, history = train_arrays(
