@@ -1,8 +1,10 @@
 """params.yaml: a broken one is one line in every stage, and no value in it is overwritten without a word."""
 
+import runpy
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,17 +13,28 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(root: Path, tmp_path: Path) -> Run:
-    """`run("params", "check")`: a module of pipelines/ in a folder with conf/ and params.yaml of its own."""
+def run(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Run]:
+    """`run("params", "check")`: a module of pipelines/, in this process, with conf/ and params.yaml of its own."""
     for name in ("pipelines", "dvc.yaml", "conf"):
         (tmp_path / name).symlink_to(root / name)
     (tmp_path / "params.yaml").write_bytes((root / "params.yaml").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    handler = signal.getsignal(signal.SIGTERM)
 
     def start(module: str, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", f"pipelines.{module}", *words]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        monkeypatch.setattr(sys, "argv", [module, *words])
+        capsys.readouterr()
+        status = 0
+        try:
+            runpy.run_module(f"pipelines.{module}", run_name="__main__")
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        return subprocess.CompletedProcess(words, status, *capsys.readouterr())
 
-    return start
+    yield start
+    signal.signal(signal.SIGTERM, handler)
 
 
 def is_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> bool:

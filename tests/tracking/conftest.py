@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.processed import write_players
 from twinnet.core.history import History
 from twinnet.core.schema import Experiment, Tracking
 from twinnet.tracking.live import tracker
@@ -51,6 +52,19 @@ class Interfering:
 @pytest.fixture
 def train(project: Path, compose: Callable[..., Experiment]) -> Train:
     """`train("epochs=50", name="nba_scratch", at=...)`: a real training in `project`, tracked; returns its Run."""
+    return _train_in(project, compose)
+
+
+@pytest.fixture(scope="session")
+def tracked(tmp_path_factory: pytest.TempPathFactory, migrated: Path, compose: Callable[..., Experiment]) -> Run:
+    """A tracked run of 2,500 epochs in a checkout of its own, for tests that read alone."""
+    root = tmp_path_factory.mktemp("tracked")
+    write_players(root)
+    shutil.copy(migrated, root / "mlflow.db")
+    return _train_in(root, compose)("epochs=2500", "seed=7", tags={"sweep": "first"})
+
+
+def _train_in(project: Path, compose: Callable[..., Experiment]) -> Train:
 
     def trained(
         *overrides: str,

@@ -32,12 +32,17 @@ def only_run(root: Path) -> Any:
     return run
 
 
+reads = pytest.mark.xdist_group("tracked")  # one training
+
+
 @pytest.fixture
-def run(train: Callable[..., Run]) -> Run:
-    return train("epochs=2500", "seed=7", tags={"sweep": "first"})
+def run(tracked: Run) -> Run:
+    return tracked
 
 
-def test_run_in_the_store_is_complete(run: Run, project: Path) -> None:
+@reads
+def test_run_in_the_store_is_complete(run: Run) -> None:
+    project = run.directory.parents[1]
     found, client = only_run(project), store(project).client
     assert (found.info.status, found.info.run_name) == ("FINISHED", "nba_scratch epochs=2500 seed=7")
     assert client.get_experiment(found.info.experiment_id).name == "nba"
@@ -66,7 +71,9 @@ def test_run_in_the_store_is_complete(run: Run, project: Path) -> None:
     assert figures == {f"figures/{path.name}" for path in run.figures} != set()
 
 
-def test_curves_have_few_steps_of_the_history(run: Run, project: Path) -> None:
+@reads
+def test_curves_have_few_steps_of_the_history(run: Run) -> None:
+    project = run.directory.parents[1]
     client = store(project).client
     table = pd.DataFrame(thin_table(run.history, run.experiment.epochs))
     assert 250 <= len(table) <= STEPS + 2
@@ -76,7 +83,9 @@ def test_curves_have_few_steps_of_the_history(run: Run, project: Path) -> None:
         np.testing.assert_allclose([point.value for point in points], table[key], rtol=1e-9)
 
 
-def test_logged_model_predicts_what_the_run_predicts(run: Run, project: Path) -> None:
+@reads
+def test_logged_model_predicts_what_the_run_predicts(run: Run) -> None:
+    project = run.directory.parents[1]
     import mlflow
 
     found = only_run(project)
@@ -93,7 +102,9 @@ def test_logged_model_predicts_what_the_run_predicts(run: Run, project: Path) ->
         np.testing.assert_allclose(loaded.predict(sample), expected, rtol=1e-12)
 
 
-def test_new_experiment_is_model_training(run: Run, project: Path) -> None:
+@reads
+def test_new_experiment_is_model_training(run: Run) -> None:
+    project = run.directory.parents[1]
     experiment = store(project).client.get_experiment_by_name("nba")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     assert "nba" in experiment.tags["mlflow.note.content"]
