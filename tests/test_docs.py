@@ -9,12 +9,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pathspec
 import pytest
 import yaml
 from dvc_render.html import HTML
@@ -336,6 +338,27 @@ def test_workflow_of_github_calls_targets_of_make(root: Path) -> None:
     assert commands == ["make lint", "make test"]
     for command in commands:
         assert f"\n{command.split()[1]}:" in (root / "Makefile").read_text()
+
+
+def test_image_has_every_file_of_git(root: Path) -> None:
+    """.dockerignore leaves out no file that git keeps; what the Dockerfile copies and installs exists."""
+    patterns = [
+        re.sub(r"^(!?)(?=\w|\.|\*)", r"\1/", line) for line in (root / ".dockerignore").read_text().splitlines()
+    ]
+    ignored = pathspec.GitIgnoreSpec.from_lines(patterns)  # here a pattern without a slash is one for any folder
+    kept = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert list(ignored.match_files(kept)) == []
+    assert ignored.match_file("data/raw/nba/table.csv")
+    assert ignored.match_file("runs/nba_scratch/model.npz")
+    assert ignored.match_file("src/twinnet/__pycache__/train.pyc")
+    steps = (root / "Dockerfile").read_text()
+    copied = [words.split()[1:-1] for words in re.findall(r"^COPY (.*)$", steps, re.MULTILINE)]
+    assert all((root / name).exists() for names in copied for name in names)
+    assert "RUN make .venv/runtime" in steps
+    assert "$(VENV)/runtime:" in (root / "Makefile").read_text()
+    extras = set(re.findall(r"EXTRAS=\[(\w+)\]", steps))
+    assert extras
+    assert extras <= set(tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 
 
 def test_hooks_refuse_what_is_wrong_and_pass_what_is_right(root: Path, tmp_path: Path) -> None:
