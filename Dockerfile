@@ -11,8 +11,9 @@ RUN apt-get update \
 USER twinnet
 WORKDIR /home/twinnet/twinnet
 
-# The environment is a layer of its own: an edit in the sources installs nothing again.
+# The environment is a layer of its own: an edit in the sources installs nothing again. It finds the package by one file.
 COPY --chown=twinnet Makefile pyproject.toml README.md requirements.lock requirements-dev.lock ./
+COPY --chown=twinnet src/twinnet/__init__.py src/twinnet/
 RUN make .venv/runtime && .venv/bin/uv cache clean -q
 ARG EXTRAS=""
 RUN [ -z "$EXTRAS" ] || .venv/bin/uv pip install -q --no-cache --python .venv/bin/python -c requirements.lock -e ".$EXTRAS"

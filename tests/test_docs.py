@@ -352,8 +352,9 @@ def test_image_has_every_file_of_git(root: Path) -> None:
     assert ignored.match_file("runs/nba_scratch/model.npz")
     assert ignored.match_file("src/twinnet/__pycache__/train.pyc")
     steps = (root / "Dockerfile").read_text()
-    copied = [words.split()[1:-1] for words in re.findall(r"^COPY (.*)$", steps, re.MULTILINE)]
-    assert all((root / name).exists() for names in copied for name in names)
+    copied = {name for words in re.findall(r"^COPY (.*)$", steps, re.MULTILINE) for name in words.split()[1:-1]}
+    assert all((root / name).exists() for name in copied)
+    assert "src/twinnet/__init__.py" in copied, "else hatchling installs a package that is not found"
     assert "RUN make .venv/runtime" in steps
     assert "$(VENV)/runtime:" in (root / "Makefile").read_text()
     extras = set(re.findall(r"EXTRAS=\[(\w+)\]", steps))
