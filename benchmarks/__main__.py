@@ -4,9 +4,12 @@ import argparse
 import platform
 from importlib import import_module
 
+from benchmarks import growth
 from benchmarks.interleaved import ROOT, keep, measure, table
 
-MODULES = tuple(f"benchmarks.{name}" for name in ("tiny", "dense", "batch", "keras_images", "tracking", "sweep"))
+BENCH = ROOT / "build" / "bench"
+NAMES = ("tiny", "dense", "batch", "keras_images", "tracking", "commands", "sweep", "growth")
+MODULES = tuple(f"benchmarks.{name}" for name in NAMES)
 
 
 def main() -> None:
@@ -16,12 +19,23 @@ def main() -> None:
     chosen = parser.parse_args().rows or list(rows)
     if unknown := set(chosen) - set(rows):
         parser.error(f"expected any of {', '.join(rows)}; received {', '.join(sorted(unknown))}")
-    results = []
+    results, failed = [], []
     for name in chosen:
         print(f"measuring {name} ...", flush=True)
-        results.append(measure(rows[name]))
-        keep(results[-1:], ROOT / "build" / "bench")
-    print(f"\n{platform.machine()}, Python {platform.python_version()}\n\n{table(results)}")
+        try:
+            results.append(measure(rows[name]))
+        except Exception as error:  # the other rows are measured all the same
+            failed.append(name)
+            print(f"{name} failed: {error}", flush=True)
+            continue
+        keep(results[-1:], BENCH)
+    if growing := [result for result in results if result["kind"] == "growth"]:
+        print(f"figure: {growth.draw(growing, BENCH / 'growth.png')}")
+    text = f"{platform.machine()}, Python {platform.python_version()}\n\n{table(results)}"
+    (BENCH / "table.md").write_text(text + "\n")
+    print(f"\n{text}")
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

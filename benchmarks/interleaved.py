@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from math import log
 from pathlib import Path
 from statistics import median
 
@@ -22,7 +23,7 @@ READY, SKIPPED = "ready", "skipped"
 @dataclass
 class Peer:
     name: str
-    work: str  # module:function
+    work: str  # module:function, or module:function:size
     environment: dict[str, str] = field(default_factory=dict)
     cores: int | None = None  # this many of the machine's; None: all
     interpreter: str = sys.executable
@@ -37,6 +38,7 @@ class Row:
     aim: dict[str, float]
     rounds: int = 15
     note: str = ""
+    kind: str = "ratio"  # or "seconds" of each peer (at_least is then at most), or "growth", a size a peer
     one_process: bool = False  # of all peers, which differ by less than one process from another of the same
 
 
@@ -101,30 +103,68 @@ def measure(row: Row) -> dict:
     }
     skipped = {peer.name: worker.reason for worker in workers if not worker.ready for peer in worker.peers}
     return {
-        "row": row.name, "unit": row.unit, "own": row.peers[0].name, "note": row.note,
+        "row": row.name, "kind": row.kind, "unit": row.unit, "own": row.peers[0].name, "note": row.note,
+        "at_least": row.at_least,
         "seconds": seconds, "ratios": ratios, "skipped": skipped,
     }  # fmt: skip
 
 
 def table(results: list[dict]) -> str:
-    """The ratios as a Markdown table, then notes and what was skipped."""
-    lines = [
-        "| work | ours | peer | per unit, ours / peer | times as fast | at least | aim |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    """The ratios as a Markdown table, seconds and growth as others, then notes and what was skipped."""
+    tables = {
+        "ratio": ["work | ours | peer | per unit, ours / peer | times as fast | at least | aim"],
+        "seconds": ["work | what | seconds | at most"],
+        "growth": ["grows with | seconds at each size | slope of the last decade"],
+    }
+    for result in results:
+        tables[result["kind"]] += ROWS_OF[result["kind"]](result)
     notes = []
     for result in results:
-        own = median(result["seconds"][result["own"]])
-        for peer, ratio in result["ratios"].items():
-            theirs = median(result["seconds"][peer])
-            least, aim = (_number(ratio[key]) for key in ("at_least", "aim"))
-            lines.append(
-                f"| {result['row']} | {result['own']} | {peer} | {_time(own)} / {_time(theirs)} a {result['unit']} "
-                f"| {ratio['ratio']:.3g} (best rounds {ratio['best']:.3g}) | {least} | {aim} |"
-            )
         notes += [f"- {result['row']}: {result['note']}"] if result["note"] else []
         notes += [f"- {result['row']}: {peer} was left out: {why}" for peer, why in result["skipped"].items()]
-    return "\n".join([*lines, "", *notes])
+    parts = []
+    for head, *rows in tables.values():
+        if rows:
+            parts += [f"| {row} |" for row in (head, " | ".join(["---"] * (head.count("|") + 1)), *rows)] + [""]
+    return "\n".join([*parts, *notes])
+
+
+def _ratios(result: dict) -> list[str]:
+    own, lines = median(result["seconds"][result["own"]]), []
+    for peer, ratio in result["ratios"].items():
+        theirs = median(result["seconds"][peer])
+        least, aim = (_number(ratio[key]) for key in ("at_least", "aim"))
+        lines.append(
+            f"{result['row']} | {result['own']} | {peer} | {_time(own)} / {_time(theirs)} a {result['unit']} "
+            f"| {ratio['ratio']:.3g} (best rounds {ratio['best']:.3g}) | {least} | {aim}"
+        )
+    return lines
+
+
+def _seconds(result: dict) -> list[str]:
+    return [
+        f"{result['row']} | {peer} | {median(values):.3g} | {_number(result['at_least'].get(peer))}"
+        for peer, values in result["seconds"].items()
+    ]
+
+
+def _growth(result: dict) -> list[str]:
+    sizes = "; ".join(f"{size}: {_time(min(seconds))}" for size, seconds in result["seconds"].items())
+    return [f"{result['unit']} | {sizes} | {slope(result):.2f}"]
+
+
+ROWS_OF = {"ratio": _ratios, "seconds": _seconds, "growth": _growth}
+
+
+def points(result: dict) -> dict[int, float]:
+    """Return size -> seconds of a row that grows."""
+    return {int(name.replace(",", "")): min(seconds) for name, seconds in result["seconds"].items()}
+
+
+def slope(result: dict) -> float:
+    """Return the exponent of the size by which seconds grew between the two largest sizes."""
+    (size, seconds), (largest, most) = list(points(result).items())[-2:]
+    return log(most / seconds) / log(largest / size)
 
 
 def keep(results: list[dict], folder: Path) -> None:

@@ -15,7 +15,7 @@ from twinnet.core import config
 from twinnet.core.history import Chunk
 from twinnet.core.monitor import Monitor
 from twinnet.core.problem import Problem
-from twinnet.core.schema import Augmentation
+from twinnet.core.schema import Augmentation, KerasEngine
 from twinnet.core.splits import Splits
 from twinnet.training.experiment import build_problem
 
@@ -46,6 +46,18 @@ ROWS = [
         aim={},
         rounds=5,
         note=f"fashion_cnn on {SAMPLES // 4} images, batches as in its experiment; TensorFlow",
+    ),
+    Row(
+        "scratch_cnn",
+        "image",
+        [
+            Peer("scratch, compiled", "benchmarks.keras_images:cnn_by_hand"),
+            Peer("Keras engine", "benchmarks.keras_images:cnn_by_hand_in_keras"),
+        ],
+        at_least={},
+        aim={"Keras engine": 1},
+        rounds=5,
+        note=f"fashion_cnn_scratch, an epoch of {SAMPLES // 4} images; the peer on TensorFlow",
     ),
 ]
 
@@ -128,3 +140,21 @@ def cnn_engine() -> Callable[[], int]:
 
 def cnn_plain() -> Callable[[], int]:
     return plain(problem("fashion_cnn", SAMPLES // 4))
+
+
+def cnn_by_hand() -> Callable[[], int]:
+    from twinnet.core import engine as engines
+
+    posed = replace(problem("fashion_cnn_scratch", SAMPLES // 4), epochs=1)
+
+    def train() -> int:
+        engines.fit(posed, Monitor(posed.metric))
+        return len(posed.X_train)
+
+    return train
+
+
+def cnn_by_hand_in_keras() -> Callable[[], int]:
+    posed = replace(problem("fashion_cnn_scratch", SAMPLES // 4), engine=KerasEngine())
+    epoch = engine(posed)
+    return lambda: epoch() * len(posed.X_train) // posed.steps_per_epoch

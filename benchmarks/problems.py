@@ -17,12 +17,12 @@ from twinnet.core.schema import (
 )
 
 
-def players(array: str, epochs: int, seed: int = 0, samples: int = 354) -> Problem:
+def players(array: str, epochs: int, seed: int = 0, samples: int = 354, units: int = 4) -> Problem:
     """Assists and rebounds to guard or forward: 2-4-1, sigmoid, gradient descent on all rows, float64."""
     random = np.random.default_rng(0)
     y = random.integers(0, 2, samples + 175)
     X = np.round(random.gamma(1.5, [1.3, 2.5], (len(y), 2)) + np.where(y[:, None] == 1, [0, 1.5], [1.0, 0]), 1)
-    network = Network((2,), (Dense(4, Activation.sigmoid), Dense(1, Activation.sigmoid)))
+    network = Network((2,), (Dense(units, Activation.sigmoid), Dense(1, Activation.sigmoid)))
     return assemble(
         network, (X[:samples], y[:samples]), (X[samples:], y[samples:]), init=Initializer.uniform, init_seed=seed,
         optimizer=GradientDescent(learning_rate=0.001), epochs=epochs, seed=seed,

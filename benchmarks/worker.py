@@ -1,6 +1,7 @@
 """The process of one peer, or of several that share it: `python -m benchmarks.worker cores module:function ...`.
 
-See `interleaved`. A line on stdin, the number of the peer, asks for one slice of its work.
+See `interleaved`. A slice returns its units, or its units and the seconds that count (of CPU, say).
+A line on stdin, the number of the peer, asks for one slice of its work.
 """
 
 import os
@@ -17,8 +18,8 @@ def main(cores: int, works: list[str]) -> None:
     slices = []
     try:
         for work in works:
-            module, _, function = work.partition(":")
-            slices.append(getattr(import_module(module), function)())
+            module, function, *size = work.split(":")
+            slices.append(getattr(import_module(module), function)(*map(int, size)))
             slices[-1]()
     except ImportError as error:
         print("skipped", error, file=answers, flush=True)
@@ -28,7 +29,10 @@ def main(cores: int, works: list[str]) -> None:
         do = slices[int(line)]
         start = time.perf_counter()
         units = do()
-        print(time.perf_counter() - start, units, file=answers, flush=True)
+        seconds = time.perf_counter() - start
+        if isinstance(units, tuple):
+            units, seconds = units
+        print(seconds, units, file=answers, flush=True)
 
 
 if __name__ == "__main__":

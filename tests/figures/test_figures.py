@@ -256,7 +256,10 @@ def test_long_runs_have_a_logarithmic_axis(epochs: int, scale: str) -> None:
         assert axes.get_xscale() == scale
         assert scale == "log" or all(tick == round(tick) for tick in axes.get_xticks())
         train, valid = axes.lines
-        assert len(train.get_xdata()) == epochs
+        assert len(train.get_xdata()) == epochs or len(train.get_xdata()) < 5000
+        values = history(epochs).arrays()[f"train/{axes.get_title()}"]
+        assert train.get_ydata().max() == values.max()
+        assert train.get_ydata().min() == values.min()
         assert train.get_xdata()[0] == 1
         assert valid.get_xdata()[-1] == epochs
     assert_well_laid_out(figure)

@@ -12,6 +12,7 @@ from twinnet.figures.style import TRAIN, VALID, new_figure, styled
 
 LOG_FROM = 1000  # epochs: longer runs fall fast and then slowly, which only a logarithmic axis shows
 MARKERS_TO = 30  # epochs: shorter runs show each epoch as a point
+PIECES = 2000  # of a long curve, each about the width of a line
 
 
 @styled
@@ -21,8 +22,8 @@ def learning_curves(history: History, title: str, notes: Sequence[str] = ()) -> 
     figure = new_figure(10, 4, title, notes)
     for axes, key in zip(figure.subplots(1, 2), ("loss", history.metric), strict=True):
         marker = "o" if history.epochs <= MARKERS_TO else None
-        train = arrays[f"train/{key}"]
-        axes.plot(np.arange(1, history.epochs + 1), train, color=TRAIN, label="training", marker=marker, markersize=4)
+        epochs, train = visible_points(arrays[f"train/{key}"])
+        axes.plot(epochs, train, color=TRAIN, label="training", marker=marker, markersize=4)
         axes.plot(
             arrays["valid_epoch"],
             arrays[f"valid/{key}"],
@@ -40,6 +41,15 @@ def learning_curves(history: History, title: str, notes: Sequence[str] = ()) -> 
         elif history.metric == "mae":
             loss_axis(axes)
     return figure
+
+
+def visible_points(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return epochs and values of a curve: all of a short one, else the lowest and highest value of each piece."""
+    if len(values) <= PIECES:
+        return np.arange(1, len(values) + 1), values
+    starts = np.unique(np.geomspace(1, len(values), PIECES).astype(int)) - 1
+    extremes = [extreme.reduceat(values, starts) for extreme in (np.minimum, np.maximum)]
+    return np.repeat(starts + 1, 2), np.stack(extremes, axis=1).ravel()
 
 
 def loss_axis(axes: Axes) -> None:

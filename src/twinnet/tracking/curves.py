@@ -1,9 +1,13 @@
 """Points of a curve in the tracking store: about as many as MLflow's charts draw."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from twinnet.core.history import History
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STEPS = 320  # of a curve, about
 
@@ -24,7 +28,7 @@ def thin_history(history: History, start: int, epochs: int) -> list[dict[str, fl
     ]
 
 
-def thin_table(curves: pd.DataFrame, epochs: int) -> list[dict[str, float]]:
+def thin_table(curves: "pd.DataFrame", epochs: int) -> list[dict[str, float]]:
     """Return the rows of history.csv that are steps of a curve, and the last one; `epoch` is an int."""
     rows, before = curves.to_dict("records"), [0, *curves["epoch"]]
     steps = []

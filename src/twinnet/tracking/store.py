@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-import requests
 from filelock import FileLock, Timeout
 
 from twinnet.core import paths
@@ -248,6 +247,8 @@ def store_errors(uri: str) -> Iterator[None]:
 
 def _explain(error: Exception) -> tuple[str, bool]:
     """Return what is wrong, in one line, and whether the store is unreachable."""
+    import requests  # 0.2 s
+
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, requests.RequestException):

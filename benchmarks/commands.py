@@ -1,0 +1,120 @@
+"""Seconds of whole commands, each a new process: what a user waits for, or the CPU seconds that it takes."""
+
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.interleaved import ROOT, Peer, Row
+from benchmarks.tracking import project
+
+EPOCHS, MORE = 100_000, 1_000_000
+TRAIN = ("twinnet.train", "experiment=nba_scratch")
+
+ROWS = [
+    Row(
+        "tiny_command",
+        "epoch",
+        [
+            Peer("python -m twinnet.train, CPU", "benchmarks.commands:epochs", {"OPENBLAS_NUM_THREADS": "1"}, cores=1),
+            Peer("textbook", "benchmarks.tiny:textbook", {"OPENBLAS_NUM_THREADS": "1"}, cores=1),
+        ],
+        at_least={"textbook": 20},
+        aim={"textbook": 24},
+        rounds=3,
+        note=f"CPU of {EPOCHS + MORE} epochs less that of {EPOCHS}: with the history, the figures and what tracks them",
+    ),
+    Row(
+        "commands",
+        "command",
+        [
+            Peer("train nba_scratch, 2,000 epochs, CPU", "benchmarks.commands:train"),
+            Peer("predict a picture", "benchmarks.commands:predict"),
+            Peer("predict a wrong file", "benchmarks.commands:predict_wrong"),
+            Peer("import twinnet", "benchmarks.commands:import_twinnet"),
+            Peer("dvc repro, nothing to do", "benchmarks.commands:dvc_repro"),
+        ],
+        at_least={
+            "train nba_scratch, 2,000 epochs, CPU": 3, "predict a picture": 4, "predict a wrong file": 1,
+            "import twinnet": 0.3, "dvc repro, nothing to do": 5,
+        },
+        aim={},
+        rounds=3,
+        note="from start to end of a process; a picture by fashion_dense_scratch",
+        kind="seconds",
+    ),
+]  # fmt: skip
+
+
+def epochs() -> Callable[[], tuple[float, float]]:
+    folder, calls = project("nba_scratch"), count()
+
+    def run() -> tuple[float, float]:
+        if not next(calls):
+            return 1, 0  # nothing of a command stays warm
+        short, long = (_cpu(folder, *TRAIN, f"epochs={number}") for number in (EPOCHS, EPOCHS + MORE))
+        return MORE, long - short
+
+    return run
+
+
+def train() -> Callable[[], tuple[float, float]]:
+    folder = project("nba_scratch")
+    return lambda: (1, _cpu(folder, *TRAIN, "epochs=2000"))
+
+
+def predict() -> Callable[[], int]:
+    return _predict(is_picture=True)
+
+
+def predict_wrong() -> Callable[[], int]:
+    return _predict(is_picture=False)
+
+
+def import_twinnet() -> Callable[[], int]:
+    return _command(ROOT, "-c", "import twinnet")
+
+
+def dvc_repro() -> Callable[[], int]:
+    """In this checkout, if all its stages have run."""
+    status = subprocess.run([sys.executable, "-m", "dvc", "status", "-q"], cwd=ROOT, capture_output=True)
+    if status.returncode:
+        raise ImportError("it needs a checkout whose stages have run (make repro)")
+    return _command(ROOT, "-m", "dvc", "repro")
+
+
+def _predict(is_picture: bool) -> Callable[[], int]:
+    from PIL import Image
+
+    folder = project("fashion_dense_scratch")
+    _cpu(
+        folder, "twinnet.train", "experiment=fashion_dense_scratch", "epochs=1", "limits.samples=1000", "tracking=none"
+    )
+    (model,) = folder.glob("outputs/*/*/model.npz")
+    picture = folder / "picture.png"
+    if is_picture:
+        Image.fromarray(np.eye(28, dtype=np.uint8) * 255).save(picture)
+    else:
+        picture.write_text("no picture")
+    return _command(folder, "-m", "twinnet.predict", str(model), str(picture), fails=not is_picture)
+
+
+def _command(folder: Path, *words: str, fails: bool = False) -> Callable[[], int]:
+    def run() -> int:
+        done = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True)
+        assert (done.returncode != 0) == fails, done.stderr
+        return 1
+
+    return run
+
+
+def _cpu(folder: Path, *words: str) -> float:
+    """CPU seconds of `python -m`; not those of the process that sends the run to MLflow, which outlives it."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    _command(folder, "-m", *words)()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
