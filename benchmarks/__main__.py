@@ -32,6 +32,7 @@ def main() -> None:
     if growing := [result for result in results if result["kind"] == "growth"]:
         print(f"figure: {growth.draw(growing, BENCH / 'growth.png')}")
     text = f"{platform.machine()}, Python {platform.python_version()}\n\n{table(results)}"
+    BENCH.mkdir(parents=True, exist_ok=True)
     (BENCH / "table.md").write_text(text + "\n")
     print(f"\n{text}")
     if failed:

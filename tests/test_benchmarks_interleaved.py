@@ -45,6 +45,13 @@ def test_ratio_is_peer_over_own_and_an_absent_peer_is_told(tmp_path: Path) -> No
     assert "absent was left out" in printed
 
 
+def test_a_peer_has_a_size_and_may_count_its_own_seconds(tmp_path: Path) -> None:
+    (tmp_path / "sized_peer.py").write_text("def sized(size):\n    return lambda: (size, 3.0)\n")
+    peer = interleaved.Peer("30", "sized_peer:sized:30", {"PYTHONPATH": str(tmp_path)})
+    result = interleaved.measure(interleaved.Row("sized", "x", [peer], {}, {}, rounds=1))
+    assert result["seconds"] == {"30": [0.1]}
+
+
 def test_peers_of_one_process_take_turns_in_it(tmp_path: Path) -> None:
     (tmp_path / "two_peers.py").write_text(PEERS)
     peers = [interleaved.Peer(name, f"two_peers:{name}", {"PYTHONPATH": str(tmp_path)}) for name in ("quick", "slow")]
@@ -59,32 +66,40 @@ def test_a_peer_that_ends_is_an_error_not_a_number(tmp_path: Path) -> None:
         interleaved.measure(interleaved.Row("end", "x", [peer], {}, {}))
 
 
-def test_a_row_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_are_chosen_by_name_and_a_failed_row_stops_no_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     from benchmarks import __main__ as command
 
     asked = []
 
     def measure(row: interleaved.Row) -> dict:
         asked.append(row.name)
+        if row.name == "batch":
+            raise RuntimeError("its peer ended")
+        seconds = {"10": [1.0], "100": [5.0], "1,000": [500.0]} if row.kind == "growth" else {"a": [1.0]}
         return {
-            "row": row.name,
-            "unit": "x",
-            "own": "a",
-            "note": "",
-            "seconds": {"a": [1.0]},
-            "ratios": {},
-            "skipped": {},
-        }
+            "row": row.name, "kind": row.kind, "unit": row.unit, "own": "a", "note": "", "at_least": row.at_least,
+            "seconds": seconds, "ratios": {}, "skipped": {},
+        }  # fmt: skip
 
     monkeypatch.setattr(command, "measure", measure)
-    monkeypatch.setattr(command, "keep", lambda results, folder: None)
+    monkeypatch.setattr(command, "BENCH", tmp_path)
     monkeypatch.setattr("sys.argv", ["benchmarks", "tiny", "tracking_nba"])
     command.main()
     assert asked == ["tiny", "tracking_nba"]
+    monkeypatch.setattr("sys.argv", ["benchmarks", "batch", "sweep", "growth_jobs"])
+    with pytest.raises(SystemExit, match="failed: batch"):
+        command.main()
+    printed = (tmp_path / "table.md").read_text()
+    assert "| sweep | a | 1 |" in printed
+    assert "| jobs | 10: 1.00 s; 100: 5.00 s; 1,000: 500.00 s | 2.00 |" in printed
+    assert (tmp_path / "growth.png").stat().st_size > 1000
+    assert json.loads((tmp_path / "sweep.json").read_text())["kind"] == "seconds"
     monkeypatch.setattr("sys.argv", ["benchmarks", "tinny"])
     with pytest.raises(SystemExit):
         command.main()
-    assert "expected any of tiny, dense" in capsys.readouterr().err
+    assert "expected any of tiny, reference" in capsys.readouterr().err
 
 
 def test_the_textbook_peer_computes_what_the_reference_computes() -> None:
