@@ -35,6 +35,8 @@ def job(composed: DictConfig) -> float:
         settings = OmegaConf.to_object(composed.tracking)
         assert isinstance(settings, Tracking)
         overrides = list(hydra_config.overrides.task)
+        for line in config.overruled(paths.root(), overrides, experiment).values():
+            log.warning("%s", line)
         run = train(experiment, directory, tracker=live.tracker(settings), overrides=overrides, draw=draw_run)
     log.info("the run lies in %s", directory)
     return float(run.metrics["valid/loss"])

@@ -55,6 +55,23 @@ def test_a_group_of_one_experiment_can_be_swapped_in_the_suite(root: Path) -> No
     assert suite.experiments.fashion_dense_book.model.kind == "mlp"
 
 
+@pytest.mark.parametrize(
+    ("words", "overruled"),
+    [
+        (["optimizer=momentum"], {"optimizer.learning_rate": "0.001 of experiment=nba_scratch is used, not 0.01 of"}),
+        (["optimizer=momentum", "optimizer.learning_rate=0.5"], {}),
+        (["optimizer=adam"], {}),  # has the experiment's value
+        (["engine=scratch_numpy"], {}),
+        ([], {}),
+    ],
+)
+def test_overruled_values_of_a_chosen_group_are_named(root: Path, words: list[str], overruled: dict[str, str]) -> None:
+    words = ["experiment=nba_scratch", *words]
+    found = config.overruled(root, words, config.experiment(config.compose(root, "train", words)))
+    assert found.keys() == overruled.keys()
+    assert all(text in found[key] for key, text in overruled.items())
+
+
 def test_the_smoke_profile_caps_every_experiment_and_says_so_once(root: Path) -> None:
     suite = config.compose(root, "config", ["profile=smoke"])
     for node in suite.experiments.values():

@@ -4,13 +4,15 @@
 part that a stage or a job needs into a validated object. Nothing after them sees Hydra or OmegaConf.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -116,6 +118,49 @@ def tracking(node: Mapping[str, Any] | DictConfig) -> Tracking:
     checked = _typed(schema.Tracking, node, groups=())
     rules.check_values(checked, "tracking.")
     return checked
+
+
+def overruled(root: Path, words: Sequence[str], experiment: Experiment) -> dict[str, str]:
+    """Return key -> one line for each value of a member of a group, chosen in `words`, that the experiment overrules.
+
+    Values that `words` set themselves, and defaults of the schema, are left out.
+    """
+    chosen = {
+        override.key_or_group: override.value() for override in OverridesParser.create().parse_overrides([*words])
+    }
+    source = f"experiment={chosen['experiment']}" if "experiment" in chosen else "the experiment"
+    used, lines = plain(experiment), {}
+    for group, member in chosen.items():
+        if group in BASES and group in used and isinstance(member, str):
+            for key, own, value in _differences(_file_values(root / "conf" / group, member), used[group], f"{group}."):
+                if key not in chosen:
+                    lines[key] = (
+                        f"{key}: {_written(value)} of {source} is used, not {_written(own)} of {group}={member}; "
+                        f"add {key}={_written(own)} for that"
+                    )
+    return lines
+
+
+def _file_values(folder: Path, member: str) -> dict[str, Any]:
+    """Return what a file of a group and the files of its defaults list write, without the schema's values."""
+    values = yaml.safe_load((folder / f"{member}.yaml").read_text(encoding="utf-8")) or {}
+    bases = [
+        name for name in values.pop("defaults", []) if isinstance(name, str) and (folder / f"{name}.yaml").exists()
+    ]
+    return {key: value for base in bases for key, value in _file_values(folder, base).items()} | values
+
+
+def _differences(own: Mapping[str, Any], used: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any, Any]]:
+    for key, value in own.items():
+        if isinstance(value, dict) and isinstance(used.get(key), dict):
+            yield from _differences(value, used[key], f"{prefix}{key}.")
+        elif key in used and used[key] != value and "${" not in str(value):
+            yield f"{prefix}{key}", value, used[key]
+
+
+def _written(value: Any) -> str:
+    """Return a value as an override has it."""
+    return json.dumps(value, ensure_ascii=False).replace(", ", ",").replace('"', "")
 
 
 def check_name(name: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from twinnet.core import config
 from twinnet.core.schema import Tracking
 from twinnet.sweeps import batched, cache, expand, launchers, summary
 from twinnet.sweeps.dispatch import Dispatcher, Launch
@@ -44,6 +45,8 @@ def run_sweep(
     settings = expand.tracking_settings(composed)
     results = cached(jobs, settings, root) if composed.resume else {}
     print(f"sweep of {len(jobs)} jobs, {len(results)} of them trained already; {folder}", flush=True)
+    for line in _overruled(jobs, root):
+        print(line, flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     parent = ParentRun(root, settings, describe(jobs, overrides), folder, composed.objective)
     context = SweepContext(
@@ -82,6 +85,14 @@ def run_sweep(
     if status != "FINISHED":
         sys.exit(1 if status == "FAILED" else 130)
     return [results[job.key] for job in jobs]
+
+
+def _overruled(jobs: Sequence[Job], root: Path) -> list[str]:
+    """Return each line of `config.overruled` once; a combination of groups is looked at in one of its jobs."""
+    groups = {"experiment", *config.BASES}
+    samples = {tuple(word for word in job.overrides if word.partition("=")[0] in groups): job for job in jobs}
+    found = [config.overruled(root, job.overrides, job.experiment).values() for job in samples.values()]
+    return list(dict.fromkeys(line for lines in found for line in lines))
 
 
 def cached(jobs: Sequence[Job], settings: Tracking, root: Path) -> dict[str, JobResult]:

@@ -16,6 +16,7 @@ import optuna
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, TrialState
 
+from twinnet.core import config
 from twinnet.core.schema import Experiment
 from twinnet.core.search_schema import Search
 from twinnet.core.secrets import mask
@@ -50,6 +51,9 @@ def run_search(root: Path, words: Sequence[str], composed: DictConfig, search: S
     objective.tags, objective.parent = parent.tags, parent.run_id
     ended, _ = study.count_trials(opened)
     print(f"search {search.study}: {ended} of {search.trials} trials are there; {mask(search.storage)}", flush=True)
+    for key, line in config.overruled(root, words, experiment).items():
+        if key not in search.space:
+            print(line, flush=True)
     start, status = time.monotonic(), "KILLED"
     helpers = [_start_helper(objective, experiment.trained_epochs) for _ in range(search.processes - 1)]
     try:
