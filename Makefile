@@ -86,8 +86,8 @@ server: $(VENV)/dev ## an MLflow tracking server on PostgreSQL (MLFLOW_BACKEND_S
 	@python -m twinnet.tracking server
 
 NOTEBOOKS ?= notebooks/*.py
-PAGE = jupyter nbconvert --log-level=ERROR --to html --template page --TemplateExporter.extra_template_basedirs=notebooks \
-	--TagRemovePreprocessor.enabled=True
+PAGE = jupyter nbconvert --log-level=ERROR --to html --no-prompt --template page \
+	--TemplateExporter.extra_template_basedirs=notebooks --TagRemovePreprocessor.enabled=True
 notebooks: $(VENV)/dev ## the notebooks with their outputs, in reports/notebooks/*.html, in English and in Chinese
 	@mkdir -p reports/notebooks
 	@set -o pipefail; for notebook in $(NOTEBOOKS); do \

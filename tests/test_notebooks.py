@@ -52,6 +52,16 @@ def test_texts_count_no_runs_and_rank_no_networks(root: Path, name: str) -> None
     assert not found, found
 
 
+def test_each_notebook_needs_one_data_set_alone(root: Path) -> None:
+    """A project that has deleted the other one runs it."""
+    others = {"01_what_fit_does": "fashion", "02_fashion_mnist": "nba", "03_compare_runs": "fashion"}
+    for name, other in others.items():
+        code = "".join(
+            c.source for c in jupytext.read(root / "notebooks" / f"{name}.py").cells if c.cell_type == "code"
+        )
+        assert other not in code, name
+
+
 @pytest.mark.slow  # trains with Keras in a process of its own
 def test_what_fit_does_runs_on_a_small_table(root: Path, tiny_project: Path) -> None:
     shutil.rmtree(tiny_project / "conf")
