@@ -30,7 +30,7 @@ def runs_table(
     with open_store(settings or Tracking(), root) as store:
         import mlflow  # imported by `open_store` already
 
-        before = mlflow.get_tracking_uri()
+        before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
         mlflow.set_tracking_uri(store.address)
         try:
             runs = mlflow.search_runs(search_all_experiments=True, filter_string=condition, output_format="pandas")
