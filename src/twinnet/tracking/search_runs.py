@@ -35,7 +35,7 @@ def runs_table(
         try:
             runs = mlflow.search_runs(search_all_experiments=True, filter_string=condition, output_format="pandas")
         finally:
-            mlflow.set_tracking_uri(before)
+            mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None unsets it
     return _table(runs, datasets)
 
 
