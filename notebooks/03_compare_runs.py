@@ -145,4 +145,6 @@ table[["experiment", "overrides", "seeds", "score", "mean", "sd", "loss"]]
 
 # %%
 swept = mlflow.search_runs(experiment_names=["nba"]).set_index("run_id").loc[jobs["run_id"]]
-plot_sweep(swept, "optimizer.learning_rate", "valid/loss", "validation loss by learning rate, each seed and their mean")
+plot_sweep(
+    swept, "optimizer.learning_rate", "final/valid/loss", "validation loss by learning rate, each seed and their mean"
+)

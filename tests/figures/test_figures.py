@@ -377,6 +377,11 @@ def test_calibration_has_no_empty_panel_and_marks_small_bins() -> None:
         assert_well_laid_out(figure)
 
 
+def test_half_a_percent_of_a_class_is_not_nothing() -> None:
+    y_true, y_pred = np.zeros(1000, int), np.repeat([1, 0], [5, 995])
+    assert "5\n<1%" in texts(confusion_matrix(y_true, y_pred, ["one", "other"], "a title"))
+
+
 @pytest.mark.skipif(len(FONTS) == 1, reason="needs a font with Chinese characters, e.g. fonts-noto-cjk")
 def test_chinese_characters_are_drawn_and_not_boxes(tmp_path: Path) -> None:
     first, second = (imread(save(styled(new_figure)(3, 1, character), tmp_path / "figure.png")) for character in "前後")

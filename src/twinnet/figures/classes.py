@@ -45,7 +45,7 @@ def confusion_matrix(
 
 
 def _cell_text(count: int, share: float) -> str:
-    return f"{count:,}\n{f'{share:.0%}' if share >= 0.005 else '<1%'}" if count else "0"
+    return f"{count:,}\n{f'{share:.0%}' if share > 0.005 else '<1%'}" if count else "0"
 
 
 def _tick_alignment(classes: Sequence[str]) -> str:
