@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import yaml
 
+from twinnet import DeepLearning
 from twinnet.core import config, paths
 from twinnet.core.errors import ConfigError, DataError
 from twinnet.core.stage import params
 from twinnet.data.download.download import download_dataset
 from twinnet.teaching.datasets import load_images, load_players
+from twinnet.training.dataset import split_rows
 
 
 @pytest.fixture
@@ -59,6 +61,22 @@ def test_real_season_that_is_cached_is_read_again(checkout: Path, mirror: Path) 
     first = load_players(2018)
     assert first.attrs["source"] == "mirror"
     assert load_players(2018).equals(first)
+
+
+@pytest.mark.real_data
+def test_page_shows_the_lines_that_fit_prints(
+    root: Path, checkout: Path, mirror: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (checkout / "params.yaml").read_text().replace("source: synthetic", "source: real")
+    (checkout / "params.yaml").write_text(text)
+    players = load_players(2019)
+    rows, _ = split_rows(len(players), fraction=0.33, seed=42)
+    X, y = players[["apg", "rpg"]].to_numpy()[rows], players["is_forward"].to_numpy()[rows]
+    DeepLearning([2, 4, 1], random_state=0, verbose=True).fit(X, y)
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) == 10
+    for page in ("cell_by_cell.md", "cell_by_cell.zh-TW.md"):
+        assert printed in (root / "docs" / page).read_text()
 
 
 def test_wrong_names_and_seasons_are_one_line(checkout: Path) -> None:
