@@ -119,7 +119,7 @@ def test_each_module_exists_and_takes_its_options(root: Path, given: dict[str, s
             assert set(arguments) <= rows, place
         elif module not in ("twinnet.train", "twinnet.search"):  # Hydra's options, composed below
             options = {word for word in arguments if word.startswith("--")}
-            assert options <= set(re.findall(r'"(--[\w-]+)"', Path(str(spec.origin)).read_text())), place
+            assert options <= set(re.findall(r'"(--[\w-]+)"', Path(str(spec.origin)).read_text("utf-8"))), place
 
 
 def test_overrides_of_training_and_search_compose(root: Path, given: dict[str, str], refused: dict[str, str]) -> None:

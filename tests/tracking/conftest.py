@@ -133,7 +133,7 @@ def _await_health(address: str, server: subprocess.Popen[bytes], log: Path) -> N
         with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(address, timeout=5):
             return
         time.sleep(0.2)
-    pytest.fail(f"the MLflow server did not start:\n{log.read_text()[-2000:]}")
+    pytest.fail(f"the MLflow server did not start:\n{log.read_text(encoding='utf-8')[-2000:]}")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import socket
 import threading
@@ -59,6 +60,26 @@ def test_run_that_is_being_emptied_is_skipped(
     emptying.join()
     assert "nba_scratch is skipped: another process is replacing it" in caplog.text
     assert "delete the folder" not in caplog.text
+
+
+def test_run_that_dvc_writes_is_skipped(
+    train: Callable[..., Run], project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """DVC's own lock says so for as long as the stage runs; one that a killed DVC has left says nothing."""
+    run = train(settings=UNTRACKED)
+    (run.directory / "config.yaml").unlink()
+    (project / ".dvc" / "tmp").mkdir(parents=True)
+
+    def hold(pid: int) -> None:
+        locks = {"write": {str(run.directory): {"pid": pid, "cmd": "dvc repro"}}, "read": {}}
+        (project / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(locks))
+
+    hold(os.getpid())
+    assert publish(project / "runs", root=project).unsent == ()
+    assert "nba_scratch is skipped: another process is replacing it" in caplog.text
+    hold(2**22 + 1)  # above the largest id that Linux gives
+    with pytest.raises(DataError, match=r"config.yaml: expected"):
+        publish(project / "runs", root=project)
 
 
 def test_run_of_links_is_sent(train: Callable[..., Run], project: Path) -> None:

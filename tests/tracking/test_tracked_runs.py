@@ -129,7 +129,7 @@ def test_failed_training_is_marked_with_reason_and_traceback(train: Callable[...
     assert found.info.status == "FAILED"
     assert found.data.tags["reason"].startswith("DivergedError: the loss is no longer a finite number at epoch")
     traceback = client.download_artifacts(found.info.run_id, "traceback.txt", str(project))
-    assert "in _train" in Path(traceback).read_text()
+    assert "in _train" in Path(traceback).read_text(encoding="utf-8")
     assert "**Failed.** DivergedError" in found.data.tags["mlflow.note.content"]
 
 

@@ -74,6 +74,12 @@ def test_target_may_be_a_number(table: TableData, tmp_path: Path) -> None:
     np.testing.assert_allclose(splits.y_train, 2 * splits.X_train[:, 0], rtol=1e-6)
 
 
+def test_name_without_a_label_is_refused(images: ImageData, tmp_path: Path) -> None:
+    expected = r"data\.classes: expected 3 names, as the labels of i are 0 to 2; received 4"
+    with pytest.raises(DataError, match=expected):
+        load_splits(replace(images, classes=["a", "b", "c", "d"]), root=tmp_path)
+
+
 def test_images_get_a_channel_and_the_same_pixels(images: ImageData, tmp_path: Path) -> None:
     splits = load_splits(images, root=tmp_path)
     assert (splits.X_train.shape, splits.X_valid.shape) == ((40, 4, 4, 1), (20, 4, 4, 1))

@@ -116,7 +116,7 @@ def _save_result(
 
 def _load_result(folder: Path, problem: Problem, monitor: Monitor) -> tuple[TrainedNetwork, float]:
     """Replay the saved history to the monitor, as an engine would: a `Fit`. Raises DivergedError."""
-    result = json.loads((folder / RESULT).read_text())
+    result = json.loads((folder / RESULT).read_text("utf-8"))
     for chunk in _chunks(folder / "history.npz", problem.metric):
         monitor(chunk)
     if result["diverged"]:

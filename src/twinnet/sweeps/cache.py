@@ -46,7 +46,7 @@ def find(result_key: str, root: Path) -> JobResult | None:
     """Return the result with this key, or None if there is none on this disk."""
     folder = directory(result_key, root)
     try:
-        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
     return JobResult(result_key, Status.reused, metrics, str(folder))

@@ -105,6 +105,6 @@ def read_results(folder: Path, pattern: str = "*", known: Collection[str] = ()) 
     results = {}
     for file in sorted(folder.glob(f"{pattern}.json")):
         if file.stem not in known:
-            values = json.loads(file.read_text())
+            values = json.loads(file.read_text("utf-8"))
             results[file.stem] = JobResult(**values | {"status": Status(values["status"])})
     return results

@@ -136,7 +136,7 @@ def _log_to(folder: Path) -> Iterator[None]:
     for handler in consoles:
         root.removeHandler(handler)
     try:
-        with (folder / "stderr.txt").open("a") as file, contextlib.redirect_stderr(file):
+        with (folder / "stderr.txt").open("a", encoding="utf-8") as file, contextlib.redirect_stderr(file):
             yield
     finally:
         for handler in consoles:

@@ -73,7 +73,7 @@ class Follower:
     def _watch(self) -> None:
         """Give signs of life; end the process if a try lasts longer than its deadline: the store hangs."""
         while True:
-            self.runs.heartbeat.write_text(this_process())
+            self.runs.heartbeat.write_text(this_process(), "utf-8")
             is_endless = psutil.Process().memory_info().rss > MAX_BYTES
             if self.current and (is_endless or time.monotonic() > self.deadline):
                 seconds = self.current.settings.deadline_seconds

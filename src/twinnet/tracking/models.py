@@ -59,7 +59,7 @@ def _write_keras(path: Path, target: Path, info: RunInfo, form: Model, common: d
     requirements = [f"keras=={keras}", _pinned(backend, info).replace(backend, package)]
     pyfunc.save_model(target, loader_module="mlflow.keras", pip_requirements=requirements, **common)
     (target / "data").mkdir()
-    (target / "data" / "keras_module.txt").write_text("keras")
+    (target / "data" / "keras_module.txt").write_text("keras", "utf-8")
     shutil.copyfile(path, target / "data" / "model.keras")
 
 

@@ -1,10 +1,13 @@
 """Send finished runs to the store, each exactly once: what `publish` and the end of a sweep do."""
 
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import psutil
 
 from twinnet.core import paths
 from twinnet.core.errors import DataError, one_line_text
@@ -134,7 +137,17 @@ def _read(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
             reasons[folder] = one_line_text(error)
     if reasons:
         time.sleep(REWRITE_SECONDS)
-    for folder in [folder for folder in reasons if not (folder / METRICS).exists()]:
+    for folder in [folder for folder in reasons if not (folder / METRICS).exists() or _is_written_by_dvc(folder)]:
         log.warning("%s is skipped: another process is replacing it", folder)
         del reasons[folder]
     return complete, list(reasons.values())
+
+
+def _is_written_by_dvc(folder: Path) -> bool:
+    """Return whether DVC runs the stage of this folder, as its lock of reads and writes says."""
+    folder = folder.absolute()
+    try:
+        locks = json.loads((folder.parents[1] / ".dvc" / "tmp" / "rwlock").read_text("utf-8"))
+        return psutil.pid_exists(int(locks["write"][str(folder)]["pid"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return False

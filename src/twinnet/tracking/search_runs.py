@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from twinnet.core.schema import Tracking
-from twinnet.tracking.store import open_store
+from twinnet.tracking.store import Store, call_store
 
 COLUMNS = (
     "run_id", "experiment", "dataset", "configuration", "seed", "engine", "device", "data_source", "data_digest",
@@ -27,16 +27,18 @@ def runs_table(
     in UTC; `status` None keeps failed, killed and running ones too. Raises StoreError if the store does not answer.
     """
     condition = "tags.`twinnet.configuration` != ''" + (f" AND attributes.status = '{status}'" if status else "")
-    with open_store(settings or Tracking(), root) as store:
-        import mlflow  # imported by `open_store` already
+
+    def search(store: Store) -> pd.DataFrame:
+        import mlflow  # imported by `call_store` already
 
         before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
         mlflow.set_tracking_uri(store.address)
         try:
-            runs = mlflow.search_runs(search_all_experiments=True, filter_string=condition, output_format="pandas")
+            return mlflow.search_runs(search_all_experiments=True, filter_string=condition, output_format="pandas")
         finally:
             mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None unsets it
-    return _table(runs, datasets)
+
+    return _table(call_store(search, settings or Tracking(), root), datasets)
 
 
 def _table(runs: pd.DataFrame, datasets: Sequence[str] | None) -> pd.DataFrame:

@@ -5,11 +5,14 @@ import logging
 import os
 import socket
 import sqlite3
-from collections.abc import Container, Iterator, Mapping
+import tempfile
+import threading
+from collections.abc import Callable, Container, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import psutil
 from filelock import FileLock, Timeout
@@ -22,6 +25,8 @@ from twinnet.core.secrets import mask
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+Value = TypeVar("Value")
 
 PROCESS = "twinnet.process"  # the tag that names the process that trains or publishes a run
 PARENT = "mlflow.parentRunId"
@@ -67,7 +72,9 @@ def client_environment(settings: Tracking, environment: Mapping[str, str] | None
 
     Those that the user has set in `environment` (os.environ) stay as they are.
     """
+    home = os.path.expanduser("~")
     wanted = {
+        "HOME": home if os.path.isabs(home) else tempfile.gettempdir(),  # a user without an entry in passwd has none
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(settings.timeout_seconds),
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -180,8 +187,8 @@ def _start(pid: int) -> str:
     """Return when a process started, by a clock that nobody sets: the boot's id and the ticks since; else the time."""
     if not BOOT.exists():
         return f"{psutil.Process(pid).create_time():.2f}"
-    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]  # field 22; the name may hold spaces
-    return f"{BOOT.read_text().strip()}:{ticks}"
+    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()  # from 3 on; 2 may hold spaces
+    return f"{BOOT.read_text('utf-8').strip()}:{fields[19]}"
 
 
 def connect(uri: str) -> Store:
@@ -218,15 +225,25 @@ def _make(file: Path) -> None:
     os.replace(partial, file)
 
 
-@contextmanager
-def open_store(settings: Tracking, root: Path | None = None) -> Iterator[Store]:
-    """Open the store of this checkout, with `client_environment` set meanwhile. Raises StoreError."""
-    uri, before = tracking_uri(root), dict(os.environ)
+def call_store(action: Callable[["Store"], Value], settings: Tracking, root: Path | None = None) -> Value:
+    """Return `action(store)` of this checkout's store, within tracking.deadline_seconds. Raises StoreError."""
+    uri, before, outcome = tracking_uri(root), dict(os.environ), Future[Value]()
     wanted = client_environment(settings)
+
+    def call() -> None:  # a server that sends one byte a second passes every timeout of a request
+        try:
+            with store_errors(uri):
+                outcome.set_result(action(connect(uri)))
+        except BaseException as error:
+            outcome.set_exception(error)
+
     os.environ.update(wanted)
     try:
-        with store_errors(uri):
-            yield connect(uri)
+        threading.Thread(target=call, daemon=True).start()
+        return outcome.result(settings.deadline_seconds)
+    except TimeoutError:
+        reason = f"did not answer within {settings.deadline_seconds:g} s"
+        raise StoreError(f"the tracking store {mask(uri, uri)} {reason}", True) from None
     finally:
         for name in wanted.keys() - before.keys():
             os.environ.pop(name, None)

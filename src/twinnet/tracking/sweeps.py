@@ -1,11 +1,12 @@
 """A sweep in MLflow: one parent run, described by what is swept, and a child run for each of its jobs."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from twinnet.core import config, paths
 from twinnet.core.errors import DataError
@@ -14,7 +15,7 @@ from twinnet.core.secrets import mask
 from twinnet.tracking import description
 from twinnet.tracking.live import LiveRuns, await_ended
 from twinnet.tracking.publish import send
-from twinnet.tracking.store import PARENT, PROCESS, Store, StoreError, open_store, this_process
+from twinnet.tracking.store import PARENT, PROCESS, Store, StoreError, call_store, this_process
 from twinnet.training.run import Run, content_hash
 
 log = logging.getLogger(__name__)
@@ -78,15 +79,15 @@ def begin(settings: Tracking, sweep: Sweep, *, root: Path | None = None) -> str 
     if not settings.enabled:
         return None
     try:
-        with _lock(root), open_store(settings, root) as store:
-            store.mark_dead_runs()
-            return _parent(store, sweep)
+        with _lock(settings, root):
+            return call_store(lambda store: _parent(store, sweep), settings, root)
     except StoreError as error:
         log.warning("%s; the sweep goes on without its parent run", error)
         return None
 
 
 def _parent(store: Store, sweep: Sweep) -> str:
+    store.mark_dead_runs()
     experiment = store.experiment(sweep.experiment, description.experiment(sweep.experiment))
     tags = sweep.tags | {KIND: sweep.key, PROCESS: this_process(), "mlflow.note.content": sweep.note}
     tags = {key: mask(value, store.address) for key, value in tags.items()}
@@ -111,8 +112,7 @@ def _parent(store: Store, sweep: Sweep) -> str:
 def finished(settings: Tracking, keys: Iterable[str], *, root: Path | None = None) -> dict[str, list[StoredRun]]:
     """Return result key -> its finished runs in the store, the earliest first. Raises StoreError."""
     wanted = set(keys)
-    with open_store(settings, root) as store:
-        return _finished(store, wanted)
+    return call_store(lambda store: _finished(store, wanted), settings, root)
 
 
 def _finished(store: Store, wanted: set[str]) -> dict[str, list[StoredRun]]:
@@ -142,10 +142,8 @@ def sync_children(
     live_runs = LiveRuns(root or paths.main_root())
     await_ended(live_runs, settings)  # the jobs did not
     try:
-        with _lock(root):
-            with open_store(settings, root) as store:
-                present = _finished(store, {child.key for child in children})
-                ids = {child.key: _only_run(store, child, present.get(child.key, [])) for child in children}
+        with _lock(settings, root):
+            ids = call_store(lambda store: _only_runs(store, children), settings, root)
             missing = [child for child in children if ids[child.key] is None]
             runs = []
             for child in missing:
@@ -162,20 +160,22 @@ def sync_children(
     return {key: run_id for key, run_id in ids.items() if run_id}
 
 
-def _only_run(store: Store, child: SweepRun, present: list[StoredRun]) -> str | None:
-    """Return the id of the result's run, or None if there is none; delete others, sent by two processes at once."""
-    result = content_hash(child.directory)
-    same = [stored.run_id for stored in present if stored.result == result]
-    for twin in same[1:]:
-        store.client.delete_run(twin)
-    return same[0] if same else None
+def _only_runs(store: Store, children: list[SweepRun]) -> dict[str, str | None]:
+    """Return result key -> its run, None if there is none; delete others, sent by two processes at once."""
+    present, ids = _finished(store, {child.key for child in children}), {}
+    for child in children:
+        result = content_hash(child.directory)
+        same = [stored.run_id for stored in present.get(child.key, []) if stored.result == result]
+        for twin in same[1:]:
+            store.client.delete_run(twin)
+        ids[child.key] = same[0] if same else None
+    return ids
 
 
 def end(settings: Tracking, parent: str, result: SweepResult, *, root: Path | None = None) -> None:
     """Close the parent run with the summary."""
     try:
-        with open_store(settings, root) as store:
-            _close(store, parent, result)
+        call_store(lambda store: _close(store, parent, result), settings, root)
     except StoreError as error:
         log.warning("%s; the sweep's summary is in its folder only", error)
 
@@ -191,8 +191,14 @@ def _close(store: Store, parent: str, result: SweepResult) -> None:
     client.set_terminated(parent, result.status)
 
 
-def _lock(root: Path | None) -> FileLock:
-    """Return the lock for one process of this checkout at a time."""
-    folder = (root or paths.main_root()) / "build"
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / "sweep.lock")
+@contextmanager
+def _lock(settings: Tracking, root: Path | None) -> Iterator[None]:
+    """Hold the lock for one process of this checkout at a time. Raises StoreError if another one does not end."""
+    file = (root or paths.main_root()) / "build" / "sweep.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(file).acquire(timeout=settings.deadline_seconds)
+    except Timeout:
+        raise StoreError(f"another process holds {file} for {settings.deadline_seconds:g} s") from None
+    with lock:
+        yield

@@ -170,8 +170,16 @@ def check_labels(arrays: Arrays, data: Data) -> None:
         if not np.isin(np.unique(y), np.arange(classes)).all():
             received = ", ".join(f"{label:g}" for label in np.unique(y)[:20])
             raise DataError(f"{data.name}: expected labels 0 to {classes - 1} in {split}; received {received}")
-    if data.task is not Task.regression and len(np.unique(arrays["y_train"])) < 2:
+    if data.task is Task.regression:
+        return
+    if len(np.unique(arrays["y_train"])) < 2:
         raise DataError(f"{data.name}: expected at least two classes to train on; received one")
+    highest = max(int(arrays[f"y_{split}"].max()) for split in SPLITS if f"y_{split}" in arrays)
+    if highest + 1 < len(data.classes or []):
+        raise DataError(
+            f"data.classes: expected {highest + 1} names, as the labels of {data.name} are 0 to {highest}; "
+            f"received {len(data.classes or [])}"
+        )
 
 
 def _rows(table: "pd.DataFrame", data: TableData) -> dict[str, np.ndarray]:

@@ -111,7 +111,7 @@ def suppress_native_logs() -> Iterator[None]:
     """Drop the notes of C++ libraries on stderr during their import, before TF_CPP_MIN_LOG_LEVEL counts."""
     sys.stderr.flush()
     stderr = os.dup(2)
-    with tempfile.TemporaryFile("w+") as written:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as written:
         os.dup2(written.fileno(), 2)
         try:
             yield
