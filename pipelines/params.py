@@ -26,7 +26,7 @@ CHECKED = Path("build/params_checked.txt")  # of constant content: an edited exp
 EXPERIMENTS = Path("build/experiments")
 HEADER = "# Generated: conf/config.yaml composed by `make params`; edit conf/, never this file. Overrides:"
 SHA256 = "# SHA-256 of what follows:"
-MANY = 10  # differences, too many for a command line
+MANY = 40  # differences, too many for a command line
 DESCRIBING = ("description",)  # keys of an experiment that its training does not depend on
 
 

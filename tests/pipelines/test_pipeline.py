@@ -1,6 +1,8 @@
 """The whole way: every stage runs, leaves what the contract of outputs says, and runs again only when it has to."""
 
 import json
+import shlex
+import shutil
 from collections.abc import Callable
 
 import numpy as np
@@ -109,3 +111,33 @@ def test_dvc_exp_run_retrains_the_experiment_it_changes(copy: Callable[[], Proje
     page = (mine.folder / "build/plots/index.html").read_text()
     assert '"rev": "HEAD"' in page
     assert '"rev": "workspace"' in page
+    _apply_and_repro(mine, done.stdout.partition("Ran experiment(s): ")[2].split()[0])
+
+
+def _apply_and_repro(mine: Project, name: str) -> None:
+    """`make repro` never overwrites what `dvc exp apply` has put into params.yaml."""
+    mine.run("git", "checkout", ".")
+    mine.run("dvc", "exp", "apply", name)
+    applied = (mine.folder / "params.yaml").read_bytes()
+    refused = mine.run("make", "-o", ".venv/runtime", "repro", check=False)
+    assert refused.returncode != 0
+    assert "params.yaml: expected what `make params` wrote; received other values" in refused.stdout
+    keep = refused.stdout.partition("to keep them, `make params S=")[2].partition("`; to take conf/'s, `make params`")[
+        0
+    ]
+    assert "experiments.nba_scratch.optimizer.learning_rate=0.01" in keep
+    assert (mine.folder / "params.yaml").read_bytes() == applied
+    (words,) = shlex.split(keep)
+    mine.run("make", "-o", ".venv/runtime", "params", f"S={words}")
+    kept, found = (yaml.safe_load(text) for text in ((mine.folder / "params.yaml").read_bytes(), applied))
+    assert kept == found
+
+
+def test_experiment_runs_in_a_clone_without_a_cache(copy: Callable[[], Project]) -> None:
+    """dvc.lock then names outputs that are nowhere."""
+    mine = copy()
+    shutil.rmtree(mine.folder / ".dvc/cache")
+    mine.run("git", "clean", "-qfdX")
+    changes = [*mine.overrides(), "experiments.nba_scratch.seed=5"]
+    words = [part for change in changes for part in ("-S", change)]
+    assert "Ran experiment(s)" in mine.run("dvc", "exp", "run", "--temp", *words, "train@nba_scratch").stdout

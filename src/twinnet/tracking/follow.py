@@ -18,7 +18,16 @@ from filelock import Timeout
 from twinnet.core.errors import DataError, one_line_text
 from twinnet.core.secrets import mask
 from twinnet.tracking.live import DONE, END, POINTS, PROBLEM, RECORD, STATE, LiveRun, LiveRuns
-from twinnet.tracking.store import Store, StoreError, client_environment, connect, store_errors, this_process
+from twinnet.tracking.store import (
+    LOCK_SECONDS,
+    Store,
+    StoreError,
+    client_environment,
+    connect,
+    database_file,
+    store_errors,
+    this_process,
+)
 from twinnet.training.run import Run, content_hash
 from twinnet.training.run_info import RunInfo
 
@@ -45,6 +54,8 @@ class Follower:
     def __init__(self, runs: LiveRuns) -> None:
         self.runs, self.environment = runs, dict(os.environ)
         self.store: Store | None = None
+        self.has_tried = False  # to connect
+        self.file: tuple[int, int] | None = None  # that it connected to, as `_file` names it
         self.attempts: defaultdict[str, Attempts] = defaultdict(Attempts)
         self.current: LiveRun | None = None
         self.deadline = float("inf")  # of the current try
@@ -56,6 +67,8 @@ class Follower:
         while time.monotonic() - active_at < LINGER_SECONDS:
             for live in sorted(self.runs, key=lambda live: self.attempts[live.folder.name].retry_at):
                 if self._is_due(live):
+                    if self.has_tried and self.file != self._file():
+                        sys.exit()  # it is connected to a file that was replaced; the next follower is not
                     self._try(live)
                     active_at = time.monotonic()
             if self.is_active():
@@ -69,6 +82,14 @@ class Follower:
             for live in self.runs
             if not live.has(DONE)
         )
+
+    def _file(self) -> tuple[int, int] | None:
+        """Return device and number of the store's SQLite file; None for a server, or if the file is gone."""
+        try:
+            found = os.stat(database_file(self.runs.uri) or "")
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _watch(self) -> None:
         """Give signs of life; end the process if a try lasts longer than its deadline: the store hangs."""
@@ -137,6 +158,7 @@ class Follower:
         store = self._open()
         info = RunInfo.parse(record["info"])
         info = replace(info, overrides=description.overrides(info, self.runs.root))
+        log_run.open_experiment(store, info)  # restored, with its runs, if it was deleted in the UI
         if end and result and (is_retry or live.has_reader) and (found := finished_ids(store, result)):
             self._drop_twins(store, found, state.get("run_id"))
             log_run.attach_figures(store, found[0], end["figures"])
@@ -171,7 +193,11 @@ class Follower:
 
     def _open(self) -> Store:
         if self.store is None:
-            self.store = connect(self.runs.uri)
+            assert self.current is not None
+            seconds = self.current.settings.deadline_seconds / 2
+            self.has_tried, self.file = True, self._file()
+            self.store = connect(self.runs.uri, min(LOCK_SECONDS, seconds))
+            self.file = self._file()
             self._mark_dead_runs(self.store)
         return self.store
 

@@ -34,9 +34,14 @@ MAX_METRICS, MAX_PARAMS = 1000, 100  # of one log_batch
 DIGEST = 12  # characters of the data set's digest, of which MLflow takes 36; the tag dvc.data has all of it
 
 
+def open_experiment(store: Store, info: RunInfo) -> str:
+    """Return the id of the experiment of a run; make it if there is none."""
+    return store.experiment(description.experiment_name(info.config), description.experiment(info.dataset))
+
+
 def create(store: Store, info: RunInfo, tags: Mapping[str, str], process: str) -> str:
     """Make a run whose tags say what it is, and which process trains or publishes it; return its id."""
-    experiment = store.experiment(description.experiment_name(info.config), description.experiment(info.dataset))
+    experiment = open_experiment(store, info)
     all_tags = _tags(info) | {PROCESS: process, "mlflow.note.content": description.running(info)} | dict(tags)
     all_tags = {key: mask(value, store.address) for key, value in all_tags.items()}
     name = all_tags.pop("mlflow.runName", description.run_name(info))  # a job of a sweep is named by its values

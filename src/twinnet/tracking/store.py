@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote
 
 import psutil
 from filelock import FileLock, Timeout
@@ -56,7 +57,7 @@ def tracking_uri(root: Path | None = None) -> str:
     file = uri.removeprefix("sqlite:///")
     if file == uri or Path(file).is_absolute() or file.startswith(":memory:"):
         return uri
-    return f"sqlite:///{(root or paths.main_root()) / file}"
+    return sqlite_uri(root or paths.main_root()) + f"/{file}"
 
 
 def with_driver(where: str) -> str:
@@ -148,11 +149,16 @@ def is_server(address: str) -> bool:
     return address.startswith(("http://", "https://", "databricks", "uc:"))
 
 
+def sqlite_uri(path: Path) -> str:
+    """Return the address of a SQLite file, in which SQLAlchemy decodes %20 and ends the path at a question mark."""
+    return f"sqlite:///{str(path).replace('%', '%25').replace('?', '%3F')}"
+
+
 def database_file(address: str) -> Path | None:
     """Return the file of a SQLite address, else None."""
     if not address.startswith("sqlite:///"):
         return None
-    return Path(address.removeprefix("sqlite:///").split("?")[0]).absolute()
+    return Path(unquote(address.removeprefix("sqlite:///").split("?")[0])).absolute()
 
 
 def foreign_artifacts(uri: str) -> str:
@@ -191,14 +197,20 @@ def _start(pid: int) -> str:
     return f"{BOOT.read_text('utf-8').strip()}:{fields[19]}"
 
 
-def connect(uri: str) -> Store:
+def connect(uri: str, lock_seconds: float = LOCK_SECONDS) -> Store:
     """Return the store at an address. A new SQLite store is made under a lock: only one process may migrate it."""
     from mlflow import MlflowClient  # 3 s
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     file = database_file(uri)
+    if uri.startswith("sqlite://") and (file is None or file.name == ":memory:"):
+        raise StoreError(f"the tracking store {uri}: expected a file, as sqlite:///mlflow.db; received none", True)
     if file is None:
+        if uri.startswith(("postgresql", "mysql", "mssql")):
+            from sqlalchemy import create_engine  # imported by MLflow
+
+            create_engine(uri).connect().close()  # MLflow tries again for minutes
         return Store(uri, MlflowClient(uri))
     if file.is_dir():
         raise StoreError(f"the tracking store {uri}: expected a SQLite file; received a folder; move it away", True)
@@ -206,7 +218,7 @@ def connect(uri: str) -> Store:
     importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{file}.lock", timeout=LOCK_SECONDS):
+        with FileLock(f"{file}.lock", timeout=lock_seconds):
             if not file.exists():
                 _make(file)
             return Store(uri, MlflowClient(uri))
@@ -221,7 +233,7 @@ def _make(file: Path) -> None:
     partial = file.with_name(f"{file.name}.new")
     for left in (partial, partial.with_name(f"{partial.name}-journal")):
         left.unlink(missing_ok=True)
-    MlflowClient(f"sqlite:///{partial}")
+    MlflowClient(sqlite_uri(partial))
     os.replace(partial, file)
 
 

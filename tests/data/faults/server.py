@@ -61,6 +61,7 @@ class FaultServer:
     address: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
+    otherwise: Behaviour | None = None  # for every other path
     asked: Counter[str] = field(default_factory=Counter)
     requests: list[tuple[float, str, dict[str, str]]] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -78,8 +79,8 @@ class FaultServer:
         self.requests.append((time.monotonic(), first, headers))
         exchange = Exchange(connection, path, headers, self.asked[path], self.files.get(path, b""), self.stopping)
         self.asked[path] += 1
-        behaviour = self.behaviours.get(path, well if path in self.files else refused("404 Not Found"))
-        behaviour(exchange)
+        behaviour = self.behaviours.get(path, well if path in self.files else self.otherwise)
+        (behaviour or refused("404 Not Found"))(exchange)
 
 
 @contextmanager
