@@ -102,11 +102,8 @@ notebooks: $(VENV)/dev ## the notebooks with their outputs, in reports/notebooks
 bench: $(VENV)/dev ## speeds as ratios against named peers
 	python -m benchmarks
 
-faults: $(VENV)/dev ## what becomes of each fault of sources, runs, checkpoints, configurations, stores
-	python -m tests.data.faults.run
-	python -m tests.core.faults
-	python -m tests.training.faults
-	python -m tests.machines
+faults: $(VENV)/dev ## what becomes of each fault of configurations, stores, machines, sources, runs, checkpoints
+	@python -m tests.faults
 
 lock: $(BIN)/uv ## resolve the lock files anew
 	uv pip compile -q pyproject.toml --extra dev --universal --generate-hashes --no-header -o requirements-dev.lock

@@ -6,7 +6,6 @@ A wrong one must be refused in one line that names the key; an odd one that can 
 import shlex
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir
@@ -16,6 +15,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from pipelines import params
+from tests.faults import Outcome, report
 from twinnet.core import config, stage
 from twinnet.core.errors import TwinnetError
 from twinnet.sweeps import expand
@@ -23,7 +23,6 @@ from twinnet.sweeps import expand
 ROOT = Path(__file__).parents[2]
 LIMIT = 10.0  # seconds for one configuration, on a machine that is busy
 LONGEST = 700  # characters of an answer: every experiment of conf/ fits
-WIDTH = 100  # of what is quoted in the table
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,6 @@ class Case:
     tried: str
     parts: tuple[str, ...]  # none: it must be accepted
     check: Callable[[Path], object]  # given an empty folder
-
-
-@dataclass(frozen=True)
-class Outcome:
-    case: Case
-    answer: str
-    mistakes: tuple[str, ...]
 
 
 # ---------------------------------------------------------------------------------- overrides that are wrong
@@ -605,7 +597,7 @@ def run(case: Case, folder: Path) -> Outcome:
         mistakes.append(f"does not say {missing}")
     if (seconds := time.monotonic() - started) > LIMIT:
         mistakes.append(f"{seconds:.0f} s")
-    return Outcome(case, answer, tuple(mistakes))
+    return Outcome(case.tried, answer or "(accepted)", tuple(mistakes))
 
 
 def run_all(some: list[Case], folder: Path) -> list[Outcome]:
@@ -616,29 +608,5 @@ def run_all(some: list[Case], folder: Path) -> list[Outcome]:
     return outcomes
 
 
-def table(outcomes: list[Outcome]) -> str:
-    lines = [f"{'what is configured':58}{'right':7}what is answered"]
-    for outcome in outcomes:
-        verdict = "right" if not outcome.mistakes else f"WRONG: {', '.join(outcome.mistakes)}; "
-        lines.append(f"{_cut(outcome.case.tried, 56):58}{verdict:7}{_cut(outcome.answer or '(accepted)', WIDTH)}")
-    wrong = sum(bool(outcome.mistakes) for outcome in outcomes)
-    refused = sum(bool(outcome.answer) for outcome in outcomes)
-    accepted = len(outcomes) - refused
-    lines.append(f"{len(outcomes)} configurations: {refused} refused, {accepted} accepted, {wrong} of them wrongly")
-    return "\n".join(lines)
-
-
-def _cut(text: str, width: int) -> str:
-    text = repr(text)[1:-1] if not text.isprintable() else text
-    return text if len(text) <= width else f"{text[: width - 3]}..."
-
-
-def main() -> int:
-    with tempfile.TemporaryDirectory() as folder:
-        outcomes = run_all(cases(), Path(folder))
-    print(table(outcomes))
-    return int(any(outcome.mistakes for outcome in outcomes))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report({"configurations": lambda folder: run_all(cases(), folder)}))

@@ -7,7 +7,8 @@ from typing import get_type_hints
 
 import pytest
 
-from tests.core.faults import Case, cases, run_all, table
+from tests.core.faults import Case, cases, run_all
+from tests.faults import table
 from twinnet.core import config, rules, schema
 from twinnet.core.errors import ConfigError
 from twinnet.core.schema import Experiment, Loss
@@ -24,7 +25,7 @@ def test_wrong_configurations_get_one_line(part: int, tmp_path: Path) -> None:
     every = cases()
     some = [case for number, case in enumerate(every) if number % 5 == 0 or case.tried.startswith("-m ")][part::4]
     outcomes = run_all(some, tmp_path)
-    assert {outcome.case.tried: outcome.mistakes for outcome in outcomes if outcome.mistakes} == {}
+    assert {outcome.tried: outcome.mistakes for outcome in outcomes if outcome.mistakes} == {}
 
 
 def test_table_of_faults_has_a_line_for_each(tmp_path: Path) -> None:
@@ -33,8 +34,9 @@ def test_table_of_faults_has_a_line_for_each(tmp_path: Path) -> None:
 
     outcomes = run_all([Case("a", (), crash), Case("b", ("x",), lambda folder: None)], tmp_path)
     assert [outcome.mistakes for outcome in outcomes] == [("a traceback", "refused"), ("accepted",)]
-    assert len(table(outcomes).splitlines()) == 4
-    assert "2 of them wrongly" in table(outcomes)
+    lines = table(outcomes, "configurations").splitlines()
+    assert len(lines) == 4
+    assert lines[-1] == "2 configurations, 2 answered wrongly"
 
 
 def test_every_number_and_list_of_the_schema_has_a_rule() -> None:

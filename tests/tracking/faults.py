@@ -14,7 +14,6 @@ import signal
 import socket
 import sqlite3
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -26,6 +25,7 @@ from filelock import FileLock
 
 from tests.data.faults import server
 from tests.data.faults.server import Behaviour, Exchange, gives, refused
+from tests.faults import Outcome, report
 from tests.processed import write_players
 from twinnet.core import config
 from twinnet.core.errors import TwinnetError, one_line_text
@@ -43,7 +43,6 @@ SHORT = Tracking(live_seconds=0.0, timeout_seconds=2, patience_seconds=4.0, dead
 WHOLE = Tracking(timeout_seconds=30, deadline_seconds=100.0)  # of stores that take the run
 LIMIT = 40.0  # seconds of one row, on a machine that is busy
 PASSWORD = "hunter22-secret"
-WIDTH = 120  # of what is quoted in the table
 LATER = "`python -m pipelines.publish` sends them"
 GONE = "http://127.0.0.1:9"  # nobody listens
 
@@ -61,13 +60,6 @@ class Case:
     act: Callable[[Path], object] | None = None  # None: publish
     environment: dict[str, str] = field(default_factory=dict)
     database: str = "mlflow.db"  # that has the run afterwards
-
-
-@dataclass(frozen=True)
-class Outcome:
-    tried: str
-    answer: str
-    mistakes: tuple[str, ...] = ()
 
 
 # -------------------------------------------------------------------------------------------------- servers
@@ -550,25 +542,7 @@ def _try_number(number: int, folder: Path) -> Outcome:
         return Outcome(CASES[number].tried, one_line_text(error), ("not tried to its end",))
 
 
-def table(outcomes: list[Outcome]) -> str:
-    lines = [f"{'store or server':56}what happened"]
-    for outcome in outcomes:
-        answer = outcome.answer if len(outcome.answer) <= WIDTH else outcome.answer[: WIDTH - 3] + "..."
-        verdict = f"WRONG: {', '.join(outcome.mistakes)}; " if outcome.mistakes else ""
-        lines.append(f"{outcome.tried[:55]:56}{verdict}{answer}")
-    wrong = sum(bool(outcome.mistakes) for outcome in outcomes)
-    return "\n".join([*lines, f"{len(outcomes)} stores and servers, {wrong} answered wrongly"])
-
-
-def main() -> int:
-    logging.disable(logging.INFO)
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        wanted = [case for case in cases() if not sys.argv[1:] or any(word in case.tried for word in sys.argv[1:])]
-        outcomes = run_all(wanted, Path(folder))
-    print(f"{table(outcomes)} in {time.monotonic() - begun:.0f} s")
-    return int(any(outcome.mistakes for outcome in outcomes))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    logging.disable(logging.INFO)
+    wanted = [case for case in cases() if not sys.argv[1:] or any(word in case.tried for word in sys.argv[1:])]
+    sys.exit(report({"stores and servers": lambda folder: run_all(wanted, folder)}))

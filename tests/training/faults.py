@@ -9,8 +9,6 @@ import json
 import logging
 import shutil
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tests.faults import Outcome, report
 from tests.processed import write_players
 from twinnet.core import config
 from twinnet.core.errors import TwinnetError, one_line_text
@@ -32,7 +31,6 @@ from twinnet.training.run_info import RunInfo
 
 ROOT = Path(__file__).parents[2]
 CHECKED = ("config.yaml", "metrics.json", "record.json", "history.csv", "predictions.npz", "scaling.json")
-WIDTH = 110  # of what is quoted in the table
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,6 @@ class Case:
     tried: str
     file: str
     damage: Callable[[Path], object]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    tried: str
-    answer: str
-    is_right: bool
 
 
 # -------------------------------------------------------------------------------------------- files of a run
@@ -219,12 +210,13 @@ def try_case(case: Case, run: Path) -> Outcome:
     except TwinnetError as error:
         answer = str(error)
     except Exception as error:  # a defect
-        return Outcome(case.tried, f"a traceback: {one_line_text(error)}", False)
+        return Outcome(case.tried, one_line_text(error), ("a traceback",))
     if case.file:
         is_right = answer.startswith(f"{run / case.file}: expected") and "\n" not in answer
     else:
         is_right = answer == "accepted"
-    return Outcome(case.tried, answer.replace(f"{run}/", ""), is_right)
+    answer = answer.replace(f"{run}/", "")
+    return Outcome(case.tried, answer, () if is_right else ("expected another answer",))
 
 
 # ---------------------------------------------------------------------------------------------- checkpoints
@@ -300,26 +292,16 @@ def try_checkpoint(tried: str, project: Path, place: Path) -> Outcome:
     try:
         run = train(experiment, place, root=project, tracker=again)
     except Exception as error:
-        return Outcome(f"checkpoint: {tried}", f"the training ended: {one_line_text(error)}", False)
+        return Outcome(tried, one_line_text(error), ("the training ended",))
     is_right = again.seen[0] == 1 and Run.read(run.directory).metrics["epochs"] == 20
-    return Outcome(f"checkpoint: {tried}", f"started over at epoch {again.seen[0]}", is_right)
+    return Outcome(tried, f"started over at epoch {again.seen[0]}", () if is_right else ("went on from it",))
 
 
-# ----------------------------------------------------------------------------------------------------- table
+# ----------------------------------------------------------------------------------------------------- tables
 
 
-def table(outcomes: list[Outcome]) -> str:
-    lines = [f"{'file, damage':52}what happened"]
-    for outcome in outcomes:
-        answer = outcome.answer if len(outcome.answer) <= WIDTH else outcome.answer[: WIDTH - 3] + "..."
-        lines.append(f"{outcome.tried[:51]:52}{'' if outcome.is_right else 'WRONG: '}{answer}")
-    wrong = sum(not outcome.is_right for outcome in outcomes)
-    lines.append(f"{len(outcomes)} damages of runs and checkpoints, {wrong} answered wrongly")
-    return "\n".join(lines)
-
-
-def run_all(folder: Path) -> list[Outcome]:
-    """The outcome of every case, each on a copy of one run."""
+def try_files(folder: Path) -> list[Outcome]:
+    """The outcome of every damage of a file, each on a copy of one run."""
     write_players(folder)
     run = train(small_experiment(), folder / "runs" / "trained", root=folder).directory
     outcomes = []
@@ -330,17 +312,14 @@ def run_all(folder: Path) -> list[Outcome]:
         for left in (folder / "runs").iterdir():
             if left != run:
                 left.unlink() if left.is_symlink() else shutil.rmtree(left)
-    return outcomes + [try_checkpoint(tried, folder, folder / "runs" / "again") for tried in CHECKPOINT_DAMAGES]
+    return outcomes
 
 
-def main() -> int:
-    logging.disable(logging.CRITICAL)
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        outcomes = run_all(Path(folder))
-    print(f"{table(outcomes)} in {time.monotonic() - begun:.0f} s")
-    return int(not all(outcome.is_right for outcome in outcomes))
+def try_checkpoints(folder: Path) -> list[Outcome]:
+    write_players(folder)
+    return [try_checkpoint(tried, folder, folder / "runs" / "again") for tried in CHECKPOINT_DAMAGES]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    logging.disable(logging.CRITICAL)
+    sys.exit(report({"damaged or odd files of a run": try_files, "damaged checkpoints": try_checkpoints}))

@@ -101,7 +101,7 @@ def expected_member(group: str, received: object, members: Sequence[str]) -> str
 
 def check_files(conf: Path) -> None:
     """Raise ConfigError for the first file of `conf` that Hydra reads wrongly, or for minutes."""
-    for file in sorted(conf.rglob("*.yaml")):
+    for file in sorted(conf.rglob("[!.]*.yaml")):  # an editor's lock (.#name.yaml) is a link to nowhere
         name, content = file.relative_to(conf.parent), file.read_bytes()
         if len(content) > LARGEST:
             raise ConfigError(f"{name}: expected at most {LARGEST:,} bytes; received {len(content):,}")

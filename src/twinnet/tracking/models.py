@@ -75,7 +75,7 @@ def _write_scratch(path: Path, target: Path, info: RunInfo, common: dict[str, An
             target,
             python_model=str(package / "tracking" / "scratch_model.py"),
             code_paths=[str(code)],
-            artifacts={"model": str(path)},
+            artifacts={"model": path.resolve().as_uri()},  # MLflow decodes %20 in a path
             pip_requirements=[
                 _pinned("numpy", info),
                 *(f"{name}=={version(name)}" for name in ("omegaconf", "pandas")),

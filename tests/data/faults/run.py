@@ -107,7 +107,9 @@ def table(outcomes: list[Outcome]) -> str:
         message = message if len(message) <= WIDTH else message[: WIDTH - 3] + "..."
         lines.append(f"{outcome.case.kind:5}{outcome.case.name:38}{outcome.seconds:8.2f}  {verdict:12}{message}")
     faults = [outcome for outcome in outcomes if not outcome.case.right]
+    wrong = sum(bool(outcome.mistakes) for outcome in outcomes)
     lines.append(
+        f"{len(outcomes)} sources of data, {wrong} answered wrongly: "
         f"{len(faults)} faults, {sum(o.accepted for o in faults)} accepted; "
         f"{len(outcomes) - len(faults)} oddities, {sum(o.accepted and o.right for o in outcomes)} accepted and right; "
         f"{sum(o.recovered for o in outcomes)} of {len(outcomes)} right with a good source after them; "
