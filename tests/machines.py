@@ -103,6 +103,10 @@ MACHINES = (
     Machine("temporary files on another file system", environment={"TMPDIR": "/dev/shm"}),
     Machine("a TMPDIR that does not exist", environment={"TMPDIR": "/nowhere"}),
     Machine("outputs/ on another file system", prepare=_link_elsewhere("outputs")),
+    Machine("a full disk for the run", tuple(word.replace("outputs/", "full/") for word in TRAIN),
+            prepare=lambda project: (project / "full").mkdir(),
+            before=("unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=12k none full && exec "$@"', "sh"),
+            expected="No space left on device; the run is complete in"),
     Machine("build/ on another file system", prepare=_link_elsewhere("build")),
     Machine("the command in a subfolder", folder="src/twinnet"),
     Machine("files with carriage returns", prepare=_with_carriage_returns),
@@ -148,7 +152,7 @@ def try_machine(machine: Machine, project: Path) -> Outcome:
         else:
             environment[name] = str(project / value) if name == "KERAS_HOME" else value
     words = machine.command if machine.command[0] == "make" else (sys.executable, "-m", *machine.command)
-    if machine.before and subprocess.run([*machine.before, "true"], check=False, capture_output=True).returncode:
+    if machine.before and subprocess.run([*machine.before, "true"], cwd=project, capture_output=True).returncode:
         return Outcome(machine.tried, f"not tried: `{machine.before[0]}` does not work here")
     done = subprocess.run(
         [*machine.before, *words], cwd=project / machine.folder, env=environment, timeout=300,

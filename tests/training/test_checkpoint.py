@@ -90,6 +90,17 @@ def test_diverged_training_leaves_no_checkpoint(tiny_project: Path, compose) -> 
     assert not list((tiny_project / checkpoint.CHECKPOINTS).glob("*/"))
 
 
+def test_leftovers_of_killed_trainings_are_removed(tiny_project: Path, compose: Callable[..., Experiment]) -> None:
+    staging = tiny_project / "run" / ".staging-99999999"  # the id of no process
+    lock = tiny_project / checkpoint.CHECKPOINTS / "killed.lock"
+    staging.mkdir(parents=True)
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    train(compose(*SCRATCH), tiny_project / "run", root=tiny_project)
+    assert not staging.exists()
+    assert not lock.exists()
+
+
 def test_checkpoint_is_not_shared_between_processes(tmp_path: Path) -> None:
     with checkpoint.checkpoint_for(tmp_path, "key", 0) as first:
         first.save({"history/valid_epoch": np.array([3])})

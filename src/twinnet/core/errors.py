@@ -40,6 +40,7 @@ class PrunedError(TwinnetError):
 @contextmanager
 def exit_on_error() -> Iterator[None]:
     """Turn a TwinnetError into one line on stderr and exit status 1; TWINNET_TRACEBACK=1 shows the traceback."""
+    logging.raiseExceptions = False  # a full disk under a log file is no traceback
     try:
         yield
     except TwinnetError as error:
