@@ -50,10 +50,8 @@ def main() -> None:
         root = paths.root()
         arguments = get_args_parser().parse_args()
         if not (arguments.help or arguments.hydra_help or arguments.cfg or arguments.info):
-            # For a sweep, only the launcher's overrides: twinnet.sweeps checks the jobs.
-            own = [word for word in arguments.overrides if not arguments.multirun or word.startswith("hydra")]
-            composed = config.compose(root, "train", own)
-            if not arguments.multirun:
+            composed = config.compose(root, "train", arguments.overrides, skip_swept=arguments.multirun)
+            if not arguments.multirun:  # else twinnet.sweeps checks each job
                 config.experiment(composed)
         os.chdir(root)
     try:

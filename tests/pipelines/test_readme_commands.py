@@ -78,7 +78,7 @@ def test_page_cell_by_cell_runs(root: Path, mine: Project) -> None:
 
 
 def python_of(page: Path) -> str:
-    return "\n".join(re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL))
+    return "\n".join(re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL))
 
 
 def test_notebooks_become_pages_with_their_outputs(mine: Project) -> None:

@@ -205,3 +205,12 @@ def test_launchers_of_the_extras(
     assert "failed: optimizer.learning_rate=1e+308: the loss is no longer a finite number" in out
     (key,) = modified(sweep_project)
     assert json.loads((sweep_project / cache.RESULTS / key / "metrics.json").read_text())["epochs"] == 20
+
+
+def test_wrong_value_beside_a_sweep_is_one_line(run_main: Sweep) -> None:
+    """Hydra composes what does not sweep before twinnet.sweeps sees it."""
+    for words in (["seed=null"], ["seed=1,2", "epochs=many"]):
+        ended = run_main(train.main, "-m", "experiment=nba_scratch", *words)
+        assert ended.status == 1
+        assert ended.err.startswith(f"error: {words[-1].partition('=')[0]}: expected ")
+        assert len(ended.err.splitlines()) == 1

@@ -60,8 +60,8 @@ def register() -> None:
             store.store(group=f"{group}/schema", name=kind, node=node)
 
 
-def compose(root: Path, name: str = "config", overrides: Sequence[str] = ()) -> DictConfig:
-    """Compose conf/<name>.yaml under `root` with Hydra overrides and resolve it.
+def compose(root: Path, name: str = "config", overrides: Sequence[str] = (), *, skip_swept: bool = False) -> DictConfig:
+    """Compose conf/<name>.yaml under `root` with Hydra overrides and resolve it; `skip_swept` those of several values.
 
     Raises ConfigError, in one line, for a key, a value or an option that does not exist.
     """
@@ -70,9 +70,11 @@ def compose(root: Path, name: str = "config", overrides: Sequence[str] = ()) -> 
     conf = (root / "conf").resolve()
     with explained(conf):
         check_files(conf)
-        check_overrides(conf, OverridesParser.create().parse_overrides(list(overrides)))
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        parsed = [override for override in parsed if not (skip_swept and override.is_sweep_override())]
+        check_overrides(conf, parsed)
         with initialize_config_dir(str(conf), version_base="1.3"):
-            composed = hydra_compose(name, list(overrides))
+            composed = hydra_compose(name, [str(override.input_line) for override in parsed])
         return resolve(composed)
 
 
