@@ -35,7 +35,7 @@ MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # else t
 
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")  # Linux
-LOCK_SECONDS = 60.0  # for another process that makes the store
+LOCK_SECONDS = 120.0  # for another process that makes the store
 UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")  # MLflow's codes
 
 
