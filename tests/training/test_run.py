@@ -15,7 +15,7 @@ from twinnet.core import config
 from twinnet.core.errors import DataError
 from twinnet.core.schema import Experiment
 from twinnet.training.experiment import train
-from twinnet.training.run import RESULT_FILES, Run, config_hash, content_hash, finished_runs, flatten, read_runs
+from twinnet.training.run import RESULT_FILES, Run, config_hash, finished_runs, flatten, read_runs
 from twinnet.training.run_info import RunInfo
 
 
@@ -65,14 +65,14 @@ def test_info_survives_json(run: Run) -> None:
 
 @pytest.mark.parametrize("name", RESULT_FILES)
 def test_content_hash_is_of_the_files_of_the_result(run: Run, name: str) -> None:
-    before = content_hash(run.directory)
+    before = Run(run.directory).content_hash
     record = json.loads((run.directory / "record.json").read_text())
     (run.directory / "record.json").write_text(json.dumps(record | {"overrides": ["seed=1"]}))
-    assert content_hash(run.directory) == before
+    assert Run(run.directory).content_hash == before
     content = bytearray((run.directory / name).read_bytes())
     content[-2] ^= 1
     (run.directory / name).write_bytes(content)
-    assert content_hash(run.directory) != before
+    assert Run(run.directory).content_hash != before
 
 
 def test_folders_with_metrics_are_finished(run: Run) -> None:

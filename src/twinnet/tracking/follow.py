@@ -28,7 +28,7 @@ from twinnet.tracking.store import (
     store_errors,
     this_process,
 )
-from twinnet.training.run import Run, content_hash
+from twinnet.training.run import Run
 from twinnet.training.run_info import RunInfo
 
 DIED = "the training process died (killed or out of memory)"
@@ -225,7 +225,7 @@ def _finished_run(end: dict[str, Any] | None) -> tuple[Run | None, str]:
         return None, ""
     directory = Path(end["directory"])
     try:
-        if content_hash(directory) != end["result"]:
+        if Run(directory).content_hash != end["result"]:
             return None, f"{directory}: a later run has replaced the files before they were sent"
         return Run.read(directory), ""
     except DataError as error:

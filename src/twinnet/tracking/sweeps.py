@@ -16,7 +16,7 @@ from twinnet.tracking import description
 from twinnet.tracking.live import LiveRuns, await_ended
 from twinnet.tracking.publish import send
 from twinnet.tracking.store import PARENT, PROCESS, Store, StoreError, call_store, this_process
-from twinnet.training.run import Run, content_hash
+from twinnet.training.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ def _only_runs(store: Store, children: list[SweepRun]) -> dict[str, str | None]:
     """Return result key -> its run, None if there is none; delete others, sent by two processes at once."""
     present, ids = _finished(store, {child.key for child in children}), {}
     for child in children:
-        result = content_hash(child.directory)
+        result = Run(child.directory).content_hash
         same = [stored.run_id for stored in present.get(child.key, []) if stored.result == result]
         for twin in same[1:]:
             store.client.delete_run(twin)

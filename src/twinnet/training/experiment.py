@@ -134,7 +134,8 @@ def _train(
             "device": training.device.name,
         }
         info = replace(info, ended=now())
-        return _write(directory, root, experiment, info, metrics, monitor.history, predictions, splits, trained)
+        parts = (experiment, info, metrics, monitor.history, predictions, splits, trained)
+        return _write_or_rescue(directory, root, experiment.name, lambda place: write_run(place, *parts))
 
 
 def _fit(
@@ -217,40 +218,24 @@ def _evaluate(training: Training, predict: Predict, monitor: Monitor) -> tuple[M
     return metrics, (y, y_prob)
 
 
-def _write(
-    directory: Path,
-    root: Path,
-    experiment: Experiment,
-    info: RunInfo,
-    metrics: Metrics,
-    history: History,
-    predictions: tuple[np.ndarray, np.ndarray],
-    splits: Splits,
-    network: TrainedNetwork,
-) -> Run:
+def _write_or_rescue(directory: Path, root: Path, name: str, write: Callable[[Path], Run]) -> Run:
     """Write the run; if its place has no room for it, elsewhere, and raise DataError that names the place."""
-    unique = f"{experiment.name}-{now()}-{os.getpid()}"
-    spare = (root / "outputs" / "rescued" / unique, Path(tempfile.gettempdir()) / f"twinnet-{unique}")
-    failure: OSError | None = None
-    for place in (directory, *spare):
-        try:
-            run = write_run(place, experiment, info, metrics, history, predictions, splits, network)
-        except OSError as error:
-            failure = failure or error
-            if place != directory:
+    try:
+        return write(directory)
+    except OSError as error:
+        rest = "no other place had room either; the same command resumes from the last checkpoint"
+        unique = f"{name}-{now()}-{os.getpid()}"
+        for place in (root / "outputs" / "rescued" / unique, Path(tempfile.gettempdir()) / f"twinnet-{unique}"):
+            try:
+                write(place)
+            except OSError:
                 shutil.rmtree(place, ignore_errors=True)
-            continue
-        if failure is None:
-            return run
+            else:
+                rest = f"the run is complete in {place}; move it when there is room"
+                break
         raise DataError(
-            f"{directory}: expected room for the finished run; received: {failure.strerror or failure}; "
-            f"the run is complete in {place}; move it when there is room"
-        ) from failure
-    assert failure is not None
-    raise DataError(
-        f"{directory}: expected room for the finished run; received: {failure.strerror or failure}; "
-        "no other place had room either; the same command resumes from the last checkpoint"
-    ) from failure
+            f"{directory}: expected room for the finished run; received: {error.strerror or error}; {rest}"
+        ) from error
 
 
 def _save_failed_history(error: BaseException, folder: Path, name: str) -> None:

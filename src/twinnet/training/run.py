@@ -5,7 +5,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,17 @@ CONFIG, METRICS, RECORD, SCALING = "config.yaml", "metrics.json", "record.json",
 HISTORY, FULL_HISTORY, PREDICTIONS = "history.csv", "history.npz", "predictions.npz"
 MODELS = {"scratch": "model.npz", "keras": "model.keras"}  # engine -> the file of its trained network
 RESULT_FILES = (CONFIG, METRICS, PREDICTIONS)  # what makes two results the same
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    BadZipFile,
+    yaml.YAMLError,
+    ConfigError,
+)
 STAGING = ".staging-"
 SAMPLING = ("seed", "name", "description", "checkpoint_seconds")  # what two runs of one configuration may differ in
 
@@ -160,8 +172,13 @@ class Run:
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 of what was computed: the same wherever the directory lies."""
-        return content_hash(self.directory)
+        """SHA-256 over the configuration, the metrics (with the seconds it took) and the predictions."""
+        digest = hashlib.sha256()
+        for name in RESULT_FILES:
+            with self._reading(name, "the file of a finished run") as file:
+                content = file.read_bytes()
+            digest.update(f"{name} {len(content)}\n".encode() + content)
+        return digest.hexdigest()
 
     @property
     def figures(self) -> list[Path]:
@@ -261,21 +278,22 @@ class Run:
             raise self._broken(PREDICTIONS, f"expected {key} {expected:.6g}, as {METRICS} says; received {score:.6g}")
 
     def _parsed(self, name: str, parse: Callable[[str], Value]) -> Value:
-        try:
-            return parse((self.directory / name).read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise self._broken(name, f"expected {name}; found none") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, ConfigError) as error:
-            raise self._broken(name, f"expected the file of a finished run; received {one_line_text(error)}") from error
+        with self._reading(name, "the file of a finished run") as file:
+            return parse(file.read_text(encoding="utf-8"))
 
     def _arrays(self, name: str) -> dict[str, np.ndarray]:
+        with self._reading(name, "an archive of arrays") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    @contextmanager
+    def _reading(self, name: str, expected: str) -> Iterator[Path]:
+        """Raise DataError for whatever a missing or damaged file makes its reader fail with."""
         try:
-            with np.load(self.directory / name, allow_pickle=False) as arrays:
-                return dict(arrays)
+            yield self.directory / name
         except FileNotFoundError as error:
             raise self._broken(name, f"expected {name}; found none") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
-            raise self._broken(name, f"expected an archive of arrays; received {one_line_text(error)}") from error
+        except UNREADABLE as error:
+            raise self._broken(name, f"expected {expected}; received {one_line_text(error)}") from error
 
     def _broken(self, name: str, problem: str) -> DataError:
         return DataError(f"{self.directory / name}: {problem}; train it again, or delete the folder")
@@ -360,24 +378,6 @@ def remove_stale_staging(directory: Path) -> None:
         pid = folder.name.removeprefix(STAGING)
         if pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def content_hash(directory: Path) -> str:
-    """Return the SHA-256 over the configuration, the metrics (with the seconds it took) and the predictions.
-
-    Raises DataError if one of them is missing.
-    """
-    digest = hashlib.sha256()
-    for name in RESULT_FILES:
-        try:
-            content = (directory / name).read_bytes()
-        except OSError as error:
-            raise DataError(
-                f"{directory / name}: expected the file of a finished run; received {one_line_text(error)}; "
-                "train it again, or delete the folder"
-            ) from error
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
 
 
 def config_hash(settings: Mapping[str, Any]) -> str:
