@@ -45,7 +45,7 @@ def test_uniform_draws_as_the_chapter_does_layer_by_layer() -> None:
 
 
 @pytest.mark.parametrize("init", list(Initializer))
-def test_the_same_seed_draws_the_same_weights_and_another_seed_others(init: Initializer) -> None:
+def test_weights_depend_on_the_seed(init: Initializer) -> None:
     network = image_network(8, 1, 3)
     first, again, other = (network.initial_weights(init, seed, "float32") for seed in (1, 1, 2))
     for a, b in zip(first, again, strict=True):

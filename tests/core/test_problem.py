@@ -28,7 +28,7 @@ def chunk(*losses: float, valid: float = 0.5) -> Chunk:
 
 @settings(deadline=None)
 @given(st.integers(1, 200_000))
-def test_chunks_cover_every_epoch_once_in_at_most_a_thousand_pieces(epochs: int) -> None:
+def test_at_most_a_thousand_chunks_cover_each_epoch_once(epochs: int) -> None:
     chunks = list(problem(epochs=epochs).chunks())
     assert len(chunks) <= MAX_RECORDS
     assert sum(map(len, chunks)) == epochs
@@ -37,7 +37,7 @@ def test_chunks_cover_every_epoch_once_in_at_most_a_thousand_pieces(epochs: int)
 
 @settings(deadline=None)
 @given(st.integers(2, 300), st.integers(0, 50), st.integers(0, 2**32 - 1))
-def test_the_order_of_an_epoch_is_a_permutation_settled_by_seed_and_epoch(samples: int, epoch: int, seed: int) -> None:
+def test_order_is_a_permutation_of_seed_and_epoch(samples: int, epoch: int, seed: int) -> None:
     posed = problem(samples=samples, batch_size=1, seed=seed)
     assert sorted(posed.order(epoch)) == list(range(samples))
     np.testing.assert_array_equal(posed.order(epoch), posed.order(epoch))
@@ -54,7 +54,7 @@ def test_no_sample_of_an_epoch_is_dropped(samples: int, batch_size: int, steps: 
     assert problem(samples=samples, batch_size=batch_size).steps_per_epoch == steps
 
 
-def test_the_table_has_a_row_for_each_evaluation_and_epochs_from_one() -> None:
+def test_table_has_a_row_for_each_evaluation() -> None:
     monitor = Monitor("accuracy")
     monitor(chunk(3.0, 2.0, valid=1.9))
     monitor(chunk(1.0, valid=0.9))
@@ -67,7 +67,7 @@ def test_the_table_has_a_row_for_each_evaluation_and_epochs_from_one() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_loss_that_diverges_stops_with_the_epoch_and_the_last_finite_loss(bad: float) -> None:
+def test_diverged_loss_names_its_epoch_and_last_finite_loss(bad: float) -> None:
     monitor = Monitor("accuracy")
     monitor(chunk(0.7, 0.6))
     with pytest.raises(DivergedError, match=r"epoch 4; the last finite loss was 0\.9;.*learning_rate") as error:
@@ -80,7 +80,7 @@ def test_a_validation_loss_that_diverges_stops_too() -> None:
         Monitor("accuracy")(chunk(0.7, 0.6, valid=np.nan))
 
 
-def test_early_stopping_waits_for_its_patience_and_knows_the_best_epoch() -> None:
+def test_early_stopping_waits_and_knows_the_best_epoch() -> None:
     monitor = Monitor("accuracy", EarlyStopping(patience=2, min_delta=0.01))
     told = [monitor(chunk(1.0, valid=valid)) for valid in (0.9, 0.8, 0.795, 0.81)]
     assert told == [False, False, False, True]

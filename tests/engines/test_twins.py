@@ -130,5 +130,5 @@ def chapter_problem(epochs: int) -> Problem:
 
 
 @pytest.mark.slow
-def test_the_pair_of_the_chapter_stays_together_for_all_its_epochs() -> None:
+def test_pair_of_the_chapter_agrees_for_all_its_epochs() -> None:
     agree(chapter_problem(100_000))

@@ -41,7 +41,7 @@ def test_each_epoch_is_the_mean_over_its_samples() -> None:
 
 
 @pytest.mark.parametrize("task", list(Task), ids=lambda task: task.value)
-def test_the_validation_split_is_evaluated_with_the_weights_after_each_chunk(task: Task) -> None:
+def test_validation_uses_the_weights_after_each_chunk(task: Task) -> None:
     problem = keras_problem((Dense(4, Activation.relu), BatchNorm(), Dropout(0.3)), task=task, l2=0.01)
     fitted, history = train_arrays(problem)
     output, y = fitted.predict(problem.X_valid), problem.y_valid
@@ -95,7 +95,7 @@ def test_a_rate_that_diverges_ends_in_one_line_with_the_history(batch_size: int)
     assert all(np.isfinite(values).all() for values in history.arrays().values())
 
 
-def test_categorical_crossentropy_on_one_unit_is_that_of_keras_and_learns_nothing(caplog) -> None:
+def test_categorical_crossentropy_on_one_unit_learns_nothing(caplog) -> None:
     problem = keras_problem(loss=Loss.categorical_crossentropy, dtype="float32", epochs=5)
     with caplog.at_level(logging.WARNING, "twinnet"):
         fitted, history = train_arrays(problem)

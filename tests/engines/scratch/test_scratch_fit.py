@@ -183,7 +183,7 @@ def test_load_tells_what_is_wrong_with_a_file(tmp_path) -> None:
         scratch.load(tmp_path / "other.npz")
 
 
-def test_predict_refuses_other_shapes_and_numbers_that_are_not_finite() -> None:
+def test_predict_refuses_other_shapes_and_non_finite_numbers() -> None:
     fitted, _ = trained(scratch_problem(epochs=1))
     with pytest.raises(DataError, match=r"expected samples x 2; received an array of shape \(4, 3\)"):
         fitted.predict(np.zeros((4, 3)))
