@@ -1,4 +1,4 @@
-"""What MLflow costs: whole trainings, tracked in a SQLite store and untracked, on stand-in data in a folder of its own.
+"""What MLflow costs: whole trainings, tracked in SQLite and untracked, on synthetic data in their own folder.
 
 A slice reads the data, trains, evaluates, draws and writes the run; tracked, it also tells MLflow while it trains and
 waits until the store has the whole run. The first training, which imports MLflow, is not measured, but in
@@ -61,7 +61,7 @@ ROWS = [
 
 
 def project(experiment: str) -> Path:
-    """A checkout with stand-in data for the experiment, which goes when this process ends."""
+    """A checkout with synthetic data for the experiment, which goes when this process ends."""
     from twinnet.core import config
     from twinnet.data.download.download import download_dataset
     from twinnet.data.preprocess import preprocess_dataset

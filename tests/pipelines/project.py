@@ -1,4 +1,4 @@
-"""A project on small settings and stand-in data, as the tests of the pipeline handle it."""
+"""A project on small settings and synthetic data, as the tests of the pipeline handle it."""
 
 import os
 import subprocess
