@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from twinnet.core import config, provenance
 from twinnet.core.schema import ImageDataset, NBADataset, SyntheticKind
-from twinnet.data.download import synthetic, synthetic_images, synthetic_players
+from twinnet.data.download import synthetic_images, synthetic_players
 from twinnet.data.formats import idx, nba
 
 ROOT = Path(__file__).parents[3]
@@ -24,7 +24,7 @@ def test_players_depend_on_the_season_alone() -> None:
 def test_players_pass_the_checks_and_are_learnable(tmp_path: Path) -> None:
     dataset = config.dataset(config.compose(ROOT).datasets.nba)
     assert isinstance(dataset, NBADataset)
-    synthetic.generate(dataset, tmp_path / "nba")
+    synthetic_players.generate(dataset, tmp_path / "nba")
     table = nba.table(dataset, tmp_path / "nba")
     assert len(table) == synthetic_players.PLAYERS
     assert 0.4 < table["is_forward"].mean() < 0.6
@@ -53,8 +53,8 @@ def test_pictures_lie_in_files_like_the_real_ones(tmp_path: Path) -> None:
     composed = config.compose(ROOT, "config", _smaller("mnist"))
     dataset = config.dataset(composed.datasets.mnist)
     assert isinstance(dataset, ImageDataset)
-    names = synthetic.generate(dataset, tmp_path / "a")
-    synthetic.generate(dataset, tmp_path / "b")
+    names = synthetic_images.generate(dataset, tmp_path / "a")
+    synthetic_images.generate(dataset, tmp_path / "b")
     assert sorted(names) == sorted(path.name for path in (tmp_path / "a").iterdir())
     for name in names:
         assert provenance.sha256(tmp_path / "a" / name) == provenance.sha256(tmp_path / "b" / name)

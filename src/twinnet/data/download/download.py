@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 from twinnet.core import paths, provenance
 from twinnet.core.errors import DataError, one_line_text
 from twinnet.core.provenance import SYNTHETIC, SYNTHETIC_NOTE, Provenance
-from twinnet.core.schema import Dataset, ImageDataset, NBADataset, Source, SourcePolicy, TableDataset
-from twinnet.data.download import synthetic
+from twinnet.core.schema import Dataset, ImageDataset, NBADataset, Source, SourcePolicy, SyntheticKind, TableDataset
+from twinnet.data.download import synthetic_images, synthetic_players
 from twinnet.data.download.fetch import Client, SourceError
 from twinnet.data.download.sources import MIRROR, RemoteFile, source_kind
 from twinnet.data.formats import idx, nba, table
@@ -152,7 +152,12 @@ def most_bytes(dataset: Dataset, remote: RemoteFile) -> int:
 
 
 def _generate(dataset: Dataset, folder: Path) -> Provenance:
-    names = synthetic.generate(dataset, folder)
+    if isinstance(dataset, NBADataset):
+        names = synthetic_players.generate(dataset, folder)
+    elif isinstance(dataset, ImageDataset) and dataset.stand_in is not SyntheticKind.none:
+        names = synthetic_images.generate(dataset, folder)
+    else:
+        raise DataError(f"{dataset.name}: expected a source of the data; it has no synthetic data; set TWINNET_MIRROR")
     verify(dataset, folder, pinned=False)
     log.warning("%s: %s", dataset.name, SYNTHETIC_NOTE)
     files = tuple(provenance.raw_file(folder, name, "drawn by twinnet") for name in names)

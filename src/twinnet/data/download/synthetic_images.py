@@ -5,16 +5,40 @@ A shape is the set of points where a function of (u, v) is positive: u to the ri
 in another way, so that a network has something to learn. The same seed draws the same pictures.
 """
 
+import gzip
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
-from twinnet.core.schema import SyntheticKind
+from twinnet.core.errors import DataError
+from twinnet.core.schema import ImageDataset, SyntheticKind
+from twinnet.data.formats import idx
 
-SIDE = 28
+CLASSES, SIDE = 10, 28
 BATCH = 2000
 Shape = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def generate(dataset: ImageDataset, folder: Path) -> list[str]:
+    """Write the arrays of the data set under `folder`; return the names of the files."""
+    folder.mkdir(parents=True)
+    for seed, split in enumerate(("train", "test")):
+        X, y = dataset.arrays.get(f"X_{split}"), dataset.arrays.get(f"y_{split}")
+        if X is None or y is None:
+            continue
+        if len(dataset.reading.classes or []) != CLASSES or list(X.shape[1:]) != [SIDE, SIDE] or X.member:
+            raise DataError(
+                f"{dataset.name}: synthetic images are of {CLASSES} classes, {SIDE} x {SIDE}, in IDX files; "
+                "expected such arrays, or stand_in: none"
+            )
+        labels = np.random.default_rng(seed).permutation(np.arange(X.shape[0]) % CLASSES)
+        pictures = draw(dataset.stand_in, labels, seed)
+        for array, values in ((X, pictures), (y, labels)):
+            packed = gzip.compress(idx.encode_idx(values), compresslevel=1, mtime=0)
+            (folder / array.file).write_bytes(packed)
+    return list(dataset.files)
 
 
 def draw(kind: SyntheticKind, labels: np.ndarray, seed: int) -> np.ndarray:
