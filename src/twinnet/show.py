@@ -25,7 +25,7 @@ def layers(network: Network) -> pd.DataFrame:
         activation = getattr(layer, "activation", None)
         rows.append(
             {
-                "layer": type(layer).__name__ + (f" {activation.value}" if activation else ""),
+                "layer": type(layer).__name__ + (f" {activation}" if activation else ""),
                 "input": _shape(before),
                 "output": _shape(after),
                 "weights": ", ".join(f"{name} {_shape(shape)}" for name, shape in shapes.items()),

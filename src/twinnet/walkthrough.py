@@ -175,13 +175,13 @@ def text(step: Walkthrough) -> str:
     sample = ", ".join(f"{name} {value:g}" for name, value in zip(step.layers[0].inputs, step.x, strict=True))
     lines = [
         f"{experiment.name}: {units}, {sum(layer.W.size + layer.b.size for layer in step.layers)} parameters, "
-        f"initial weights {experiment.model.init.value} from seed {experiment.seed}",
+        f"initial weights {experiment.model.init} from seed {experiment.seed}",
         f"The sample: {sample}; its label: {_label(step)}",
     ]
     lines += ["", "1. Forward (layers.dense_forward, activations.activate)"]
     for layer in step.layers:
         lines += ["", *_block(_forward_formula(layer), layer.forward())]
-    lines += ["", "2. Loss (losses.mean_loss)", "", f"   J = {rules.loss(experiment).value} = {step.loss:.8f}"]
+    lines += ["", "2. Loss (losses.mean_loss)", "", f"   J = {rules.loss(experiment)} = {step.loss:.8f}"]
     lines += ["", "3. Backward, from the last layer to the first (losses.output_delta,"]
     lines += ["   activations.activation_backward, layers.dense_backward)"]
     for layer in reversed(step.layers):

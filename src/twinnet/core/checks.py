@@ -64,6 +64,5 @@ def _check_weights(problem: Problem) -> None:
     units = shapes[-1][0]
     if (problem.task is Task.multiclass) == (units == 1) or (problem.loss is Loss.binary_crossentropy and units != 1):
         raise ConfigError(
-            f"network: expected an output layer for a {problem.task.value} task with {problem.loss.value}; "
-            f"received {units} units"
+            f"network: expected an output layer for a {problem.task} task with {problem.loss}; received {units} units"
         )

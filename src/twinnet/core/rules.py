@@ -337,8 +337,7 @@ def _check_combination(experiment: Experiment) -> None:
     _check_data(e.data, e.model, e.augmentation)
     if task is not Task.regression and (not e.data.classes or len(e.data.classes) < 2):
         raise ConfigError(
-            f"data.classes: expected the names of at least two classes for a {task.value} task; "
-            f"received {e.data.classes}"
+            f"data.classes: expected the names of at least two classes for a {task} task; received {e.data.classes}"
         )
     if task is Task.binary and len(e.data.classes or []) != 2:
         raise ConfigError(
@@ -350,11 +349,10 @@ def _check_combination(experiment: Experiment) -> None:
             "use loss=categorical_crossentropy"
         )
     if task is Task.regression and trained is not Loss.mean_squared_error:
-        raise ConfigError(f"loss={trained.value}: expected mean_squared_error for a regression task")
+        raise ConfigError(f"loss={trained}: expected mean_squared_error for a regression task")
     if (reason := degenerate(e)) and not e.allow_degenerate:
         raise ConfigError(
-            f"loss={trained.value}: {reason}; use loss=binary_crossentropy, "
-            "or allow_degenerate=true to see it not learn"
+            f"loss={trained}: {reason}; use loss=binary_crossentropy, or allow_degenerate=true to see it not learn"
         )
     if isinstance(e.model, CNN | ResNet) and not isinstance(e.data, ImageData):
         raise ConfigError(
@@ -379,7 +377,7 @@ def _check_combination(experiment: Experiment) -> None:
     if soft and (task is not Task.multiclass or trained is not Loss.categorical_crossentropy):
         raise ConfigError(
             f"{soft[0]}: expected categorical_crossentropy on a multiclass task, whose targets can be spread over "
-            f"classes; received {trained.value} on a {task.value} one; set it to 0"
+            f"classes; received {trained} on a {task} one; set it to 0"
         )
     if e.augmentation != Augmentation() and not isinstance(e.data, ImageData):
         raise ConfigError(f"augmentation: expected images; received the table {e.data.name!r}")

@@ -69,12 +69,12 @@ def label(season: int) -> str:
 
 def title(season_type: SeasonType) -> str:
     """Return the type of season as the service writes it."""
-    return season_type.value.replace("_", " ").title()
+    return season_type.replace("_", " ").title()
 
 
 def folder(season: int, season_type: SeasonType) -> str:
     """Return the folder of a season in data/raw/nba/ and in a mirror: 2019-20, 2019-20-playoffs."""
-    return label(season) + ("" if season_type is SeasonType.regular_season else f"-{season_type.value}")
+    return label(season) + ("" if season_type is SeasonType.regular_season else f"-{season_type}")
 
 
 def table(dataset: NBADataset, raw: Path) -> pd.DataFrame:
@@ -127,7 +127,7 @@ def _season_table(
             f"are listed twice, such as {min(left_out)}; max_left_out={dataset.max_left_out} allows a fraction of them"
         )
     part = _join(stats[~ids.isin(reasons)], known[~known["person_id"].astype(str).isin(reasons)])
-    fewest, most = dataset.players[dataset.season_type.value]
+    fewest, most = dataset.players[dataset.season_type]
     if not fewest <= len(part) <= most:
         raise DataError(f"{label(season)}: expected {fewest} to {most} players; received {len(part)}")
     return part, left_out
