@@ -9,7 +9,6 @@ from twinnet.core import engine
 from twinnet.core.errors import ConfigError, DataError, TwinnetError, one_line_text
 from twinnet.core.metrics import Predict, class_probabilities, flip_tta
 from twinnet.core.network import output_units
-from twinnet.core.problem import TrainedNetwork
 from twinnet.core.schema import ImageData, Task
 from twinnet.predict.pictures import InputImage
 from twinnet.training.dataset import scale
@@ -68,7 +67,7 @@ class ImageClassifier:
         Raises DataError if the model is damaged or does not fit its config.yaml.
         """
         try:
-            predict: Predict = self._load().predict
+            predict: Predict = engine.load(self.experiment.engine, self.file).predict
             output = predict(np.zeros((1, *self.shape), self.experiment.engine.dtype))
         except TwinnetError:
             raise
@@ -83,6 +82,3 @@ class ImageClassifier:
         if self.experiment.augmentation.flip_at_test:
             predict = flip_tta(predict)
         return lambda X: class_probabilities(predict(X))
-
-    def _load(self) -> TrainedNetwork:
-        return engine.load(self.experiment.engine, self.file)

@@ -4,13 +4,13 @@ The disk, not the MLflow store, says what is trained: `train` writes metrics.jso
 or not at all. The file lock beside it works between processes, and between hosts that share the folder.
 """
 
-import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
 
 from filelock import FileLock
 
+from twinnet.core import provenance
 from twinnet.core.errors import DataError
 from twinnet.core.schema import Experiment
 from twinnet.sweeps.job import JobResult, Status
@@ -34,8 +34,7 @@ def key(experiment: Experiment, root: Path) -> str:
 
 @lru_cache
 def _digest(file: Path, modified: int, size: int) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return provenance.sha256(file)
 
 
 def directory(result_key: str, root: Path) -> Path:
