@@ -488,7 +488,9 @@ def test_served_model_answers_a_request_made_of_pictures(
     with serving(models[run.name], project / "mlflow.db") as address:
         request = urllib.request.Request(address, body.encode(), {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=SERVER_SECONDS) as answer:
-            plain, mirrored = np.split(np.array(json.load(answer)["predictions"]), 2)
+            rows = json.load(answer)["predictions"]
+    assert all(list(row) == ImageClassifier.read(run).classes for row in rows)
+    plain, mirrored = np.split(np.array([list(row.values()) for row in rows]), 2)
     flip = ImageClassifier.read(run).experiment.augmentation.flip_at_test  # which the network itself knows nothing of
     with np.load(run / "predictions.npz") as predictions:
         expected = predictions["y_prob"]

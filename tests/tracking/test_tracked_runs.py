@@ -13,11 +13,13 @@ import pandas as pd
 import pytest
 
 from twinnet.core import config
-from twinnet.core.errors import DivergedError
+from twinnet.core.errors import ConfigError, DivergedError
+from twinnet.core.metrics import class_probabilities
 from twinnet.core.schema import Tracking
 from twinnet.engines.scratch import model as fitted
 from twinnet.tracking import log_run
 from twinnet.tracking.curves import STEPS, thin_table
+from twinnet.tracking.models import promote
 from twinnet.tracking.publish import publish
 from twinnet.tracking.search_runs import runs_table
 from twinnet.tracking.store import Store, connect, this_process
@@ -94,13 +96,49 @@ def test_logged_model_predicts_what_the_run_predicts(run: Run) -> None:
     model = store(project).client.get_logged_model(output.model_id)
     loaded = mlflow.pyfunc.load_model(model.artifact_location)
     requirements = (Path(model.artifact_location.removeprefix("file://")) / "requirements.txt").read_text().split()
-    assert [line.partition("==")[0] for line in requirements] == ["mlflow", "numpy", "omegaconf", "pandas"]
+    assert [line.partition("==")[0] for line in requirements] == ["mlflow", "pandas", "numpy", "omegaconf"]
     assert loaded.metadata.get_input_schema().input_types() == [np.dtype("float64")]
     shown = loaded.input_example
     X = np.random.default_rng(0).normal(size=(9, 2))
     for sample in (X, shown):
         expected = fitted.load(run.directory / "model.npz").predict(sample)
-        np.testing.assert_allclose(loaded.predict(sample), expected, rtol=1e-12)
+        np.testing.assert_allclose(loaded.predict(sample), class_probabilities(expected), rtol=1e-12)
+
+
+def test_long_training_records_the_machine(train: Callable[..., Run], project: Path) -> None:
+    def system(root: Path) -> dict[str, float]:
+        metrics = [run.data.metrics for run in store(root).search("")]
+        return {key: value for run in metrics for key, value in run.items() if key.startswith("system/")}
+
+    def at(history: Any) -> None:
+        until = time.monotonic() + 60
+        while history.epochs == 20 and not system(project):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+    run = train(settings=Tracking(system_seconds=0.2, live_seconds=0.0), at=at)
+    measured = system(project)
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= measured.keys()
+    final = {key: value for key, value in run.metrics.items() if not isinstance(value, str)}
+    scores = log_run.final_metrics(only_run(project).data.metrics)
+    assert scores.keys() - measured.keys() == final.keys()
+
+
+def test_best_run_is_promoted_once(train: Callable[..., Run], project: Path) -> None:
+    for epochs in (2, 400, 3):
+        train(f"epochs={epochs}", "data.scaling=standard", "optimizer.learning_rate=0.1", name="nba_scratch")
+    client = store(project).client
+    found = list(store(project).search(""))
+    best = max(found, key=lambda run: log_run.final_metrics(run.data.metrics)["valid/accuracy"])
+    for _ in range(2):
+        line = promote("nba", project)
+        assert line.startswith(f"models:/nba@best is version 1: {best.info.run_name} (run {best.info.run_id}), valid/")
+    version = client.get_model_version_by_alias("nba", "best")
+    assert (str(version.version), version.run_id) == ("1", best.info.run_id)
+    model = client.get_logged_model(best.outputs.model_outputs[0].model_id)
+    assert (version.model_id, version.source) == (model.model_id, model.artifact_location)
+    with pytest.raises(ConfigError, match=r"^promote: expected a data set with finished runs, .*nba.*; received mba$"):
+        promote("mba", project)
 
 
 @reads

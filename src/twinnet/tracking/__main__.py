@@ -1,13 +1,31 @@
-"""`python -m twinnet.tracking ui` shows this checkout's store; `… server` serves one on PostgreSQL."""
+"""`python -m twinnet.tracking ui` shows this checkout's store; `... server` serves one on PostgreSQL.
+
+`python -m twinnet.tracking promote fashion_mnist` registers the model of the data set's best run as
+`models:/fashion_mnist@best`, which `mlflow models serve -m` takes.
+"""
 
 import sys
 
 from twinnet.core.errors import ConfigError, exit_on_error
-from twinnet.tracking.server import server, ui
+from twinnet.tracking import server
+
+
+def main(words: list[str]) -> None:
+    match words:
+        case ["-h" | "--help"]:
+            print(__doc__)
+        case ["ui"]:
+            server.ui()
+        case ["server"]:
+            server.server()
+        case ["promote", name]:
+            from twinnet.tracking.models import promote  # imports MLflow: 3 s
+
+            print(promote(name))
+        case _:
+            raise ConfigError(f"expected `ui`, `server` or `promote DATASET`; received {' '.join(words)!r}")
+
 
 if __name__ == "__main__":
     with exit_on_error():
-        commands = {"ui": ui, "server": server}
-        if len(sys.argv) != 2 or sys.argv[1] not in commands:
-            raise ConfigError(f"expected `ui` or `server`; received {' '.join(sys.argv[1:])!r}")
-        commands[sys.argv[1]]()
+        main(sys.argv[1:])

@@ -29,7 +29,7 @@ from twinnet.tracking.store import (
     this_process,
 )
 from twinnet.training.run import Run
-from twinnet.training.run_info import RunInfo
+from twinnet.training.run_info import RunInfo, now
 
 DIED = "the training process died (killed or out of memory)"
 POLL_SECONDS = 0.1
@@ -57,6 +57,7 @@ class Follower:
         self.has_tried = False  # to connect
         self.file: tuple[int, int] | None = None  # that it connected to, as `_file` names it
         self.attempts: defaultdict[str, Attempts] = defaultdict(Attempts)
+        self.monitors: dict[str, Any] = {}  # folder -> MLflow's monitor of this machine, while its run trains
         self.current: LiveRun | None = None
         self.deadline = float("inf")  # of the current try
 
@@ -182,6 +183,7 @@ class Follower:
             log_run.rows(store, run_id, rows)
             sent = {"points": state.get("points", 0) + len(rows), "last_epoch": int(rows[-1]["epoch"])}
             live.write(STATE, state := state | sent)
+        self._monitor(live, info, run_id, is_ended)
         if end and run:
             log_run.attach_figures(store, run_id, end["figures"])
             log_run.finish(store, run_id, run, info, state.get("last_epoch", 0))
@@ -190,6 +192,20 @@ class Follower:
             log_run.fail(store, run_id, info, status, broken or end["reason"], end.get("traceback", ""))
         if end:
             live.finish(run_id, is_new=True)
+
+    def _monitor(self, live: LiveRun, info: RunInfo, run_id: str, is_ended: bool) -> None:
+        """Measure the machine while a training goes on that has lasted `system_seconds`."""
+        name, seconds = live.folder.name, live.settings.system_seconds
+        if is_ended:
+            if monitor := self.monitors.pop(name, None):
+                monitor.finish()
+        elif seconds and name not in self.monitors and live.is_local and now() - info.started >= 1000 * seconds:
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  # MLflow is imported already
+
+            self.monitors[name] = SystemMetricsMonitor(
+                run_id, seconds, samples_before_logging=1, resume_logging=True, tracking_uri=self.runs.uri
+            )
+            self.monitors[name].start()
 
     def _open(self) -> Store:
         if self.store is None:

@@ -89,10 +89,14 @@ class LiveRun:
         return bool(self.owner.get("has_reader"))
 
     @property
+    def is_local(self) -> bool:
+        """Whether a process of this machine made the folder."""
+        return str(self.owner.get("process", "")).startswith(f"{socket.gethostname()} ")
+
+    @property
     def is_owned(self) -> bool:
         """Whether the process that made the folder runs, or cannot be seen from this machine."""
-        process = self.owner.get("process", "")
-        return not process.startswith(f"{socket.gethostname()} ") or is_running(process)
+        return not self.is_local or is_running(self.owner["process"])
 
     @property
     def is_ended(self) -> bool:

@@ -1,12 +1,13 @@
 """The trained network of a run as a folder in MLflow's model format, with signature and input example.
 
-Keras is not loaded for it: a `.keras` file is put where `mlflow.keras` reads it.
+Keras is not loaded for it: a `.keras` file is put where `mlflow.keras` reads it, too.
 """
 
 import json
 import shutil
 import tempfile
 import zipfile
+from contextlib import suppress
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -14,31 +15,65 @@ from typing import Any
 import numpy as np
 from mlflow import pyfunc
 from mlflow.models import Model, ModelSignature
-from mlflow.types import Schema, TensorSpec
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 import twinnet
+from twinnet.core.errors import ConfigError
+from twinnet.core.schema import Tracking
+from twinnet.tracking.store import open_store
 from twinnet.training.run import Run
 from twinnet.training.run_info import RunInfo
 
 SCRATCH_CODE = ("core", "engines/scratch")  # what predicts with NumPy
+SERVED = "served_model.py"
+SCORES = ("test/accuracy", "valid/accuracy", "test/mae", "valid/mae")  # the first that runs have chooses the best one
+ALIAS = "best"
 
 
 def write(run: Run, target: Path, run_id: str, model_id: str) -> None:
     """Write the model of a run to the folder `target`, which must not exist yet."""
     info, form = run.info, Model(run_id=run_id, model_id=model_id)
-    common = {"mlflow_model": form, "signature": signature(info), "input_example": example(info)}
-    if run.model.suffix == ".keras":
-        _write_keras(run.model, target, info, form, common)
-    else:
-        _write_scratch(run.model, target, info, common)
+    config: dict[str, list[str] | str] = {"columns": columns(info)}
+    requirements = [f"pandas=={version('pandas')}"]
+    with tempfile.TemporaryDirectory() as folder:
+        if is_keras := run.model.suffix == ".keras":
+            with zipfile.ZipFile(run.model) as archive:
+                keras = json.loads(archive.read("metadata.json"))["keras_version"]
+            backend = str(info.config["engine"]["backend"])
+            config["backend"] = backend
+            form.add_flavor(
+                "keras", data="artifacts", keras_version=keras, keras_backend=backend, save_exported_model=False
+            )
+            # The installed package (tensorflow-cpu): MLflow imports a requirement whose package it does not find, 5 s.
+            package = packages_distributions().get(backend, [backend])[0]
+            requirements += [f"keras=={keras}", _pinned(backend, info).replace(backend, package)]
+        else:
+            requirements += [_pinned("numpy", info), f"omegaconf=={version('omegaconf')}"]
+        pyfunc.save_model(
+            target,
+            python_model=str(Path(__file__).with_name(SERVED)),
+            code_paths=None if is_keras else [str(_copy_code(Path(folder)))],
+            artifacts={"model": str(run.model)},
+            model_config=config,
+            pip_requirements=requirements,
+            mlflow_model=form,
+            signature=signature(info),
+            input_example=example(info),
+        )
+
+
+def columns(info: RunInfo) -> list[str]:
+    """Return the names of what is predicted: the classes, or the target of a regression."""
+    data = info.config["data"]
+    return [str(data.get("target", "value"))] if data["task"] == "regression" else list(data["classes"])
 
 
 def signature(info: RunInfo) -> ModelSignature:
-    """Return (samples, *input shape) to (samples, units), in the engine's dtype."""
+    """Return (samples, *input shape) in the engine's dtype, and a column for each class."""
     dtype = np.dtype(info.dtype)
     return ModelSignature(
         inputs=Schema([TensorSpec(dtype, (-1, *info.input_shape))]),
-        outputs=Schema([TensorSpec(dtype, (-1, info.units))]),
+        outputs=Schema([ColSpec(DataType.from_numpy_type(dtype), name) for name in columns(info)]),
     )
 
 
@@ -49,39 +84,57 @@ def example(info: RunInfo) -> np.ndarray:
     return np.asarray(info.example, info.dtype)
 
 
-def _write_keras(path: Path, target: Path, info: RunInfo, form: Model, common: dict[str, Any]) -> None:
-    with zipfile.ZipFile(path) as archive:
-        keras = json.loads(archive.read("metadata.json"))["keras_version"]
-    backend = str(info.config["engine"]["backend"])
-    form.add_flavor("keras", data="data", keras_version=keras, keras_backend=backend, save_exported_model=False)
-    # The installed package (tensorflow-cpu): MLflow imports a requirement whose package it does not find, 5 s.
-    package = packages_distributions().get(backend, [backend])[0]
-    requirements = [f"keras=={keras}", _pinned(backend, info).replace(backend, package)]
-    pyfunc.save_model(target, loader_module="mlflow.keras", pip_requirements=requirements, **common)
-    (target / "data").mkdir()
-    (target / "data" / "keras_module.txt").write_text("keras", "utf-8")
-    shutil.copyfile(path, target / "data" / "model.keras")
+def promote(name: str, root: Path | None = None) -> str:
+    """Register the model of the best run of an MLflow experiment, under its name and the alias `best`; return one line.
 
+    The runs on the data of the latest one count: the most accurate (the least mae) on test images, else on validation.
+    Raises ConfigError if there is no such run, StoreError if the store does not answer.
+    """
+    from mlflow.exceptions import MlflowException
 
-def _write_scratch(path: Path, target: Path, info: RunInfo, common: dict[str, Any]) -> None:
-    package = Path(twinnet.__file__).parent
-    with tempfile.TemporaryDirectory() as folder:
-        code = Path(folder) / package.name
-        for part in SCRATCH_CODE:
-            shutil.copytree(package / part, code / part, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("__init__.py", "engines/__init__.py"):
-            shutil.copyfile(package / name, code / name)
-        pyfunc.save_model(
-            target,
-            python_model=str(package / "tracking" / "scratch_model.py"),
-            code_paths=[str(code)],
-            artifacts={"model": path.resolve().as_uri()},  # MLflow decodes %20 in a path
-            pip_requirements=[
-                _pinned("numpy", info),
-                *(f"{name}=={version(name)}" for name in ("omegaconf", "pandas")),
-            ],
-            **common,
+    from twinnet.tracking.log_run import RESULT, final_metrics
+
+    with open_store(Tracking(), root) as store:
+        client, names = store.client, {found.name: found.experiment_id for found in store.client.search_experiments()}
+        condition = f"attributes.status = 'FINISHED' AND tags.`{RESULT}` LIKE '%'"
+        runs = list(store.search(condition, [names[name]])) if name in names else []
+        runs = [run for run in runs if run.outputs and _digest(run) == _digest(runs[-1])]
+        scores = [final_metrics(run.data.metrics) for run in runs]
+        key = next((key for key in SCORES if any(key in metrics for metrics in scores)), "")
+        if not key:
+            raise ConfigError(f"promote: expected a data set with finished runs, {', '.join(names)}; received {name}")
+        sign = -1 if key.endswith("/mae") else 1
+        score, best = max(
+            ((metrics[key], run) for metrics, run in zip(scores, runs, strict=True) if key in metrics),
+            key=lambda pair: sign * pair[0],
         )
+        run_id, model_id = best.info.run_id, best.outputs.model_outputs[0].model_id  # type: ignore[union-attr]
+        with suppress(MlflowException):  # it is registered already
+            client.create_registered_model(name)
+        versions = {version.run_id: version for version in client.search_model_versions(f"name = '{name}'")}
+        version = versions.get(run_id) or client.create_model_version(
+            name, client.get_logged_model(model_id).artifact_location, run_id, model_id=model_id
+        )
+        client.set_registered_model_alias(name, ALIAS, version.version)
+    return (
+        f"models:/{name}@{ALIAS} is version {version.version}: {best.info.run_name} (run {run_id}), {key} {score:.4f}, "
+        f"the best of {len(runs)} on data from {best.data.tags.get('data_source', '?')}"
+    )
+
+
+def _digest(run: Any) -> str:
+    return str(run.data.tags.get("data_digest"))
+
+
+def _copy_code(folder: Path) -> Path:
+    """Copy the part of this package that predicts with NumPy to `folder`; return its path there."""
+    package = Path(twinnet.__file__).parent
+    code = folder / package.name
+    for part in SCRATCH_CODE:
+        shutil.copytree(package / part, code / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("__init__.py", "engines/__init__.py"):
+        shutil.copyfile(package / name, code / name)
+    return code
 
 
 def _pinned(name: str, info: RunInfo) -> str:

@@ -1,4 +1,4 @@
-"""A network of the scratch engine as an MLflow model, which carries the engine's code."""
+"""A network as an MLflow model, whose answer names the classes; one of the scratch engine carries its code."""
 
 import subprocess
 import sys
@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from twinnet.core import network as networks
+from twinnet.core.metrics import class_probabilities
 from twinnet.core.network import Network, build_network
 from twinnet.core.schema import Experiment, Tracking
 from twinnet.engines.scratch.model import KINDS, ScratchNetwork
 from twinnet.tracking import models
-from twinnet.tracking.scratch_model import ScratchModel
+from twinnet.tracking.served_model import ServedModel
 from twinnet.training.run import Run
 
 NETWORKS = {
@@ -36,7 +37,9 @@ LOAD = """
 import sys
 import mlflow.pyfunc, numpy as np
 folder, inputs, outputs = sys.argv[1:]
-np.save(outputs, mlflow.pyfunc.load_model(folder).predict(np.load(inputs)))
+answer = mlflow.pyfunc.load_model(folder).predict(np.load(inputs))
+assert list(answer) == ["guard", "forward"], answer
+np.save(outputs, answer)
 import twinnet
 assert twinnet.__file__.startswith(folder), twinnet.__file__
 """
@@ -59,10 +62,13 @@ def test_logged_model_predicts_what_the_engine_predicts(
     name: str, described: dict[str, Network], tmp_path: Path
 ) -> None:
     network = trained_network(described[name])
-    logged = ScratchModel()
-    logged.load_context(SimpleNamespace(artifacts={"model": str(network.save(tmp_path))}))
+    logged, classes = ServedModel(), [f"class {label}" for label in range(10)]
+    saved = {"model": str(network.save(tmp_path))}
+    logged.load_context(SimpleNamespace(artifacts=saved, model_config={"columns": classes}))
     X = np.random.default_rng(1).random((5, *network.network.input_shape))
-    np.testing.assert_array_equal(logged.predict(None, X), network.predict(X))
+    answer = logged.predict(None, X)
+    assert list(answer) == classes
+    np.testing.assert_array_equal(answer, network.predict(X))
 
 
 def test_logged_folder_predicts_with_its_own_code(train: Callable[..., Run], tmp_path: Path) -> None:
@@ -80,7 +86,7 @@ def test_logged_folder_predicts_with_its_own_code(train: Callable[..., Run], tmp
         str(tmp_path / "y.npy"),
     ]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
-    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), run.network().predict(X))
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), class_probabilities(run.network().predict(X)))
 
 
 def test_every_layer_is_predicted(described: dict[str, Network]) -> None:
