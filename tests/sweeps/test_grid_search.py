@@ -90,7 +90,7 @@ def test_trained_jobs_are_reused(sweep: Sweep, sweep_project: Path) -> None:
     assert set(table["run_id"]) == {child.info.run_id for child in children if child.info.run_name != "seed=1"}
 
     (reused,) = (child.info.run_id for child in children if child.info.run_name == "seed=2")
-    assert sum(f"seed=2: run `{reused}`" in parent.data.tags["mlflow.note.content"] for parent in parents) == 2
+    assert sum(f"- [seed=2](#/runs/{reused})" in parent.data.tags["mlflow.note.content"] for parent in parents) == 2
 
     repeated = sweep("seed=1,2", "epochs=10", "resume=false", "tracking=none", "figures=true")
     assert repeated.counted() == {"finished": 2}

@@ -17,3 +17,9 @@ def test_page_opens_as_model_training(server: str) -> None:
     assert not {"ETag", "Last-Modified"} & set(headers)
     with urllib.request.urlopen(f"{server}/version") as answer:
         assert answer.read().decode()[:2] == "3."
+
+
+def test_ui_prints_its_address_alone(server: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    (log,) = tmp_path_factory.getbasetemp().glob("server*/server.log")
+    assert log.read_text().startswith(f"{server}\n")
+    assert not any(note in log.read_text() for note in ("INFO", "[MLflow]", "Starlette", "Registry"))

@@ -72,7 +72,7 @@ class ParentRun:
 def _reused(jobs: Sequence[Job], results: Mapping[str, JobResult], runs: Mapping[str, str]) -> list[str]:
     """Return the paragraph that names the runs of reused jobs, which are children of earlier sweeps."""
     reused = [job for job in jobs if job.key in results and results[job.key].status is Status.reused]
-    lines = [f"- {job.label}: run `{runs[job.key]}`" for job in reused if job.key in runs]
+    lines = [f"- [{job.label}](#/runs/{runs[job.key]})" for job in reused if job.key in runs]
     if len(lines) > MAX_LINKS:
         lines = [*lines[:MAX_LINKS], f"- and {len(lines) - MAX_LINKS} more, see summary.csv"]
     return ["**Reused.**\n" + "\n".join(lines)] if lines else []

@@ -18,6 +18,7 @@ from twinnet.core.secrets import mask
 from twinnet.tracking.store import connect, is_server, store_errors, tracking_uri, with_driver
 
 APPLICATION = "twinnet"  # tracking.ui_defaults, as pyproject.toml names it to MLflow
+QUIET = "import click; click.echo = lambda *_, **__: None; from mlflow.cli import cli; cli()"  # without notes on itself
 DATABASE = "postgresql:///mlflow"  # on this machine, as the user who is logged in
 
 
@@ -28,7 +29,8 @@ def ui(root: Path | None = None) -> NoReturn:
         raise TwinnetError(f"MLFLOW_TRACKING_URI names a server, which has its own user interface: {mask(uri)}")
     with store_errors(uri):
         connect(uri)  # the first one makes the store
-    _become("ui", uri, root)
+    print(f"http://{os.environ.get('MLFLOW_HOST', '127.0.0.1')}:{os.environ.get('MLFLOW_PORT', '5000')}", flush=True)
+    _become(["-c", QUIET, "ui", "--uvicorn-opts", "--log-level warning"], uri, root)
 
 
 def server(root: Path | None = None) -> NoReturn:
@@ -47,17 +49,18 @@ def server(root: Path | None = None) -> NoReturn:
             f"expected a database at {mask(uri, uri)}; received: {reason}; "
             "docs/servers.md says how to make it; MLFLOW_BACKEND_STORE_URI names another"
         ) from None
-    _become("server", uri, root)
+    _become(["-m", "mlflow", "server"], uri, root)
 
 
-def _become(program: str, uri: str, root: Path | None) -> NoReturn:
+def _become(program: list[str], uri: str, root: Path | None) -> NoReturn:
     """Replace this process; the address goes in a variable, where other users of the machine cannot read it."""
     defaults = {
         "MLFLOW_ARTIFACTS_DESTINATION": str((root or paths.main_root()) / "mlartifacts"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_WORKERS": "1",
+        "PYTHONWARNINGS": "ignore:starlette",  # deprecations inside MLflow
     }
     environment = {**defaults, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
     ours = ["--app-name", APPLICATION] if entry_points(group="mlflow.app", name=APPLICATION) else []
-    os.execve(sys.executable, [sys.executable, "-m", "mlflow", program, *ours], environment)
+    os.execve(sys.executable, [sys.executable, *program, *ours], environment)
