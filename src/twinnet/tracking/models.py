@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 from mlflow import pyfunc
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 import twinnet
 from twinnet.core.errors import ConfigError
 from twinnet.core.schema import Tracking
-from twinnet.tracking.store import open_store
+from twinnet.tracking.store import Store, call_store
 from twinnet.training.run import Run
 from twinnet.training.run_info import RunInfo
 
@@ -53,7 +54,7 @@ def write(run: Run, target: Path, run_id: str, model_id: str) -> None:
             target,
             python_model=str(Path(__file__).with_name(SERVED)),
             code_paths=None if is_keras else [str(_copy_code(Path(folder)))],
-            artifacts={"model": str(run.model)},
+            artifacts={"model": run.model.resolve().as_uri()},  # MLflow decodes %20 in a path
             model_config=config,
             pip_requirements=requirements,
             mlflow_model=form,
@@ -90,32 +91,33 @@ def promote(name: str, root: Path | None = None) -> str:
     The runs on the data of the latest one count: the most accurate (the least mae) on test images, else on validation.
     Raises ConfigError if there is no such run, StoreError if the store does not answer.
     """
-    from mlflow.exceptions import MlflowException
+    return call_store(lambda store: _promote(store, name), Tracking(), root)
 
-    from twinnet.tracking.log_run import RESULT, final_metrics
 
-    with open_store(Tracking(), root) as store:
-        client, names = store.client, {found.name: found.experiment_id for found in store.client.search_experiments()}
-        condition = f"attributes.status = 'FINISHED' AND tags.`{RESULT}` LIKE '%'"
-        runs = list(store.search(condition, [names[name]])) if name in names else []
-        runs = [run for run in runs if run.outputs and _digest(run) == _digest(runs[-1])]
-        scores = [final_metrics(run.data.metrics) for run in runs]
-        key = next((key for key in SCORES if any(key in metrics for metrics in scores)), "")
-        if not key:
-            raise ConfigError(f"promote: expected a data set with finished runs, {', '.join(names)}; received {name}")
-        sign = -1 if key.endswith("/mae") else 1
-        score, best = max(
-            ((metrics[key], run) for metrics, run in zip(scores, runs, strict=True) if key in metrics),
-            key=lambda pair: sign * pair[0],
-        )
-        run_id, model_id = best.info.run_id, best.outputs.model_outputs[0].model_id  # type: ignore[union-attr]
-        with suppress(MlflowException):  # it is registered already
-            client.create_registered_model(name)
-        versions = {version.run_id: version for version in client.search_model_versions(f"name = '{name}'")}
-        version = versions.get(run_id) or client.create_model_version(
-            name, client.get_logged_model(model_id).artifact_location, run_id, model_id=model_id
-        )
-        client.set_registered_model_alias(name, ALIAS, version.version)
+def _promote(store: Store, name: str) -> str:
+    from twinnet.tracking.log_run import RESULT, final_metrics  # it imports this module
+
+    client, names = store.client, {found.name: found.experiment_id for found in store.client.search_experiments()}
+    condition = f"attributes.status = 'FINISHED' AND tags.`{RESULT}` LIKE '%'"
+    runs: list[Any] = list(store.search(condition, [names[name]])) if name in names else []
+    runs = [run for run in runs if run.outputs and _digest(run) == _digest(runs[-1])]
+    scores = [final_metrics(run.data.metrics) for run in runs]
+    key = next((key for key in SCORES if any(key in metrics for metrics in scores)), "")
+    if not key:
+        raise ConfigError(f"promote: expected a data set with finished runs, {', '.join(names)}; received {name}")
+    sign = -1 if key.endswith("/mae") else 1
+    score, best = max(
+        ((metrics[key], run) for metrics, run in zip(scores, runs, strict=True) if key in metrics),
+        key=lambda pair: sign * pair[0],
+    )
+    run_id, model_id = best.info.run_id, best.outputs.model_outputs[0].model_id
+    with suppress(MlflowException):  # it is registered already
+        client.create_registered_model(name)
+    versions = {version.run_id: version for version in client.search_model_versions(f"name = '{name}'")}
+    version = versions.get(run_id) or client.create_model_version(
+        name, client.get_logged_model(model_id).artifact_location, run_id, model_id=model_id
+    )
+    client.set_registered_model_alias(name, ALIAS, version.version)
     return (
         f"models:/{name}@{ALIAS} is version {version.version}: {best.info.run_name} (run {run_id}), {key} {score:.4f}, "
         f"the best of {len(runs)} on data from {best.data.tags.get('data_source', '?')}"
