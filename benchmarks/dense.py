@@ -26,7 +26,7 @@ ROWS = [
         ],
         at_least={"Keras on TensorFlow": 1, "PyTorch": 1},
         aim={"Keras on TensorFlow": 1.5, "PyTorch": 1.5},
-        rounds=25,
+        rounds=15,
         note=f"{EPOCHS} epochs of {STEPS} steps; Keras: jit_compile, steps_per_execution=50; PyTorch: fused Adam",
     )
 ]

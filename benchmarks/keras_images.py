@@ -32,7 +32,7 @@ ROWS = [
         ],
         at_least={PEER: 2},
         aim={},
-        rounds=10,
+        rounds=6,
         note=f"fashion_dense_book on {SAMPLES} images, batches of 32, validation of {VALID}; TensorFlow",
     ),
     Row(
@@ -44,7 +44,7 @@ ROWS = [
         ],
         at_least={PEER: 1},
         aim={},
-        rounds=5,
+        rounds=3,
         note=f"fashion_cnn on {SAMPLES // 4} images, batches as in its experiment; TensorFlow",
     ),
     Row(
@@ -56,7 +56,7 @@ ROWS = [
         ],
         at_least={},
         aim={"Keras engine": 1},
-        rounds=5,
+        rounds=3,
         note=f"fashion_cnn_scratch, an epoch of {SAMPLES // 4} images; the peer on TensorFlow",
     ),
 ]

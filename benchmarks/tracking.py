@@ -42,6 +42,7 @@ ROWS = [
         ],
         at_least={},
         aim={},
+        rounds=7,
         note="nba_scratch; tracking may add half a second",
         one_process=True,
     ),
@@ -54,7 +55,7 @@ ROWS = [
         ],
         at_least={},
         aim={},
-        rounds=7,
+        rounds=5,
         note="python -m twinnet.train experiment=nba_scratch, from its start to its end",
     ),
 ]

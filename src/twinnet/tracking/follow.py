@@ -60,12 +60,14 @@ class Follower:
         self.monitors: dict[str, Any] = {}  # folder -> MLflow's monitor of this machine, while its run trains
         self.current: LiveRun | None = None
         self.deadline = float("inf")  # of the current try
+        self.has_marked = False  # dead runs, in this pass over the folders: it reads all of them
 
     def follow(self) -> None:
         """Send what is new, again and again, until nothing has been active for LINGER_SECONDS."""
         threading.Thread(target=self._watch, daemon=True).start()
         active_at = time.monotonic()
         while time.monotonic() - active_at < LINGER_SECONDS:
+            self.has_marked = False
             for live in sorted(self.runs, key=lambda live: self.attempts[live.folder.name].retry_at):
                 if self._is_due(live):
                     if self.has_tried and self.file != self._file():
@@ -178,7 +180,8 @@ class Follower:
         if not state.get("is_described"):
             log_run.describe(store, run_id, info)
             live.write(STATE, state := state | {"is_described": True})
-            self._mark_dead_runs(store)
+            if not self.has_marked:
+                self._mark_dead_runs(store)
         if rows := live.points(state.get("points", 0)):
             log_run.rows(store, run_id, rows)
             sent = {"points": state.get("points", 0) + len(rows), "last_epoch": int(rows[-1]["epoch"])}
@@ -218,6 +221,7 @@ class Follower:
         return self.store
 
     def _mark_dead_runs(self, store: Store) -> None:
+        self.has_marked = True
         store.mark_dead_runs(spared=[(live.read(STATE) or {}).get("run_id", "") for live in self.runs])
 
     @staticmethod

@@ -400,5 +400,5 @@ def await_follower(
                     return "the process that sends runs ended"
                 runs.start_follower(settings)
                 starts += 1
-        time.sleep(0.05)
+        time.sleep(0.05 + len(waiting) / 1000)  # each look reads every folder
     return ""
