@@ -222,7 +222,9 @@ def test_runs_are_read_back_as_a_table(train: Callable[..., Run], project: Path)
     first = train("seed=1")
     second = train("seed=2", "optimizer.learning_rate=0.01")
     third = train("seed=3")
+    address = os.environ.get("MLFLOW_TRACKING_URI")
     table = runs_table(root=project).set_index("seed")
+    assert os.environ.get("MLFLOW_TRACKING_URI") == address  # so that the next call reads the same store
     assert list(table["experiment"].unique()) == ["nba_scratch"]
     assert table["configuration"][1] == table["configuration"][3] != table["configuration"][2]
     for seed, run in ((1, first), (2, second), (3, third)):
