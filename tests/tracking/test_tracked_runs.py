@@ -230,4 +230,3 @@ def test_runs_are_read_back_as_a_table(train: Callable[..., Run], project: Path)
     for seed, run in ((1, first), (2, second), (3, third)):
         assert table["valid/loss"][seed] == pytest.approx(run.metrics["valid/loss"])
     assert runs_table(root=project, datasets=["mnist"]).empty
-    assert "MLFLOW_TRACKING_URI" not in os.environ, "the next reader takes its own store"
