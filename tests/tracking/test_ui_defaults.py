@@ -20,6 +20,6 @@ def test_page_opens_as_model_training(server: str) -> None:
 
 
 def test_ui_prints_its_address_alone(server: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    (log,) = tmp_path_factory.getbasetemp().glob("server*/server.log")
+    log = tmp_path_factory.getbasetemp() / "server0" / "server.log"
     assert log.read_text().startswith(f"{server}\n")
     assert not any(note in log.read_text() for note in ("INFO", "[MLflow]", "Starlette", "Registry"))
