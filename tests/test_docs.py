@@ -262,7 +262,7 @@ def test_project_on_its_own_table_follows_the_page(
     for arguments in (["python", "-m", "pipelines.params", "write", "tracking.enabled=false"], ["dvc", "repro", "-q"]):
         done = run(arguments, env=environment, check=False)
         assert done.returncode == 0, done.stdout
-    assert json.loads((house / "reports/metrics.json").read_text())["flowers_mlp"]["accuracy"] > 0.9
+    assert json.loads((house / "reports/metrics/flowers_mlp.json").read_text())["accuracy"] > 0.9
     assert "flowers_mlp" in (house / "reports/comparison/comparison.md").read_text()
     assert "| tulip |" in (house / "reports/data/flowers/card.md").read_text()
     assert not [path for path in house.rglob("*.yaml") if "nba" in path.name or "fashion" in path.name]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.image import imread
@@ -22,10 +23,10 @@ from twinnet.core.provenance import SYNTHETIC_NOTE
 from twinnet.core.schema import Experiment
 from twinnet.core.splits import Splits
 from twinnet.figures.classes import confusion_matrix, decision_boundary, residuals
-from twinnet.figures.curves import learning_curves
+from twinnet.figures.curves import MAJORITY, learning_curves
 from twinnet.figures.images import hardest_pairs, mistake_grid, prediction_grid
 from twinnet.figures.run import draw_figures, notes, sample_grid
-from twinnet.figures.style import FONTS, RIGHT, WRONG, new_figure, save, styled
+from twinnet.figures.style import FONTS, GREEN, RIGHT, WRONG, new_figure, save, styled
 
 Compose = Callable[..., Experiment]
 GARMENTS = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
@@ -224,6 +225,8 @@ def test_confusions_are_counted_by_true_class() -> None:
     figure = confusion_matrix(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), ["guard", "forward"], "c")
     cells = [text.get_text() for text in figure.axes[0].texts]
     assert cells == ["2\n67%", "1\n33%", "0", "1\n100%"]
+    rare = confusion_matrix(np.zeros(200, int), np.arange(200) // 199, ["guard", "forward"], "c")
+    assert [text.get_text() for text in rare.axes[0].texts] == ["199\n100%", "1\n<1%", "0", "0"]
     assert_well_laid_out(figure)
     ten = confusion_matrix(np.arange(10), np.arange(10), GARMENTS, "fashion_dense_scratch: 100.00% right, test split")
     assert_well_laid_out(ten)
@@ -357,6 +360,37 @@ def test_run_has_the_same_colour_in_every_figure() -> None:
     ]
     for lines in drawn:
         assert [line.get_color() for line in lines] == [colours[name] for name in runs]
+
+
+def test_run_has_its_own_colour_in_its_own_figures() -> None:
+    for axes in learning_curves(history(), "curves", colour=GREEN).axes:
+        assert [line.get_color() for line in axes.lines] == [GREEN, GREEN]
+    left, right = residuals(np.arange(9.0), np.arange(9.0) + 0.5, "residuals", colour=GREEN).axes
+    assert to_hex(left.collections[0].get_facecolor()[0]) == to_hex(right.patches[0].get_facecolor()) == GREEN.lower()
+
+
+def test_curves_name_unit_and_epochs_between_validations() -> None:
+    figure = learning_curves(history(3000, "mae"), "curves", unit="points per game")
+    assert "mean absolute error in points per game (logarithmic)" in texts(figure)
+    assert "validation, every 3 epochs" in texts(figure)
+    assert_well_laid_out(figure)
+
+
+@pytest.mark.parametrize(("majority", "is_drawn"), [(0.55, True), (0.1, False)])
+def test_most_frequent_class_is_a_line_where_it_fits(majority: float, is_drawn: bool) -> None:
+    curve = pd.DataFrame({"epoch": [1, 2], "valid/loss": [1, 0.5], "valid/accuracy": [0.5, 0.9]})
+    drawn = (
+        learning_curves(history(), "curves", majority=majority),
+        figures.curves({"one": curve}, "accuracy", "curves", majority=majority),
+    )
+    for figure in drawn:
+        assert (MAJORITY in texts(figure)) == is_drawn
+
+
+def test_loss_of_a_degenerate_run_is_left_out() -> None:
+    curve = pd.DataFrame({"epoch": [1, 2], "valid/loss": [1, 0.5], "valid/accuracy": [0.5, 0.6]})
+    figure = figures.curves(dict.fromkeys(["one", "bad"], curve), "accuracy", "curves", degenerate=["bad"])
+    assert [len(axes.lines) for axes in figure.axes] == [1, 2]
 
 
 def test_errors_fall_on_a_logarithmic_axis() -> None:

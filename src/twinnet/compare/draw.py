@@ -1,13 +1,18 @@
 """The pictures of finished runs, drawn from their files, their data and their networks."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+
+import pandas as pd
 
 from twinnet.core import paths
 from twinnet.core.errors import DataError, TwinnetError
 from twinnet.core.splits import Splits
+from twinnet.data.formats import nba
 from twinnet.figures.run import draw_figures, has_boundary
+from twinnet.figures.style import BLUE
 from twinnet.training.dataset import load_splits
 from twinnet.training.experiment import evaluated_prediction
 from twinnet.training.run import Run
@@ -23,17 +28,29 @@ def draw_run(run: Run, directory: Path | None = None, root: Path | None = None) 
     return _draw(run, directory or run.directory / "figures", _SplitsReader(root or paths.root()))
 
 
-def draw_runs(runs: Sequence[Run], directory: Path, root: Path) -> dict[str, list[Path]]:
-    """Draw the figures of each run to `directory`/<run>; return their paths by run."""
+def draw_runs(runs: Sequence[Run], directory: Path, root: Path, colours: Mapping[str, str]) -> dict[str, list[Path]]:
+    """Draw the figures of each run to `directory`/<run> in its colour; return their paths by run."""
     read = _SplitsReader(root)
-    return {run.name: _draw(run, directory / run.name, read) for run in sorted(runs, key=_data)}
+    return {
+        run.name: _draw(run, directory / run.name, read, colours.get(run.name, BLUE)) for run in sorted(runs, key=_data)
+    }
+
+
+@cache
+def seasons(dataset: str, root: Path) -> str:
+    """Return the seasons in a processed table of players, "2019-20"; empty for other data, or without the table."""
+    try:
+        table = pd.read_csv(root / paths.PROCESSED / dataset / "table.csv", usecols=["season"])
+    except (OSError, ValueError):
+        return ""
+    return ", ".join(map(nba.label, sorted(set(table["season"]))))
 
 
 class _SplitsReader:
     """Reads the splits of a run under `root`; consecutive runs on the same data share one reading."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
         self._data = ""
         self._splits: Splits | None = None
 
@@ -43,7 +60,7 @@ class _SplitsReader:
         if self._splits is None or self._data != _data(run):
             self._splits = None  # frees it before the next one is read
             samples = experiment.limits.samples
-            self._splits = load_splits(experiment.data, root=self._root, dtype=experiment.engine.dtype, samples=samples)
+            self._splits = load_splits(experiment.data, root=self.root, dtype=experiment.engine.dtype, samples=samples)
             self._data = _data(run)
         if self._splits.digest != run.info.data.get("digest"):
             raise DataError("its data has changed since; train it again")
@@ -54,7 +71,7 @@ def _data(run: Run) -> str:
     return f"{run.experiment.data} {run.experiment.engine.dtype} {run.experiment.limits.samples}"
 
 
-def _draw(run: Run, directory: Path, read: _SplitsReader) -> list[Path]:
+def _draw(run: Run, directory: Path, read: _SplitsReader, colour: str = BLUE) -> list[Path]:
     experiment = run.experiment
     try:
         splits = read(run)
@@ -62,4 +79,5 @@ def _draw(run: Run, directory: Path, read: _SplitsReader) -> list[Path]:
         log.warning("%s: no figures are drawn: %s", run.name, error)
         return []
     predict = evaluated_prediction(experiment, run.network().predict) if has_boundary(experiment) else None
-    return draw_figures(directory, experiment, splits, run.full_history(), run.y_true, run.y_prob, predict)
+    history, season = run.full_history(), seasons(run.dataset, read.root)
+    return draw_figures(directory, experiment, splits, history, run.y_true, run.y_prob, predict, season, colour)

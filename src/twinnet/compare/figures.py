@@ -13,14 +13,12 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFo
 from matplotlib.transforms import Bbox
 
 from twinnet.compare.statistics import Calibration
-from twinnet.figures.curves import MARKERS_TO, epoch_axis, loss_axis
-from twinnet.figures.style import PALETTE, new_figure, styled
+from twinnet.figures.curves import MARKERS_TO, epoch_axis, majority_line, score_axis, score_name
+from twinnet.figures.style import GREY, PALETTE, new_figure, styled
 
 PANELS = 5  # in a row, at most
 LINES = ("-", "--", ":", "-.")  # curves on top of each other stay visible, and runs outnumber colours
-GREY = "#888888"
 FEW = 10  # samples in a bin of the calibration: its accuracy is uncertain by 30 points and more
-MAJORITY = "the most frequent class alone"
 Colours = Mapping[str, str]
 
 
@@ -30,8 +28,10 @@ def run_colours(names: Iterable[str]) -> dict[str, str]:
 
 
 @styled
-def intervals(rows: pd.DataFrame, score: str, title: str, colours: Colours, notes: Sequence[str] = ()) -> Figure:
-    """`score` of each run with its interval; rows have experiment, low, high, majority and the score."""
+def intervals(
+    rows: pd.DataFrame, score: str, title: str, colours: Colours, notes: Sequence[str] = (), unit: str = ""
+) -> Figure:
+    """`score` of each run, in `unit`, with its interval; rows have experiment, low, high, majority and the score."""
     figure = new_figure(8, 1.5 + 0.4 * len(rows), title, notes)
     axes = figure.subplots()
     for place, row in enumerate(rows.to_dict("records")):
@@ -41,11 +41,10 @@ def intervals(rows: pd.DataFrame, score: str, title: str, colours: Colours, note
         axes.annotate(text, (value, place), (0, 6), textcoords="offset points", ha="center", fontsize=9)
     axes.set_yticks(range(len(rows)), rows["experiment"])
     axes.set_ylim(len(rows) - 0.5, -0.6)
-    axes.set_xlabel(f"{score} with its {rows['confidence'].iloc[0]:.0%} interval")
+    axes.set_xlabel(f"{score_name(score, unit)}, with its {rows['confidence'].iloc[0]:.0%} interval")
     if score == "accuracy":
-        low, high = axes.get_xlim()
-        if rows["majority"].max() > low - (high - low) / 2:  # else it would squeeze the intervals
-            axes.axvline(rows["majority"].max(), color=GREY, linestyle="--", linewidth=1, label=MAJORITY)
+        majority_line(axes, rows["majority"].max(), axes.get_xlim(), axes.axvline)
+        if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="lower right", bbox_to_anchor=(1, 0.97), fontsize=9)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
@@ -79,7 +78,7 @@ def _name_points(axes: Axes, rows: pd.DataFrame) -> None:
     """Name each run beside its point, clear of points, intervals and other names; equal runs share a label."""
     points = rows.groupby(["parameters", "accuracy", "low", "high"], sort=False)["experiment"].agg("\n".join)
     taken = [Bbox(axes.transData.transform([(x, low), (x, high)])).padded(6) for x, _, low, high in points.index]
-    line = {"arrowstyle": "-", "color": "#888888", "shrinkA": 0, "shrinkB": 5}
+    line = {"arrowstyle": "-", "color": GREY, "shrinkA": 0, "shrinkB": 5}
     for (x, y, _, _), names in points.items():
         label = axes.annotate(names, (x, y), (0, 0), textcoords="offset points", fontsize=9, arrowprops=line)
         label.set_in_layout(False)
@@ -106,16 +105,21 @@ def curves(
     colours: Colours | None = None,
     notes: Sequence[str] = (),
     majority: float | None = None,
+    unit: str = "",
+    degenerate: Sequence[str] = (),
 ) -> Figure:
     """Loss and `score` of the validation split over the epochs, all runs in the same axes; rows as in history.csv.
 
-    `majority` is the accuracy of the most frequent class alone, on the validation split.
+    `majority` is the accuracy of the most frequent class alone, on the validation split; the losses of `degenerate`
+    runs say nothing and are left out. A curve begins at the first epoch that was validated.
     """
     figure = new_figure(11, 4.4, title, notes)
     colours = colours or run_colours(histories)
     longest = max(int(history["epoch"].max()) for history in histories.values())
     for axes, key in zip(figure.subplots(1, 2), ("loss", score), strict=True):
         for index, (name, history) in enumerate(histories.items()):
+            if key == "loss" and name in degenerate:
+                continue
             axes.plot(
                 history["epoch"],
                 history[f"valid/{key}"],
@@ -126,14 +130,9 @@ def curves(
                 markersize=4,
                 label=name,
             )
-        axes.set_title(f"{key}, validation split")
+        axes.set_title(score_name(key, unit))
         epoch_axis(axes, longest)
-        if key == "accuracy":
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-            if majority is not None:
-                axes.axhline(majority, color=GREY, linestyle="--", linewidth=1, label=MAJORITY)
-        elif score == "mae":
-            loss_axis(axes)
+        score_axis(axes, score, key, majority)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
     return figure
 

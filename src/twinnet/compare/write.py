@@ -11,11 +11,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from twinnet.compare import figures, report, tables
-from twinnet.compare.draw import draw_runs
+from twinnet.compare.draw import draw_runs, seasons
 from twinnet.compare.statistics import calibration
 from twinnet.compare.tables import Section
 from twinnet.core.provenance import SYNTHETIC_NOTE
 from twinnet.core.schema import Compare
+from twinnet.figures.run import unit_of
 from twinnet.figures.style import save
 from twinnet.training.run import Run, read_runs
 
@@ -30,7 +31,7 @@ def write_comparison(
     names: Sequence[str] | None = None,
     root: Path = Path(),
 ) -> None:
-    """Compare the runs under `runs` (those named, or all); write comparison/, runs/, plots/ and metrics.json.
+    """Compare the runs under `runs` (those named, or all); write comparison/, runs/, plots/ and metrics/.
 
     They appear in `reports` when all are complete. The data of the pictures come from data/processed/ under `root`.
 
@@ -43,7 +44,7 @@ def write_comparison(
         board = tables.leaderboard(found, settings)
         _write_report(found, board, staging, settings, root)
         _write_plots(found, board, staging / "plots", settings)
-        (staging / "metrics.json").write_text(json.dumps(_metrics(found, board), indent=2) + "\n", encoding="utf-8")
+        _write_metrics(found, board, _folder(staging / "metrics"))
         for entry in staging.iterdir():
             target = reports / entry.name
             if target.is_dir():
@@ -53,16 +54,17 @@ def write_comparison(
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _metrics(runs: Sequence[Run], board: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """For `dvc metrics`: the scores of each run on the split that is compared, on training and validation, and time."""
+def _write_metrics(runs: Sequence[Run], board: pd.DataFrame, directory: Path) -> None:
+    """Write the scores of each run on the split that is compared, and its metric on training and validation.
+
+    A file each run is a row each in `dvc metrics show`, which fits a terminal; times would differ in every `diff`.
+    """
     scores = board.set_index("experiment")[["accuracy", "mae", "loss", "ece"]]
-    metrics = {}
     for run in runs:
         of_run = {str(key): float(value) for key, value in scores.loc[run.name].dropna().items()}
         of_run |= {part: float(run.metrics[f"{part}/{run.metric}"]) for part in ("train", "valid")}
-        metrics[run.name] = {key: round(value, 6) for key, value in of_run.items()}
-        metrics[run.name]["seconds"] = float(run.metrics["seconds"])
-    return metrics
+        rounded = {key: float(f"{value:.4g}") for key, value in of_run.items()}
+        (directory / f"{run.name}.json").write_text(json.dumps(rounded, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_plots(runs: Sequence[Run], board: pd.DataFrame, directory: Path, settings: Compare) -> None:
@@ -87,13 +89,16 @@ def _write_report(runs: Sequence[Run], board: pd.DataFrame, directory: Path, set
     pairs, classes = tables.pairs(runs, board, settings), tables.per_class(runs, board)
     for name, table in (("comparison", board), ("pairs", pairs), ("per_class", classes)):
         table.to_csv(folder / f"{name}.csv", index=False)
-    of_runs = draw_runs(runs, _folder(directory / "runs"), root)
+    colours: dict[str, str] = {}
+    for _, chosen in tables.by_section(runs, board):
+        colours |= figures.run_colours([run.name for run in chosen])
+    of_runs = draw_runs(runs, _folder(directory / "runs"), root, colours)
     drawn: dict[str, list[str]] = {}
     for section, chosen in tables.by_section(runs, board):
         rows = board[board["experiment"].isin([run.name for run in chosen])]
         paths = [
             save(figure, folder / "figures" / f"{name}.png")
-            for name, figure in _section_figures(section, rows, chosen, classes, settings).items()
+            for name, figure in _section_figures(section, rows, chosen, classes, settings, root, colours).items()
         ]
         paths += [path for run in chosen for path in of_runs[run.name] if path.stem == "mistakes"]
         drawn[section.key] = [os.path.relpath(path, folder) for path in paths]
@@ -101,24 +106,35 @@ def _write_report(runs: Sequence[Run], board: pd.DataFrame, directory: Path, set
 
 
 def _section_figures(
-    section: Section, rows: pd.DataFrame, chosen: Sequence[Run], classes: pd.DataFrame, settings: Compare
+    section: Section,
+    rows: pd.DataFrame,
+    chosen: Sequence[Run],
+    classes: pd.DataFrame,
+    settings: Compare,
+    root: Path,
+    colours: figures.Colours,
 ) -> dict[str, Figure]:
     """Return the figures of a section by their file names."""
-    key, title, notes = section.key, section.title, [SYNTHETIC_NOTE] if section.is_synthetic else []
+    key, notes = section.key, [SYNTHETIC_NOTE] if section.is_synthetic else []
+    title = section.title.replace(section.data_set, f"{section.data_set} {seasons(section.data_set, root)}".strip(), 1)
     if degenerate := [run.name for run in chosen if run.is_degenerate]:
         notes.append(f"{', '.join(degenerate)}: a loss that cannot teach the network anything")
     samples = ", ".join(dict.fromkeys(report.samples(row) for row in rows.to_dict("records"))) + " samples"
     metric = "mae" if section.is_regression else "accuracy"
-    colours = figures.run_colours([run.name for run in chosen])
+    unit = unit_of(chosen[0].experiment.data)
+    sizes = {run.info.data.get("samples", {}).get("valid") for run in chosen} - {None}
+    validated = f"{', '.join(f'{size:,}' for size in sorted(sizes))} validation samples".lstrip()
     drawn = {
-        f"leaderboard_{key}": figures.intervals(rows, metric, f"{title}: leaderboard, {samples}", colours, notes),
+        f"leaderboard_{key}": figures.intervals(rows, metric, f"{title}: leaderboard, {samples}", colours, notes, unit),
         f"curves_{key}": figures.curves(
             {run.name: run.history for run in chosen},
             metric,
-            f"{title}: learning curves",
+            f"{title}: learning curves, {validated}",
             colours,
             notes,
             float(rows["majority"].max()) if set(rows["split"]) == {"valid"} else None,
+            unit,
+            degenerate,
         ),
     }
     if section.is_regression:

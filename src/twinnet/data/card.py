@@ -62,7 +62,9 @@ def text(dataset: Dataset, splits: Splits, table: pd.DataFrame | None, recorded:
 def picture(dataset: Dataset, splits: Splits, table: pd.DataFrame | None, recorded: Provenance) -> Figure:
     """Draw samples of each class: rows of images, or the rows of a table on its first two features."""
     notes = [recorded.note] if recorded.note else []
-    title = f"{dataset.title or dataset.name} (source: {recorded.source})"
+    size = len(table) if table is not None else len(splits.y_train)
+    title = f"{dataset.title or dataset.name}{''.join(f', {value}' for _, value in _about(dataset))}: "
+    title += f"{size:,} {'players' if isinstance(dataset, NBADataset) else 'samples'} (source: {recorded.source})"
     if table is not None and isinstance(dataset.reading, TableData):
         return _scatter(dataset.reading, table, title, notes)
     return _grid(dataset.reading.classes or [], splits, title, notes)

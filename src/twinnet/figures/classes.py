@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from twinnet.core.metrics import class_probabilities, count_confusions
 from twinnet.core.splits import Splits
-from twinnet.figures.style import BLUE, CLASS_0_TO_1, PALETTE, RED, new_figure, styled
+from twinnet.figures.style import BLUE, CLASS_0_TO_1, GREY, PALETTE, new_figure, styled
 
 GRID = 300  # points along each axis of the probability field
 MARKERS = {"training": "o", "validation": "^", "test": "s"}
@@ -135,17 +135,22 @@ def _class_colours(classes: int) -> list[str]:
 
 @styled
 def residuals(
-    y_true: np.ndarray, values: np.ndarray, title: str, notes: Sequence[str] = (), unit: str = "value"
+    y_true: np.ndarray,
+    values: np.ndarray,
+    title: str,
+    notes: Sequence[str] = (),
+    unit: str = "value",
+    colour: str = BLUE,
 ) -> Figure:
     """Predicted against true values, (samples,) each in `unit`, and the distribution of the differences."""
     figure = new_figure(10, 4.4, title, notes)
     left, right = figure.subplots(1, 2)
-    left.scatter(y_true, values, s=18, color=BLUE, alpha=0.6, edgecolor="none")
+    left.scatter(y_true, values, s=18, color=colour, alpha=0.6, edgecolor="none")
     ends = [min(y_true.min(), values.min()), max(y_true.max(), values.max())]
-    left.plot(ends, ends, color=RED, linestyle="--", label="predicted = true")
+    left.plot(ends, ends, color=GREY, linestyle="--", label="predicted = true")
     left.set(xlabel=f"true {unit}", ylabel=f"predicted {unit}")
     left.legend()
-    right.hist(values - y_true, bins="auto", color=BLUE, edgecolor="white")
-    right.axvline(0, color=RED, linestyle="--")
+    right.hist(values - y_true, bins="auto", color=colour, edgecolor="white")
+    right.axvline(0, color=GREY, linestyle="--")
     right.set(xlabel=f"predicted less true {unit}", ylabel="samples")
     return figure

@@ -1,6 +1,6 @@
 """Curves of one training over its epochs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,38 +8,49 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from twinnet.core.history import History
-from twinnet.figures.style import TRAIN, VALID, new_figure, styled
+from twinnet.figures.style import BLUE, GREY, new_figure, styled
 
 LOG_FROM = 1000  # epochs: longer runs fall fast and then slowly, which only a logarithmic axis shows
+MAJORITY = "the most frequent class alone"
 MARKERS_TO = 30  # epochs: shorter runs show each epoch as a point
 PIECES = 2000  # of a long curve, each about the width of a line
 
 
 @styled
-def learning_curves(history: History, title: str, notes: Sequence[str] = ()) -> Figure:
-    """Loss and metric over the epochs, training and validation split."""
+def learning_curves(
+    history: History,
+    title: str,
+    notes: Sequence[str] = (),
+    colour: str = BLUE,
+    unit: str = "",
+    majority: float | None = None,
+) -> Figure:
+    """Loss and metric over the epochs, training (pale) and validation split in the colour of the run.
+
+    `unit` is that of a mean absolute error, `majority` the accuracy of the most frequent class alone on the validation
+    split. A long training is validated every so many epochs, which the legend says.
+    """
     arrays = history.arrays()
+    every = int(arrays["valid_epoch"][0])
+    validation = f"validation, every {every:,} epochs" if every > 1 else "validation"
     figure = new_figure(10, 4, title, notes)
     for axes, key in zip(figure.subplots(1, 2), ("loss", history.metric), strict=True):
         marker = "o" if history.epochs <= MARKERS_TO else None
         epochs, train = visible_points(arrays[f"train/{key}"])
-        axes.plot(epochs, train, color=TRAIN, label="training", marker=marker, markersize=4)
+        axes.plot(epochs, train, color=colour, alpha=0.4, label="training", marker=marker, markersize=4)
         axes.plot(
             arrays["valid_epoch"],
             arrays[f"valid/{key}"],
-            color=VALID,
-            label="validation",
+            color=colour,
+            label=validation,
             linestyle="--",
             marker=marker,
             markersize=4,
         )
-        axes.set_title(key)
-        axes.legend()
+        axes.set_title(score_name(key, unit))
         epoch_axis(axes, history.epochs)
-        if key == "accuracy":
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        elif history.metric == "mae":
-            loss_axis(axes)
+        score_axis(axes, history.metric, key, majority)
+        axes.legend()
     return figure
 
 
@@ -52,13 +63,29 @@ def visible_points(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(starts + 1, 2), np.stack(extremes, axis=1).ravel()
 
 
-def loss_axis(axes: Axes) -> None:
-    """Scale of an error, which falls over decades."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_title(f"{axes.get_title()} (logarithmic)")
+def score_name(key: str, unit: str = "") -> str:
+    """Return a metric as the figures write it: mean absolute error in points per game."""
+    return f"mean absolute error{f' in {unit}' if unit else ''}" if key == "mae" else key
+
+
+def score_axis(axes: Axes, metric: str, key: str, majority: float | None) -> None:
+    """Scale of the loss or the metric: errors of a regression fall over decades, accuracies are percentages."""
+    if metric == "mae":
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_title(f"{axes.get_title()} (logarithmic)")
+    elif key == "accuracy":
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        majority_line(axes, majority, axes.get_ylim(), axes.axhline)
+
+
+def majority_line(axes: Axes, majority: float | None, limits: tuple[float, float], draw: Callable[..., object]) -> None:
+    """Draw the accuracy of the most frequent class alone, unless it would squeeze what is drawn within `limits`."""
+    low, high = limits
+    if majority is not None and majority > low - (high - low) / 2:
+        draw(majority, color=GREY, linestyle="--", linewidth=1, label=MAJORITY)
 
 
 def epoch_axis(axes: Axes, epochs: int) -> None:

@@ -10,12 +10,12 @@ from twinnet.core import rules
 from twinnet.core.history import History
 from twinnet.core.metrics import predicted_classes
 from twinnet.core.provenance import SYNTHETIC, SYNTHETIC_NOTE
-from twinnet.core.schema import Experiment, ImageData, TableData, Task
+from twinnet.core.schema import Data, Experiment, ImageData, TableData, Task
 from twinnet.core.splits import Splits
 from twinnet.figures.classes import confusion_matrix, decision_boundary, residuals
 from twinnet.figures.curves import learning_curves
 from twinnet.figures.images import hardest_pairs, mistake_grid, prediction_grid, sample_grid
-from twinnet.figures.style import save
+from twinnet.figures.style import BLUE, save
 
 SPLIT_NAMES = {"valid": "validation", "test": "test"}
 AXIS_NAMES = {
@@ -37,13 +37,16 @@ def draw_figures(
     y_true: np.ndarray,
     y_prob: np.ndarray,
     predict: Callable[[np.ndarray], np.ndarray] | None,
+    season: str = "",
+    colour: str = BLUE,
 ) -> list[Path]:
     """Write the figures of one run to `directory` and return their paths.
 
     `y_true` (samples,) and `y_prob` (samples, units) are of the evaluation split; `predict` maps features, scaled as
-    the splits are, to activations of the output layer; without it there is no decision boundary.
+    the splits are, to activations of the output layer; without it there is no decision boundary. `season` stands in the
+    titles; `colour` is that of the run in the comparison.
     """
-    figures = _figures(experiment, splits, history, y_true, y_prob, predict)
+    figures = _figures(experiment, splits, history, y_true, y_prob, predict, season, colour)
     return [save(figure, directory / f"{name}.png") for name, figure in figures.items()]
 
 
@@ -51,6 +54,11 @@ def has_boundary(experiment: Experiment) -> bool:
     """Return whether a decision boundary can be drawn: classes in the plane of two features."""
     data = experiment.data
     return isinstance(data, TableData) and len(data.features) == 2 and data.task is not Task.regression
+
+
+def unit_of(data: Data) -> str:
+    """Return the unit of a regression's target, empty if it is not known."""
+    return AXIS_NAMES.get(str(getattr(data, "target", "")), "")
 
 
 def notes(source: str, experiment: Experiment) -> list[str]:
@@ -66,24 +74,40 @@ def _figures(
     y_true: np.ndarray,
     y_prob: np.ndarray,
     predict: Callable[[np.ndarray], np.ndarray] | None,
+    season: str,
+    colour: str,
 ) -> dict[str, Figure]:
-    data, name, lines = experiment.data, experiment.name, notes(splits.source, experiment)
+    data, lines = experiment.data, notes(splits.source, experiment)
+    name = f"{experiment.name}{f', {season}' if season else ''}"
     key, X_evaluated, _ = splits.evaluation
     evaluated = f"{len(y_true):,} {SPLIT_NAMES[key]} samples"
-    figures = {"learning_curves": learning_curves(history, f"{name}: learning curves", lines)}
+    sizes = f"{len(splits.y_train):,} training and {len(splits.y_valid):,} validation samples"
+    title = f"{name}: learning curves, {sizes}"
     if data.task is Task.regression:
-        unit = AXIS_NAMES.get(str(getattr(data, "target", "")), "value")
-        figures["residuals"] = residuals(y_true, y_prob[:, 0], f"{name}: residuals, {evaluated}", lines, unit)
-        return figures
+        unit = unit_of(data)
+        return {
+            "learning_curves": learning_curves(history, title, lines, colour, unit),
+            "residuals": residuals(
+                y_true, y_prob[:, 0], f"{name}: residuals, {evaluated}", lines, unit or "value", colour
+            ),
+        }
+    majority = np.bincount(splits.y_valid).max() / len(splits.y_valid) if len(splits.y_valid) else None
+    figures = {"learning_curves": learning_curves(history, title, lines, colour, majority=majority)}
     classes, y_pred = data.classes or [], predicted_classes(y_prob)
     title = f"{name}: {np.mean(y_pred == y_true):.2%} right, {evaluated}"
     figures["confusion_matrix"] = confusion_matrix(y_true, y_pred, classes, title, lines)
     if predict and isinstance(data, TableData) and has_boundary(experiment):
         axis_names = [AXIS_NAMES.get(feature, feature) for feature in data.features]
-        title = f"{name}: decision boundary"
+        title = f"{name}: decision boundary, {sizes}"
         figures["decision_boundary"] = decision_boundary(splits, predict, classes, axis_names, title, lines)
     if isinstance(data, ImageData):
-        figures["samples"] = sample_grid(splits.X_train, splits.y_train, classes, f"{name}: training samples", lines)
+        figures["samples"] = sample_grid(
+            splits.X_train,
+            splits.y_train,
+            classes,
+            f"{name}: the first of {len(splits.y_train):,} training samples",
+            lines,
+        )
         title = f"{name}: predicted (true), {evaluated}"
         figures["predictions"] = prediction_grid(X_evaluated, y_true, y_pred, classes, title, lines)
         if not np.array_equal(y_pred, y_true):

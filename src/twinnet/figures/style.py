@@ -33,7 +33,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
 )
 PALETTE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 RIGHT, WRONG = "#00734F", "#C1272D"  # green and red dark enough to read as text
-TRAIN, VALID = BLUE, RED
+GREY = "#888888"  # of what no run did: a diagonal, the most frequent class
 CLASS_0_TO_1 = LinearSegmentedColormap.from_list("class_0_to_1", [BLUE, "#FFFFFF", ORANGE])
 
 # With Chinese characters, for names of classes and columns, on Debian, macOS and Windows; the first that is there.
