@@ -78,7 +78,9 @@ def new_figure(width: float, height: float, title: str, notes: Sequence[str] = (
     lines = [line for note in notes for line in textwrap.wrap(note, int(width * 13))]
     figure = Figure(figsize=(width, height + 0.2 * len(lines)), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(textwrap.fill(title, int(width * 8.5)), fontsize=12, fontweight="bold")
+    n_lines = len(textwrap.wrap(title, int(width * 8.5))) or 1
+    balanced = textwrap.fill(title, min(int(width * 8.5), len(title) // n_lines + 8))  # no line of a single word
+    figure.suptitle(balanced, fontsize=12, fontweight="bold")
     if lines:
         box = {"boxstyle": "round", "facecolor": "#FFF1D6", "edgecolor": ORANGE}
         figure.supxlabel("\n".join(lines), fontsize=9, color="#7A3B00", bbox=box)
