@@ -214,3 +214,12 @@ def test_wrong_value_beside_a_sweep_is_one_line(run_main: Sweep) -> None:
         assert ended.status == 1
         assert ended.err.startswith(f"error: {words[-1].partition('=')[0]}: expected ")
         assert len(ended.err.splitlines()) == 1
+
+
+def test_overruled_value_is_told_once_for_a_sweep(sweep: Sweep) -> None:
+    ended = sweep("optimizer=momentum,gradient_descent", "seed=1,2", "tracking=none")
+    told = [line for line in ended.out.splitlines() if line.startswith("optimizer.learning_rate: 0.001")]
+    assert [line.split(" of ")[2].split(";")[0] for line in told] == [
+        "optimizer=momentum",
+        "optimizer=gradient_descent",
+    ]

@@ -4,7 +4,6 @@
 part that a stage or a job needs into a validated object. Nothing after them sees Hydra or OmegaConf.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from enum import Enum
@@ -137,8 +136,8 @@ def overruled(root: Path, words: Sequence[str], experiment: Experiment) -> dict[
             for key, own, value in _differences(_file_values(root / "conf" / group, member), used[group], f"{group}."):
                 if key not in chosen:
                     lines[key] = (
-                        f"{key}: {_written(value)} of {source} is used, not {_written(own)} of {group}={member}; "
-                        f"add {key}={_written(own)} for that"
+                        f"{key}: {to_override(value)} of {source} is used, not {to_override(own)} of {group}={member}; "
+                        f"add {key}={to_override(own)} for that"
                     )
     return lines
 
@@ -160,9 +159,13 @@ def _differences(own: Mapping[str, Any], used: Mapping[str, Any], prefix: str) -
             yield f"{prefix}{key}", value, used[key]
 
 
-def _written(value: Any) -> str:
-    """Return a value as an override has it."""
-    return json.dumps(value, ensure_ascii=False).replace(", ", ",").replace('"', "")
+def to_override(value: Any) -> str:
+    """Return the value as Hydra reads it: `[8,8]`, `true`, `null`, `0.1`."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(to_override, value))}]"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value)
 
 
 def check_name(name: str) -> None:

@@ -124,24 +124,15 @@ def latest(history: History, metric: str) -> float | None:
 def suggest(trial: Trial, key: str, dimension: Dimension) -> str:
     """Return the trial's value of the dimension as on a command line."""
     if dimension.kind is DimensionKind.choice:
-        return str(trial.suggest_categorical(key, [to_override(choice) for choice in dimension.choices]))
+        return str(trial.suggest_categorical(key, [config.to_override(choice) for choice in dimension.choices]))
     low, high = limits(dimension)
     if dimension.kind is DimensionKind.integer:
         return str(trial.suggest_int(key, int(low), int(high), step=int(dimension.step or 1), log=dimension.log))
     return str(trial.suggest_float(key, low, high, step=dimension.step, log=dimension.log))
 
 
-def to_override(value: Any) -> str:
-    """Return the value as Hydra reads it: `[8,8]`, `true`, `null`, `0.1`."""
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(to_override, value))}]"
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    return str(value)
-
-
 def boundary_values(dimension: Dimension) -> list[str]:
     """Return values that tell if the dimension fits the configuration: every choice, or both ends."""
     if dimension.kind is DimensionKind.choice:
-        return [to_override(choice) for choice in dimension.choices]
+        return [config.to_override(choice) for choice in dimension.choices]
     return [str(int(end)) if dimension.kind is DimensionKind.integer else str(end) for end in limits(dimension)]

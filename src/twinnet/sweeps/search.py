@@ -22,7 +22,7 @@ from twinnet.core.search_schema import Search
 from twinnet.core.secrets import mask
 from twinnet.sweeps import cache, expand, study, summary
 from twinnet.sweeps.job import Job, JobResult, Status
-from twinnet.sweeps.objective import KEY, OVERRIDES, REASON, Objective, to_override
+from twinnet.sweeps.objective import KEY, OVERRIDES, REASON, Objective
 from twinnet.sweeps.parent_run import ParentRun
 from twinnet.sweeps.progress import duration
 from twinnet.tracking import sweeps
@@ -99,7 +99,7 @@ def _short(value: object) -> str:
 def describe(words: Sequence[str], search: Search, experiment: Experiment) -> sweeps.Sweep:
     """Return the search as its parent run in MLflow shows it."""
     space = {
-        key: ", ".join(map(to_override, dimension.choices))
+        key: ", ".join(map(config.to_override, dimension.choices))
         or f"{dimension.low:g} to {dimension.high:g}{', logarithmic' if dimension.log else ''}"
         for key, dimension in search.space.items()
     }

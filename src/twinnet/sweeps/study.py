@@ -18,10 +18,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from twinnet.core import search_schema
+from twinnet.core.config import to_override
 from twinnet.core.errors import ConfigError, TwinnetError
 from twinnet.core.search_schema import Dimension, DimensionKind, Pruner, Sampler, Search
 from twinnet.core.secrets import mask
-from twinnet.sweeps.objective import REASON, Objective, to_override
+from twinnet.sweeps.objective import REASON, Objective
 from twinnet.sweeps.summary import minimizes
 from twinnet.tracking.store import with_driver
 
