@@ -27,6 +27,7 @@ from twinnet.core.network import build_network
 from twinnet.core.schema import Experiment
 from twinnet.engines.scratch import step
 from twinnet.engines.scratch.arrays import to_engine_layout
+from twinnet.tracking import __main__ as tracking
 
 BLOCK = re.compile(r"^`(\S+)`\n\n```(?:yaml|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TRAIN = """
@@ -315,6 +316,11 @@ def test_help_names_the_page_of_the_configuration(root: Path, command: str) -> N
         [sys.executable, "-m", f"twinnet.{command}", "--help"], cwd=root, capture_output=True, text=True, check=True
     )
     assert "docs/configuration.md" in " ".join(done.stdout.split())
+
+
+def test_help_of_the_ui_starts_no_server(capsys: pytest.CaptureFixture[str]) -> None:
+    tracking.main(["ui", "--help"])
+    assert "promote fashion_mnist" in capsys.readouterr().out
 
 
 def test_page_of_the_configuration_is_made_from_the_schema(root: Path) -> None:

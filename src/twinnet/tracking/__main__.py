@@ -12,7 +12,7 @@ from twinnet.tracking import server
 
 def main(words: list[str]) -> None:
     match words:
-        case ["-h" | "--help"]:
+        case _ if {"-h", "--help"} & set(words):
             print(__doc__)
         case ["ui"]:
             server.ui()

@@ -104,7 +104,10 @@ def _promote(store: Store, name: str) -> str:
     scores = [final_metrics(run.data.metrics) for run in runs]
     key = next((key for key in SCORES if any(key in metrics for metrics in scores)), "")
     if not key:
-        raise ConfigError(f"promote: expected a data set with finished runs, {', '.join(names)}; received {name}")
+        known = ", ".join(sorted(names.keys() - {"Default"}))  # MLflow's own experiment, which is empty
+        raise ConfigError(
+            f"promote: expected a data set with finished runs ({known or 'there are none'}); received {name}"
+        )
     sign = -1 if key.endswith("/mae") else 1
     score, best = max(
         ((metrics[key], run) for metrics, run in zip(scores, runs, strict=True) if key in metrics),
