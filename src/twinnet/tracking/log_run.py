@@ -54,7 +54,7 @@ def create(store: Store, info: RunInfo, tags: Mapping[str, str], process: str) -
 def final_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     """Return the final scores of a run in the store under their flat keys, as in metrics.json."""
     final = {key.removeprefix(FINAL): value for key, value in metrics.items() if key.startswith(FINAL)}
-    return {key: value for key, value in metrics.items() if not key.startswith(FINAL)} | final
+    return {key: value for key, value in metrics.items() if not key.startswith((FINAL, "system/"))} | final
 
 
 def find_unfinished(store: Store, info: RunInfo, process: str) -> str | None:

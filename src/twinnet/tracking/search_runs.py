@@ -56,7 +56,8 @@ def _table(runs: pd.DataFrame, datasets: Sequence[str] | None) -> pd.DataFrame:
     table["seed"] = table["seed"].astype(int)
     params = runs[[name for name in runs if name.startswith("params.")]].rename(columns=lambda name: name[7:])
     table["settings"] = [row.dropna().to_dict() for _, row in params.iterrows()]
-    scores = {name.removeprefix("metrics."): runs[name] for name in runs if name.startswith("metrics.")}
+    names = [name for name in runs if name.startswith("metrics.") and not name.startswith("metrics.system/")]
+    scores = {name.removeprefix("metrics."): runs[name] for name in names}
     for name in [name for name in scores if name.startswith("final/")]:  # runs of earlier versions have none
         final = scores.pop(name)
         flat = name.removeprefix("final/")
