@@ -208,6 +208,7 @@ def test_regression_has_its_own_table_and_interval(project: Project) -> None:
     of_classes, _, of_regression = project.report().partition("## nba, regression")
     assert "(figures/leaderboard_nba.png)" in of_classes
     assert "(figures/leaderboard_nba_regression.png)" in of_regression
+    assert "nba, regression: " in project.text(), "read from a file where a regression has no calibration error"
     assert {"leaderboard_nba.png", "leaderboard_nba_regression.png"} <= {
         path.name for path in (project.reports / "comparison/figures").iterdir()
     }

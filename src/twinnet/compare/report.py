@@ -17,6 +17,7 @@ from twinnet.core.provenance import SYNTHETIC_NOTE
 WIDTH = 100  # columns of a terminal
 SPLITS = {"valid": "validation", "test": "test"}
 P_MIN = 1e-300  # smaller p-values underflow
+LEFT_OUT = ("samples", "calibration error", "epochs", "data source")  # on a terminal
 Row = Mapping[Any, Any]
 
 
@@ -50,7 +51,7 @@ def _board_cells(row: Row) -> dict[str, str]:
     cells = {
         "experiment": row["experiment"] + (" (degenerate)" if row["degenerate"] else ""),
         _metric(row): _score(row),
-        f"{row['confidence']:.0%} interval": _interval(row),
+        f"{row['confidence']:.0%} interval": interval(row, of_classes),
         "samples": samples(row),
         "loss": _loss(row),
     }
@@ -58,7 +59,7 @@ def _board_cells(row: Row) -> dict[str, str]:
     return cells | {
         "parameters": f"{row['parameters']:,}",
         "epochs": f"{row['epochs']:,}",
-        "seconds": f"{row['seconds']:.1f}",
+        "seconds": f"{row['seconds']:,.1f}",
         "engine": row["engine"],
         "device": row["device"],
         "data source": row["data_source"],
@@ -78,10 +79,13 @@ def _score(row: Row) -> str:
     return f"{row['accuracy']:.2%}" if row["task"] == "classes" else f"{row['mae']:.4g}"
 
 
-def _interval(row: Row) -> str:
-    if row["task"] == "classes":
-        return f"{100 * row['low']:.2f} to {100 * row['high']:.2f}%"
-    return f"{row['low']:.4g} to {row['high']:.4g}"
+def interval(row: Row, percent: bool) -> str:
+    """Return the interval of a row, 92.83 to 93.81% or 0.55 to 0.7079; empty if it has none."""
+    if pd.isna(row["low"]):
+        return ""
+    return (
+        f"{100 * row['low']:.2f} to {100 * row['high']:.2f}%" if percent else f"{row['low']:.4g} to {row['high']:.4g}"
+    )
 
 
 def _loss(row: Row) -> str:
@@ -150,7 +154,11 @@ def leaderboard_text(comparison: Path) -> str:
     Raises DataError if there is no comparison yet.
     """
     try:
-        board = pd.read_csv(comparison / "comparison.csv", keep_default_na=False, na_values={"mae": "", "accuracy": ""})
+        board = pd.read_csv(
+            comparison / "comparison.csv",
+            keep_default_na=False,
+            na_values=dict.fromkeys(["mae", "accuracy", "ece"], ""),
+        )
         pairs = pd.read_csv(comparison / "pairs.csv")
     except FileNotFoundError as error:
         raise DataError(f"expected {error.filename}; found none; run `dvc repro compare`") from error
@@ -171,13 +179,9 @@ def leaderboard_text(comparison: Path) -> str:
 
 
 def _text_cells(row: Row) -> dict[str, str]:
-    return {
+    cells = _board_cells(row).items()
+    return {name.replace("parameters", "params"): cell for name, cell in cells if name not in LEFT_OUT} | {
         "experiment": row["experiment"] + ("*" if row["note"] else ""),
-        _metric(row): _score(row),
-        f"{row['confidence']:.0%} interval": _interval(row),
-        "loss": _loss(row),
-        "params": f"{row['parameters']:,}",
-        "seconds": f"{row['seconds']:,.1f}",
         "engine": row["engine"].replace("tensorflow", "tf"),
         "device": row["device"].partition(":")[0],
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from twinnet.compare.report import markdown_table, text_table
+from twinnet.compare.report import interval, markdown_table, text_table
 from twinnet.compare.statistics import seeds_interval
 from twinnet.core.errors import DataError
 from twinnet.core.paths import write_text
@@ -128,7 +128,7 @@ def _score_cells(row: dict[Any, Any]) -> dict[str, str]:
     return {
         "score": str(row["score"]),
         "mean ± sd": _spread(row["mean"], row["sd"], percent),
-        "interval": _bounds(row["low"], row["high"], percent),
+        "interval": interval(row, percent),
         "seeds": str(row["seeds"]),
     }
 
@@ -140,12 +140,6 @@ def _spread(mean: object, sd: object, percent: bool) -> str:
     if pd.isna(mean):
         return ""
     return number(mean) if pd.isna(sd) else f"{number(mean)} ± {number(sd)}"
-
-
-def _bounds(low: float, high: float, percent: bool) -> str:
-    if pd.isna(low):
-        return ""
-    return f"{100 * low:.2f} to {100 * high:.2f}" if percent else f"{low:.4f} to {high:.4f}"
 
 
 def text(table: pd.DataFrame) -> str:
