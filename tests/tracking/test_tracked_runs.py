@@ -157,6 +157,7 @@ def test_describing_a_run_again_adds_nothing(train: Callable[..., Run], project:
         log_run.describe(store(project), run_id, info)
     found = only_run(project)
     assert found.data.params == log_run.parameters(info)
+    assert found.data.params["loss"] == "binary_crossentropy"  # which the configuration leaves to the task
     assert len(found.inputs.dataset_inputs) == 1
 
 

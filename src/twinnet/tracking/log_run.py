@@ -18,6 +18,8 @@ from mlflow.entities import (
     RunTag,
 )
 
+from twinnet.core import rules
+from twinnet.core.schema import Task
 from twinnet.core.secrets import mask
 from twinnet.tracking import description, models
 from twinnet.tracking.curves import thin_table
@@ -142,9 +144,10 @@ def fail(store: Store, run_id: str, info: RunInfo, status: str, reason: str, tra
 
 
 def parameters(info: RunInfo) -> dict[str, str]:
-    """Return the flattened configuration without the run's name and description."""
+    """Return the flattened configuration without the run's name and description, with the loss that was used."""
     settings = {key: value for key, value in info.config.items() if key not in ("name", "description")}
-    return flatten(settings)
+    used = settings["loss"] or rules.DEFAULT_LOSS[Task(settings["data"]["task"])]
+    return flatten(settings | {"loss": str(used)})
 
 
 def _tags(info: RunInfo) -> dict[str, str]:
