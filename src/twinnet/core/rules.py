@@ -165,6 +165,7 @@ RULES: dict[type, dict[str, Rule]] = {
         "timeout_seconds": between(1, 3600, " seconds"),
         "patience_seconds": SECONDS,
         "deadline_seconds": SECONDS,
+        "system_seconds": SECONDS,
     },
     schema.Compare: {
         "confidence": Rule("at least 0.5 and less than 1", lambda value: 0.5 <= value < 1),

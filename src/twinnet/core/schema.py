@@ -326,9 +326,7 @@ class Tracking:
     timeout_seconds: int = 5  # for one answer of a tracking server
     patience_seconds: float = 15.0  # for a slow server at the end of a run; what it lacks is published later
     deadline_seconds: float = 300.0  # for `publish` as a whole, and for sending one run
-    system_seconds: float = (
-        30.0  # between two measurements of CPU, memory and GPU in a training that takes longer; 0: none
-    )
+    system_seconds: float = 30.0  # between two measurements of CPU, memory and GPU in longer trainings; 0: none
 
 
 @dataclass
