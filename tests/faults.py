@@ -59,7 +59,7 @@ def report(tables: dict[str, Callable[[Path], Sequence[Outcome]]]) -> int:
 
 
 def main() -> int:
-    begun = time.monotonic()
+    begun, totals, status = time.monotonic(), ["== totals"], 0
 
     def run(module: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", module]
@@ -68,9 +68,11 @@ def main() -> int:
     with ThreadPoolExecutor(COMMANDS) as pool:
         for name, done in zip(TABLES, pool.map(run, TABLES.values()), strict=True):
             print(f"\n== {name}\n{done.stdout}", flush=True)
-            TABLES[name] = f"{done.stdout.strip().splitlines()[-1]}{'' if done.returncode == 0 else ' (WRONG)'}"
-    print("\n".join(["== totals", *TABLES.values(), f"{time.monotonic() - begun:.0f} s in all"]))
-    return int(any("(WRONG)" in line for line in TABLES.values()))
+            totals += [line for line in done.stdout.splitlines() if "answered wrongly" in line]
+            totals += [f"{name}: WRONG, exit status {done.returncode}"] if done.returncode else []
+            status |= done.returncode != 0
+    print("\n".join([*totals, f"{time.monotonic() - begun:.0f} s in all"]))
+    return int(status)
 
 
 if __name__ == "__main__":
