@@ -6,6 +6,7 @@ the flat configuration. `configuration` is a hash
 without the seed. Of several runs with the same seed the last one counts.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,13 +79,16 @@ def _row(key: dict[str, object], group: pd.DataFrame, confidence: float) -> dict
 
 def _name_settings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Fill in the overrides of runs without any (of `dvc exp run`): the settings that differ within the experiment."""
+    values = defaultdict[tuple[str, str], set[str]](set)  # (experiment, key) -> its values
     for row in rows:
-        others = [other["settings"] for other in rows if other["experiment"] == row["experiment"]]
+        for key, value in row["settings"].items():
+            values[row["experiment"], key].add(str(value))
+    for row in rows:
         if not row["overrides"]:
             differing = [
                 f"{key}={value}"
                 for key, value in row["settings"].items()
-                if key not in NOT_SETTINGS and any(other.get(key, value) != value for other in others)
+                if key not in NOT_SETTINGS and len(values[row["experiment"], key]) > 1
             ]
             row["overrides"] = " ".join(part for part in differing if " " not in part)
     return rows
