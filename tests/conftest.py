@@ -1,6 +1,7 @@
 """What every test may use: the repository's root, composed experiments, a small project of synthetic data."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,11 +22,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process that a test
 
 @pytest.fixture(autouse=True)
 def _own_environment() -> Iterator[None]:
-    """Take back what a test leaves in the environment: MLflow sets MLFLOW_TRACKING_URI for its child processes."""
-    before = dict(os.environ)
+    """Take back what MLflow leaves for child processes: MLFLOW_TRACKING_URI, and a loaded model's code in sys.path."""
+    before, path = dict(os.environ), list(sys.path)
     yield
     os.environ.clear()
     os.environ.update(before)
+    sys.path[:] = path
 
 
 @pytest.fixture(scope="session")
