@@ -23,7 +23,7 @@ ROWS = [
         ],
         at_least={"compiled, one after the other": 1.5},
         aim={"compiled, one after the other": 2},
-        rounds=1,
+        rounds=2,
         note=f"{CONFIGURATIONS} configurations of {EPOCHS} epochs; {SLICE} of them one after the other",
     )
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.interleaved import ROOT, Peer, Row
+from benchmarks.tiny import ONE
 from benchmarks.tracking import project
 
 EPOCHS, MORE = 100_000, 1_000_000
@@ -20,8 +21,8 @@ ROWS = [
         "tiny_command",
         "epoch",
         [
-            Peer("python -m twinnet.train, CPU", "benchmarks.commands:epochs", {"OPENBLAS_NUM_THREADS": "1"}, cores=1),
-            Peer("textbook", "benchmarks.tiny:textbook", {"OPENBLAS_NUM_THREADS": "1"}, cores=1),
+            Peer("python -m twinnet.train, CPU", "benchmarks.commands:epochs", ONE, cores=1),
+            Peer("textbook", "benchmarks.tiny:textbook", ONE, cores=1),
         ],
         at_least={"textbook": 20},
         aim={"textbook": 24},

@@ -229,7 +229,7 @@ class Engine:
     @property
     def library(self) -> str:
         """The library that computes: numpy, jax or tensorflow."""
-        raise NotImplementedError
+        raise NotImplementedError  # each engine says its own
 
     @property
     def label(self) -> str:
