@@ -17,7 +17,7 @@ import numpy as np
 from twinnet.core.network import Weights
 
 Array = Any  # numpy.ndarray or jax.Array
-FACTORS = 32  # from 1 to 2, whose product float32 holds: at most 2**32
+FACTORS = 32  # from 1/2 to 1, whose product float32 holds: at least 2**-32
 WRITTEN_OUT = 64  # numbers of a matrix up to which its product is written out
 
 Parameters = list[dict[str, Array]]  # one dictionary a layer, as in `core.network`, in the engine's own layout
@@ -33,18 +33,22 @@ def matmul(a: Array, b: Array, xp: Any) -> Array:
     return sum(a[:, k : k + 1] * b[k : k + 1] for k in range(a.shape[1]))
 
 
-def matmul_over_samples(a: Array, b: Array, xp: Any) -> Array:
-    """Return a b^T, (rows of a, rows of b), from arrays whose last axis is the samples.
+def sum_products(dZ: Array, A: Array, xp: Any) -> tuple[Array, Array]:
+    """Return the sums over the samples of dZ A^T, (units, inputs), and of dZ, (units, 1).
 
-    Compiled, a product of few numbers is written out as sums along the samples, which XLA fuses with what makes `a`.
+    Compiled, those of few inputs are one reduction, which passes over the samples once and keeps no array of products.
     """
-    if xp is np or a.shape[0] * b.shape[0] > WRITTEN_OUT:
-        return xp.dot(a, b.T)
-    return (a[:, None] * b[None]).sum(axis=2)
+    if xp is np or dZ.shape[0] * A.shape[0] > WRITTEN_OUT:
+        return xp.dot(dZ, A.T), dZ.sum(axis=1, keepdims=True)
+    from jax import lax  # imported already, as xp is JAX's
+
+    terms = [*(dZ * row for row in A), dZ]
+    *columns, total = lax.reduce(terms, [dZ.dtype.type(0)] * len(terms), lambda a, b: [*map(xp.add, a, b)], (1,))
+    return xp.stack(columns, axis=1), total[:, None]
 
 
 def sum_logarithms(A: Array, xp: Any) -> Array:
-    """Return the sum of log A for A (1, samples) from 1 to 2, as logarithms of products: XLA's log is slow."""
+    """Return the sum of log A for A (1, samples) from 1/2 to 1, as logarithms of products: XLA's log is slow."""
     length = -(-A.shape[1] // FACTORS)
     A = xp.pad(A, ((0, 0), (0, length * FACTORS - A.shape[1])), constant_values=1)
     parts = [A[:, i * length : (i + 1) * length] for i in range(FACTORS)]

@@ -26,7 +26,7 @@ from twinnet.core.network import (
 )
 from twinnet.core.schema import Activation
 from twinnet.engines.scratch import activations, convolution
-from twinnet.engines.scratch.arrays import Array, matmul, matmul_over_samples
+from twinnet.engines.scratch.arrays import Array, matmul, sum_products
 
 
 class Context(NamedTuple):
@@ -61,14 +61,15 @@ def dense_backward(
 def dense_gradients(A: Array, dZ: Array, xp: Any) -> dict[str, Array]:
     """dJ/dW and dJ/db: all that is needed of the first layer, as nothing uses the derivative by a network's inputs."""
     samples = float(A.shape[-1])
-    return {"W": matmul_over_samples(dZ, A, xp) / samples, "b": dZ.sum(axis=1, keepdims=True) / samples}
+    W, b = sum_products(dZ, A, xp)
+    return {"W": W / samples, "b": b / samples}
 
 
 def activate_forward(
     layer: Activate, weights: dict[str, Array], Z: Array, context: Context, xp: Any
 ) -> tuple[Array, Array]:
     """A = g(Z), of the same shape."""
-    A = activations.activate_hidden(layer.activation, Z, xp)
+    A = activations.activate_fast(layer.activation, Z, xp)
     return A, A
 
 

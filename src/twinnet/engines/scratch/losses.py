@@ -27,9 +27,9 @@ def mean_loss(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
 
     binary_crossentropy        -log q, with q = |1 - Y - A| the probability given to the true class: A where Y is 1,
         else 1 - A. That is the chapter's -(Y log A + (1 - Y) log(1 - A)). If q has rounded to 0, or is so small that
-        the difference has, it is |Z|. Compiled, it is computed from Z alone: q = 1 / (1 + exp(S Z)) with S = 1 - 2 Y,
-        so that -log q = log(1 + exp(S Z)) = max(S Z, 0) + log(1 + exp(-|Z|)), which never overflows; the logarithms of
-        32 samples are one of their product.
+        the difference has, it is |Z|. Compiled, q = 1 / (1 + exp(S Z)) with S = 1 - 2 Y, so that
+        -log q = max(S Z, 0) + log(1 + exp(-|Z|)), and A is a sigmoid of Z, so that 1 + exp(-|Z|) = 1 / max(A, 1 - A):
+        no guard is needed, and the logarithms of 32 samples are one of their product.
     categorical_crossentropy   -sum over the units of Y log(A / sum A). After a softmax this is
         log(sum exp Z) - Z of the true class, which is how it is computed there (Goodfellow et al. 2016, 6.2.2.3).
     mean_squared_error         (A - Y)^2, averaged over the units
@@ -41,8 +41,8 @@ def mean_loss(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
             if q.min() < negligible:
                 each = xp.where(q < negligible, abs(Z), each)
         case Loss.binary_crossentropy:
-            logarithms = sum_logarithms(1 + xp.exp(-abs(Z)), xp)
-            return (xp.maximum((1 - 2 * Y) * Z, 0).sum() + logarithms) / Z.shape[1]
+            logarithms = sum_logarithms(xp.maximum(A, 1 - A), xp)
+            return (xp.maximum((1 - 2 * Y) * Z, 0).sum() - logarithms) / Z.shape[1]
         case Loss.categorical_crossentropy:
             if len(Z) == 1:  # A / sum A is 1 whatever A is
                 return (0 * A).sum()

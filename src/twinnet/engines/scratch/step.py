@@ -6,7 +6,7 @@ from typing import Any
 from twinnet.core.network import Add, BatchNorm, Dense, Dropout, Layer, Network
 from twinnet.core.schema import Activation, Loss, Optimizer, Task
 from twinnet.engines.scratch import losses, optimizers
-from twinnet.engines.scratch.activations import activate
+from twinnet.engines.scratch.activations import activate, activate_fast
 from twinnet.engines.scratch.arrays import Array, Parameters, samples_last
 from twinnet.engines.scratch.convolution import shortcut_backward, shortcut_forward
 from twinnet.engines.scratch.layers import (
@@ -125,7 +125,7 @@ def inputs(spec: StepSpec, X: Array, y: Array, xp: Any) -> tuple[Array, Array]:
 def evaluate(spec: StepSpec, weights: Parameters, A: Array, Y: Array, xp: Any) -> tuple[Array, Array]:
     """Return loss and metric of a batch in prediction, two scalars."""
     Z, _ = forward(spec, weights, A, xp)
-    return _measure(spec, weights, Z, activate(spec.output, Z, xp), Y, xp)
+    return _measure(spec, weights, Z, _activate_output(spec, Z, xp), Y, xp)
 
 
 def step(
@@ -140,7 +140,7 @@ def step(
 ) -> tuple[Parameters, optimizers.State, Array, Array]:
     """Return new weights and optimizer state after a batch, and the loss and metric before the update."""
     Z, caches = forward(spec, weights, A, xp, True, masks)
-    output = activate(spec.output, Z, xp)
+    output = _activate_output(spec, Z, xp)
     loss, metric = _measure(spec, weights, Z, output, Y, xp)
     gradients = backward(spec, weights, caches, losses.output_delta(spec.loss, spec.output, output, Y, xp), xp)
     updated, state = optimizers.update(spec.optimizer, weights, gradients, state, learning_rate, spec.total_steps, xp)
@@ -148,6 +148,12 @@ def step(
         if isinstance(layer, BatchNorm):
             updated[i] |= batch_norm_running(layer, weights[i], caches[i])
     return updated, state, loss, metric
+
+
+def _activate_output(spec: StepSpec, Z: Array, xp: Any) -> Array:
+    if spec.loss is Loss.categorical_crossentropy:  # takes the logarithm of A, which may be small
+        return activate(spec.output, Z, xp)
+    return activate_fast(spec.output, Z, xp)
 
 
 def _measure(spec: StepSpec, weights: Parameters, Z: Array, output: Array, Y: Array, xp: Any) -> tuple[Array, Array]:
