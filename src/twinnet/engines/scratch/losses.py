@@ -37,9 +37,10 @@ def mean_loss(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
     match loss:
         case Loss.binary_crossentropy if xp is np:
             q = abs(1.0 - Y - A)
-            each, negligible = -xp.log(q), _limits(A.dtype)[1]
-            if q.min() < negligible:
-                each = xp.where(q < negligible, abs(Z), each)
+            logarithms, negligible = xp.log(q), _limits(A.dtype)[1]
+            if q.flat[q.argmin()] < negligible:  # NumPy takes a quarter of the time of min for argmin
+                logarithms = xp.where(q < negligible, -abs(Z), logarithms)
+            return -logarithms.sum() / Z.shape[1]
         case Loss.binary_crossentropy:
             logarithms = sum_logarithms(xp.maximum(A, 1 - A), xp)
             return (xp.maximum((1 - 2 * Y) * Z, 0).sum() - logarithms) / Z.shape[1]
@@ -82,7 +83,8 @@ def output_delta(loss: Loss, activation: Activation, A: Array, Y: Array, xp: Any
         case Activation.sigmoid, Loss.binary_crossentropy:
             dA, highest = loss_gradient(loss, A, Y, xp), _limits(A.dtype)[0]
             dZ = activation_backward(activation, A, dA, xp)
-            return dZ if abs(dA).max() <= highest else xp.where(abs(dA) > highest, A - Y, dZ)
+            sizes = abs(dA)
+            return dZ if sizes.flat[sizes.argmax()] <= highest else xp.where(sizes > highest, A - Y, dZ)
         case Activation.softmax, Loss.categorical_crossentropy:
             return A - Y
         case _, Loss.categorical_crossentropy if len(A) == 1:
@@ -98,12 +100,13 @@ def metric(task: Task, A: Array, Y: Array, xp: Any) -> Array:
     """
     match task:
         case Task.binary:
-            each = (A > 0.5) == (Y > 0.5)
+            correct = (A > 0.5) == (Y > 0.5)
         case Task.multiclass:
-            each = A.argmax(axis=0, keepdims=True) == Y.argmax(axis=0, keepdims=True)
+            correct = A.argmax(axis=0, keepdims=True) == Y.argmax(axis=0, keepdims=True)
         case Task.regression:
-            each = abs(A - Y)
-    return each.astype(A.dtype).sum() / A.shape[1]
+            return abs(A - Y).sum() / A.shape[1]
+    count = A.dtype.type(np.count_nonzero(correct)) if xp is np else correct.astype(A.dtype).sum()
+    return count / A.shape[1]
 
 
 @cache
