@@ -1,15 +1,19 @@
 """What every test may use: the repository's root, composed experiments, a small project of synthetic data."""
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.followers import start_follower
 from tests.processed import write_players
 from twinnet.core import config
 from twinnet.core.schema import Experiment
+from twinnet.tracking.live import LiveRuns
 from twinnet.tracking.store import connect
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +22,20 @@ ROOT = Path(__file__).parents[1]
 for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME"):
     os.environ.pop(name, None)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process that a test starts compiles what it imports
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+# One folder for all workers, which inherit the variable, and for the processes that tests start.
+SHARED = Path(os.environ.setdefault("TESTS_SHARED", tempfile.mkdtemp(prefix="twinnet-tests-")))
+os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": str(SHARED / "jax"),  # each program is compiled once
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(SHARED, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +46,12 @@ def _own_environment() -> Iterator[None]:
     os.environ.clear()
     os.environ.update(before)
     sys.path[:] = path
+
+
+@pytest.fixture(autouse=True)
+def _forked_followers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork the followers of trainings in this process; those of commands start as they do for users."""
+    monkeypatch.setattr(LiveRuns, "start_follower", start_follower)
 
 
 @pytest.fixture(scope="session")
@@ -56,9 +80,9 @@ def mirror() -> Path:
 
 
 @pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store, made once: a migration takes seconds."""
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+def migrated() -> Path:
+    """An empty store, made by the first worker that needs one: a migration takes seconds."""
+    file = SHARED / "mlflow.db"
     connect(f"sqlite:///{file}")
     return file
 
