@@ -3,9 +3,16 @@
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
 
 from twinnet.core import config
 from twinnet.core.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def datasets(root: Path) -> DictConfig:
+    return config.compose(root, "config").datasets
 
 
 @pytest.mark.parametrize(
@@ -39,10 +46,11 @@ from twinnet.core.errors import ConfigError
         ("mnist.arrays.X_train.shape=[]", r"arrays.X_train.shape: expected"),
     ],
 )
-def test_value_that_cannot_be_used_is_one_line(override: str, message: str, root: Path) -> None:
-    suite = config.compose(root, "config", [f"datasets.{override}"])
+def test_value_that_cannot_be_used_is_one_line(override: str, message: str, datasets: DictConfig) -> None:
+    changed, parsed = datasets.copy(), OverridesParser.create().parse_override(override)
+    OmegaConf.update(changed, parsed.key_or_group, parsed.value())
     with pytest.raises(ConfigError, match=message) as raised:
-        config.dataset(suite.datasets[override.partition(".")[0]])
+        config.dataset(changed[override.partition(".")[0]])
     assert "\n" not in str(raised.value)
 
 
