@@ -118,11 +118,13 @@ def keras_problem(
     return assemble(network, (X[:samples], y[:samples]), (X[samples:], y[samples:]), task=task, **changes)
 
 
-def twin_problems(problem: Problem, backend: Backend = Backend.tensorflow) -> tuple[Problem, Problem]:
-    """Return the problem for the NumPy reference and for Keras."""
+def twin_problems(
+    problem: Problem, backend: Backend = Backend.tensorflow, array: ArrayLibrary = ArrayLibrary.numpy
+) -> tuple[Problem, Problem]:
+    """Return the problem for the scratch engine and for Keras."""
     dtype = problem.engine.dtype
     engines: list[Engine] = [
-        ScratchEngine(dtype=dtype, array=ArrayLibrary.numpy),
+        ScratchEngine(dtype=dtype, array=array),
         KerasEngine(dtype=dtype, backend=backend, jit_compile=False),
     ]
     scratch, keras = (replace(problem, engine=engine) for engine in engines)

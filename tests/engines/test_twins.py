@@ -16,6 +16,7 @@ from twinnet.core.schema import (
     Activation,
     Adam,
     AdamW,
+    ArrayLibrary,
     GradientDescent,
     Initializer,
     Loss,
@@ -64,8 +65,8 @@ MODELS = {
 }
 
 
-def agree(problem: Problem) -> None:
-    (scratch, expected), (keras, history) = (train_arrays(twin) for twin in twin_problems(problem))
+def agree(problem: Problem, array: ArrayLibrary = ArrayLibrary.numpy) -> None:
+    (scratch, expected), (keras, history) = (train_arrays(twin) for twin in twin_problems(problem, array=array))
     tolerance = TOLERANCE[problem.engine.dtype.value]
     for name, values in expected.items():
         np.testing.assert_allclose(history[name], values, rtol=0, atol=tolerance, err_msg=name)
@@ -131,4 +132,4 @@ def chapter_problem(epochs: int) -> Problem:
 
 @pytest.mark.slow
 def test_pair_of_the_chapter_agrees_for_all_its_epochs() -> None:
-    agree(chapter_problem(100_000))
+    agree(chapter_problem(100_000), ArrayLibrary.jax)
