@@ -6,7 +6,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-STAND_INS = [f"datasets.{name}.source=synthetic" for name in ("nba", "fashion_mnist", "mnist")]
+STAND_INS = [f"datasets.{name}.source=synthetic" for name in ("nba", "fashion_mnist", "mnist")] + [
+    f"datasets.{name}.arrays.{array}.shape=[{shape}]"  # a tenth: each stage hashes and copies what it reads
+    for name in ("fashion_mnist", "mnist")
+    for array, shape in (("X_train", "6000,28,28"), ("y_train", "6000"), ("X_test", "1000,28,28"), ("y_test", "1000"))
+]
 
 UNTRACKED = "tracking.enabled=false"  # a store costs each training a process that imports MLflow
 
