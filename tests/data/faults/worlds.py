@@ -7,10 +7,12 @@ import json
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
+from twinnet.core import provenance
 from twinnet.core.schema import (
     ArrayFile,
     Dataset,
@@ -59,6 +61,8 @@ def season(year: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 class Players(World):
     """A season of 60 players: what is true of each is compared by id, not by the code under test."""
 
+    answers: ClassVar[dict[tuple[str | bytes, ...], bool]] = {}
+
     def dataset(self) -> Dataset:
         return NBADataset(
             name="nba",
@@ -75,9 +79,13 @@ class Players(World):
         )
 
     def matches_truth(self, folder: Path) -> bool:
-        table = nba.table(self.dataset(), folder)  # type: ignore[arg-type]  # it is an NBADataset
-        columns = ["player_id", "player_name", "pos", "apg", "rpg", "ppg", "age", "blk", "weight", "is_forward"]
-        return sorted(table[columns].itertuples(index=False, name=None)) == _true_players()
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != provenance.NAME]
+        content = (self.kind, *(path.read_bytes() for path in files))
+        if content not in self.answers:  # most sources give the same bytes in the end
+            table = nba.table(self.dataset(), folder)  # type: ignore[arg-type]  # it is an NBADataset
+            columns = ["player_id", "player_name", "pos", "apg", "rpg", "ppg", "age", "blk", "weight", "is_forward"]
+            self.answers[content] = sorted(table[columns].itertuples(index=False, name=None)) == _true_players()
+        return self.answers[content]
 
 
 @cache
