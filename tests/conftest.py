@@ -5,9 +5,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 
 from tests.followers import start_follower
 from tests.processed import write_players
@@ -64,10 +66,11 @@ def root() -> Path:
 def compose(root: Path) -> Callable[..., Experiment]:
     """`compose("nba_scratch", "epochs=10")`: an experiment of conf/ with Hydra overrides."""
 
-    def composed(name: str, *overrides: str) -> Experiment:
-        return config.experiment(config.compose(root, "train", [f"experiment={name}", *overrides]))
+    @cache
+    def node(name: str, *overrides: str) -> DictConfig:
+        return config.compose(root, "train", [f"experiment={name}", *overrides])
 
-    return composed
+    return lambda name, *overrides: config.experiment(node(name, *overrides))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -114,16 +113,10 @@ def drawn(y_true: np.ndarray, right: float, experiment: Experiment, seed: int) -
     return np.where(np.eye(classes)[chosen] == 1, 0.82, 0.02)
 
 
-@pytest.fixture(scope="session")
-def composed(compose: Callable[..., Experiment]) -> Callable[..., Experiment]:
-    """`compose`, which takes a good part of a second, once for each question."""
-    return cache(compose)
-
-
 @pytest.fixture
-def drawing(tmp_path: Path, composed: Callable[..., Experiment]) -> Project:
+def drawing(tmp_path: Path, compose: Callable[..., Experiment]) -> Project:
     """A project whose figures are really drawn."""
-    return Project(tmp_path, composed)
+    return Project(tmp_path, compose)
 
 
 @pytest.fixture

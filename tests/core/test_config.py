@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from twinnet.core import config
 from twinnet.core.network import build_network
@@ -14,8 +14,13 @@ from twinnet.core.schema import Experiment
 NAMES = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "experiment").glob("*.yaml"))
 
 
-def test_params_yaml_is_the_composition_of_conf(root: Path) -> None:
-    composed = yaml.safe_load(OmegaConf.to_yaml(config.compose(root)))
+@pytest.fixture(scope="module")
+def suite(root: Path) -> DictConfig:
+    return config.compose(root)
+
+
+def test_params_yaml_is_the_composition_of_conf(root: Path, suite: DictConfig) -> None:
+    composed = yaml.safe_load(OmegaConf.to_yaml(suite))
     assert yaml.safe_load((root / "params.yaml").read_text()) == composed, "run `make params`"
 
 
@@ -27,14 +32,14 @@ def test_every_experiment_composes_under_its_own_name(name: str, compose: Callab
     assert build_network(experiment).parameters() > 0
 
 
-def test_an_experiment_is_the_same_in_the_suite_and_alone(root: Path, compose: Callable[..., Experiment]) -> None:
-    suite = config.compose(root)
+def test_an_experiment_is_the_same_in_the_suite_and_alone(
+    suite: DictConfig, compose: Callable[..., Experiment]
+) -> None:
     for name, node in suite.experiments.items():
         assert config.experiment(node) == compose(str(name))
 
 
-def test_the_suite_survives_a_round_trip_through_params_yaml(root: Path) -> None:
-    suite = config.compose(root)
+def test_the_suite_survives_a_round_trip_through_params_yaml(suite: DictConfig) -> None:
     read_back = yaml.safe_load(OmegaConf.to_yaml(suite))
     for name, node in suite.experiments.items():
         assert config.experiment(read_back["experiments"][name]) == config.experiment(node)
@@ -43,8 +48,7 @@ def test_the_suite_survives_a_round_trip_through_params_yaml(root: Path) -> None
         assert config.dataset(read_back["datasets"][name]) == config.dataset(node)
 
 
-def test_every_experiment_reads_a_data_set_of_the_suite(root: Path) -> None:
-    suite = config.compose(root)
+def test_every_experiment_reads_a_data_set_of_the_suite(suite: DictConfig) -> None:
     for experiment in suite.experiments.values():
         assert experiment.data.name in suite.datasets
 

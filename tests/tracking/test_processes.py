@@ -17,10 +17,10 @@ import pytest
 from twinnet.tracking.store import Store, connect, is_running, this_process
 from twinnet.training.run import Run
 
-LONG = "epochs=20000000"  # minutes; a point of the curves every 20,000 epochs
+LONG = "epochs=100000"  # minutes, as it sleeps after each chunk of 100 epochs
 PATIENCE = 400  # seconds for what takes a few, on a machine that is slow and busy
 TRAIN = """
-    import signal, sys
+    import signal, sys, time
     from pathlib import Path
     from twinnet.core import config
     from twinnet.core.schema import Tracking
@@ -33,6 +33,9 @@ TRAIN = """
     overrides = ["experiment=nba_scratch", "engine=scratch_numpy", *overrides]
     experiment = config.experiment(config.compose(Path(conf), "train", overrides))
     live = tracker(Tracking(live_seconds=0.2), root=Path(root))
+    progressed = live.progressed
+    if experiment.epochs > 1000:  # it leaves the machine to the follower
+        live.progressed = lambda history: (progressed(history), time.sleep(0.3))
     train(experiment, Path(root) / "runs" / name, root=Path(root), tracker=live)
 """
 
