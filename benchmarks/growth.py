@@ -26,9 +26,9 @@ ROWS = [
     _row("samples", (100, 1000, 10_000, 100_000), "2-4-1, 300 epochs"),
     _row("units", (4, 40, 400, 4000), "2-units-1 on 354 rows, 300 epochs"),
     _row("configurations", (10, 100, 1000), "2-4-1, 200 epochs each, at once"),
-    _row("jobs", (10, 30, 100), "a sweep of jobs of 100 epochs, engine.batch_configs=true, tracked", False),
-    _row("published_runs", (3, 10, 30, 100), "python -m pipelines.publish into a store that is there", False),
-    _row("compared_runs", (10, 30, 100), "twinnet.compare.seeds over the runs of a store", False),
+    _row("jobs", (10, 100, 1000), "a sweep of jobs of 100 epochs, engine.batch_configs=true, tracked", False),
+    _row("published_runs", (10, 100, 1000), "python -m pipelines.publish into a store that is there", False),
+    _row("compared_runs", (10, 100, 1000), "twinnet.compare.seeds over the runs of a store", False),
 ]
 
 
