@@ -60,8 +60,11 @@ class Run:
     Reading raises DataError, in one line that names the file, if it is missing, damaged or contradicts another one.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, experiment: Experiment | None = None) -> None:
+        """`experiment`: what config.yaml says, if it is known."""
         self.directory = directory
+        if experiment:
+            self.experiment = experiment
 
     @classmethod
     def read(cls, directory: Path) -> "Run":
@@ -78,8 +81,14 @@ class Run:
         return self.directory.name
 
     @cached_property
+    def settings(self) -> dict[str, Any]:
+        """config.yaml, as it is written."""
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if LibYAML is there
+        return self._parsed(CONFIG, lambda text: _mapping(yaml.load(text, loader)))
+
+    @cached_property
     def experiment(self) -> Experiment:
-        return self._parsed(CONFIG, lambda text: config.experiment(_mapping(yaml.safe_load(text)), allow_batch=True))
+        return self._parsed(CONFIG, lambda _: config.experiment(self.settings, allow_batch=True))
 
     @cached_property
     def metrics(self) -> Metrics:
@@ -103,7 +112,7 @@ class Run:
     def info(self) -> RunInfo:
         """record.json, whose configuration is that of config.yaml."""
         info = self._parsed(RECORD, lambda text: RunInfo.parse(_mapping(json.loads(text))))
-        if masked(self._parsed(CONFIG, yaml.safe_load)) != info.config:
+        if masked(self.settings) != info.config:
             raise self._broken(CONFIG, f"expected the configuration that {RECORD} holds; received another")
         return info
 
@@ -354,7 +363,7 @@ def write_run(
         _replace_run(staging, directory)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return Run(directory)
+    return Run(directory, experiment)
 
 
 def write_history(history: History, directory: Path) -> None:
