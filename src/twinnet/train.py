@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import hydra
@@ -18,6 +19,7 @@ from twinnet import sweeps
 from twinnet.core import config, paths
 from twinnet.core.errors import exit_on_error
 from twinnet.core.schema import Tracking
+from twinnet.tracking import live
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +27,6 @@ log = logging.getLogger(__name__)
 def job(composed: DictConfig) -> float:
     """Train one experiment, draw it, and return its loss on the validation split."""
     from twinnet.compare.draw import draw_run
-    from twinnet.tracking import live
     from twinnet.training.experiment import train
 
     hydra_config = HydraConfig.get()
@@ -53,6 +54,9 @@ def main() -> None:
             composed = config.compose(root, "train", arguments.overrides, skip_swept=arguments.multirun)
             if not arguments.multirun:  # else twinnet.sweeps checks each job
                 config.experiment(composed)
+            elif composed.tracking.enabled:  # it imports MLflow while the jobs are composed
+                with suppress(OSError):  # reported when the sweep begins
+                    live.LiveRuns(paths.main_root()).start_follower(config.tracking(composed.tracking))
         os.chdir(root)
     try:
         hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name="train")(job)()

@@ -5,14 +5,16 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from sqlalchemy import event
 
 from twinnet.core.schema import Tracking
-from twinnet.tracking import live
+from twinnet.tracking import follow, live
 from twinnet.tracking.publish import publish
 from twinnet.tracking.store import connect
 from twinnet.training.run import Run
@@ -53,6 +55,35 @@ def test_short_trainings_share_one_follower(train: Callable[..., Run], project: 
     assert len(followers) == 1
     assert statuses(project) == {"FINISHED": 3}
     assert waiting(project) == []
+
+
+def test_run_is_in_the_store_whole_or_not_at_all(
+    train: Callable[..., Run], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sent by a follower in this process, which cannot write the files of the first run, and commits once."""
+    monkeypatch.setattr(follow, "LINGER_SECONDS", 0.1)
+    runs, commits = live.LiveRuns(project), list[object]()
+    engine = connect(f"sqlite:///{project}/mlflow.db").client._tracking_client.store.engine
+    event.listen(engine, "commit", commits.append)
+
+    def send(run: Run) -> live.LiveRun:
+        folder = live.LiveRun.create(runs, Tracking(patience_seconds=0.0))
+        folder.write(live.RECORD, {"info": asdict(run.info), "tags": {}})
+        folder.write(live.END, live.finished_end(run))
+        follow.Follower(runs).follow()
+        return folder
+
+    first, second = (train(f"seed={seed}", settings=Tracking(enabled=False)) for seed in (1, 2))
+    (project / "mlartifacts").write_bytes(b"")
+    assert "mlartifacts" in (send(first).read(live.PROBLEM) or {})["reason"]
+    assert statuses(project) == {}
+    (project / "mlartifacts").unlink()
+    follow.Follower(runs).follow()
+    assert statuses(project) == {"FINISHED": 1}
+    commits.clear()
+    send(second)
+    assert statuses(project) == {"FINISHED": 2}
+    assert len(commits) < 10  # MLflow alone: 29
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])

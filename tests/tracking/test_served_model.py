@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mlflow.models import Model
 
 from twinnet.core import network as networks
 from twinnet.core.metrics import class_probabilities
@@ -72,8 +73,12 @@ def test_logged_model_predicts_what_the_engine_predicts(
 
 
 def test_logged_folder_predicts_with_its_own_code(train: Callable[..., Run], tmp_path: Path) -> None:
-    run = train(settings=Tracking(enabled=False))
+    """Also if the folder of another run of its kind was made before."""
+    other, run = (train(f"seed={seed}", settings=Tracking(enabled=False)) for seed in (1, 2))
+    models.write(other, tmp_path / "other", "1" * 32, "m-1")
     models.write(run, tmp_path / "model", "0" * 32, "m-0")
+    form = Model.load(tmp_path / "model")
+    assert (form.run_id, form.model_id) == ("0" * 32, "m-0")
     X = np.random.default_rng(1).normal(size=(9, 2))
     np.save(tmp_path / "X.npy", X)
     command = [

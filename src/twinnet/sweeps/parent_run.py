@@ -29,9 +29,9 @@ class ParentRun:
         """Write and draw the summary, draw the best run (or all), and bring the store up to date."""
         whole = summary.summarise(jobs, results, self.objective)
         drawn = self._draw_runs(whole, results, draw_all)
+        drawn += figures.draw(whole.table, whole.swept, self.objective, self.folder)  # while the last jobs are sent
         runs = self._sync_children(jobs, results)
         files = summary.write_tables(whole, self.folder, runs)
-        files += figures.draw(whole.table, whole.swept, self.objective, self.folder)
         if self.run_id:
             result = sweeps.SweepResult(
                 status=status,

@@ -4,10 +4,12 @@ One follower serves all trainings of a checkout; it ends when nothing has been l
 """
 
 import os
+import pickle
 import sys
 import threading
 import time
 from collections import defaultdict
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from filelock import Timeout
 
 from twinnet.core.errors import DataError, one_line_text
 from twinnet.core.secrets import mask
-from twinnet.tracking.live import DONE, END, POINTS, PROBLEM, RECORD, STATE, LiveRun, LiveRuns
+from twinnet.tracking.live import ACTION, DONE, END, POINTS, PROBLEM, RECORD, STATE, VALUE, LiveRun, LiveRuns
 from twinnet.tracking.store import (
     LOCK_SECONDS,
     Store,
@@ -31,11 +33,13 @@ from twinnet.tracking.store import (
 from twinnet.training.run import Run
 from twinnet.training.run_info import RunInfo, now
 
+INTERRUPTED = "is_interrupted"  # in state.json while it is sent: an earlier try ended before the store had all
 DIED = "the training process died (killed or out of memory)"
 POLL_SECONDS = 0.1
 LINGER_SECONDS = 5.0  # until the next training starts: a sweep of short ones imports MLflow once
 RETRY_SECONDS = 30.0  # between two tries while a training goes on
 RETRY_AT_END_SECONDS = 2.0
+MARK_SECONDS = 10.0  # between two looks for dead runs, 20 ms each
 MAX_BYTES = 4e9  # of memory; MLflow takes 0.3 GB
 
 
@@ -60,14 +64,15 @@ class Follower:
         self.monitors: dict[str, Any] = {}  # folder -> MLflow's monitor of this machine, while its run trains
         self.current: LiveRun | None = None
         self.deadline = float("inf")  # of the current try
-        self.has_marked = False  # dead runs, in this pass over the folders: it reads all of them
+        self.marked_at = 0.0  # monotonic, of the last look for dead runs
 
     def follow(self) -> None:
         """Send what is new, again and again, until nothing has been active for LINGER_SECONDS."""
         threading.Thread(target=self._watch, daemon=True).start()
+        with suppress(Exception):  # `_send` finds it again, and leaves the reason
+            import twinnet.tracking.log_run  # noqa: F401  # MLflow, 3 s, while the first run is prepared
         active_at = time.monotonic()
         while time.monotonic() - active_at < LINGER_SECONDS:
-            self.has_marked = False
             for live in sorted(self.runs, key=lambda live: self.attempts[live.folder.name].retry_at):
                 if self._is_due(live):
                     if self.has_tried and self.file != self._file():
@@ -108,18 +113,20 @@ class Follower:
 
     @staticmethod
     def _is_awaited(live: LiveRun) -> bool:
-        return live.is_owned if live.has_reader else live.ended_since < live.settings.patience_seconds
+        return live.is_owned if live.has_reader else live.age(END) < live.settings.patience_seconds
 
     def _is_due(self, live: LiveRun) -> bool:
         attempts, is_ended = self.attempts[live.folder.name], live.is_ended
         if live.has(DONE):
             return False
-        if (is_ended and not live.has(RECORD)) or (live.has_reader and not live.is_owned):
+        if (is_ended and not live.has(RECORD) and not live.has(ACTION)) or (live.has_reader and not live.is_owned):
             live.remove()  # it died before it trained, or nobody waits for it any more
             return False
         if time.monotonic() < attempts.retry_at and live.has(PROBLEM):  # else `publish` asks for another try
             return is_ended and not attempts.is_complete
-        return is_ended or (live.has(RECORD) and live.size(POINTS) != attempts.size)
+        if is_ended or not live.has(RECORD) or live.size(POINTS) == attempts.size:
+            return is_ended
+        return live.age(RECORD) >= live.settings.live_seconds  # a shorter run is sent once, when it has ended
 
     def _try(self, live: LiveRun) -> None:
         attempts, is_ended = self.attempts[live.folder.name], live.is_ended
@@ -149,11 +156,16 @@ class Follower:
         live.write(PROBLEM, {"reason": reason, "after_end": is_ended, "is_unreachable": is_unreachable})
 
     def _send(self, live: LiveRun, is_ended: bool) -> None:
-        """Bring the store up to date with one folder; each step is noted there, so that another process goes on."""
-        record, state = live.read(RECORD), live.read(STATE)
+        """Bring the store up to date with one folder, and note there what has arrived."""
+        if live.has(ACTION):
+            action = pickle.loads((live.folder / ACTION).read_bytes())
+            (live.folder / VALUE).write_bytes(pickle.dumps(action(self._open())))
+            live.write(DONE, {})
+            return
+        record, state = live.read(RECORD), live.read(STATE) or {}
         assert record is not None
-        is_retry, state = state is not None, state or {}
-        live.write(STATE, state)
+        is_retry = state.pop(INTERRUPTED, False)
+        live.write(STATE, state | {INTERRUPTED: True})
         end = (live.read(END) or {"status": "KILLED", "reason": DIED, "traceback": ""}) if is_ended else None
         result = end.get("result") if end else None
         from twinnet.tracking import description, log_run  # imports MLflow: 3 s
@@ -161,7 +173,7 @@ class Follower:
         store = self._open()
         info = RunInfo.parse(record["info"])
         info = replace(info, overrides=description.overrides(info, self.runs.root))
-        log_run.open_experiment(store, info)  # restored, with its runs, if it was deleted in the UI
+        experiment = log_run.open_experiment(store, info)  # restored, with its runs, if it was deleted in the UI
         if end and result and (is_retry or live.has_reader) and (found := finished_ids(store, result)):
             self._drop_twins(store, found, state.get("run_id"))
             log_run.attach_figures(store, found[0], end["figures"])
@@ -171,38 +183,37 @@ class Follower:
         if broken and live.has_reader:
             live.write(DONE, {"broken": broken})
             return
-        if "run_id" not in state:
-            process = live.owner["process"]
-            known = log_run.find_unfinished(store, info, process) if is_retry else None
-            state["run_id"] = known or log_run.create(store, info, record["tags"], process)
-            live.write(STATE, state)
-        run_id = state["run_id"]
-        if not state.get("is_described"):
-            log_run.describe(store, run_id, info)
-            live.write(STATE, state := state | {"is_described": True})
-            if not self.has_marked:
-                self._mark_dead_runs(store)
-        if rows := live.points(state.get("points", 0)):
-            log_run.rows(store, run_id, rows)
-            sent = {"points": state.get("points", 0) + len(rows), "last_epoch": int(rows[-1]["epoch"])}
-            live.write(STATE, state := state | sent)
-        self._monitor(live, info, run_id, is_ended)
-        if end and run:
-            log_run.attach_figures(store, run_id, end["figures"])
-            log_run.finish(store, run_id, run, info, state.get("last_epoch", 0))
-        elif end:
-            status = "FAILED" if broken else end["status"]
-            log_run.fail(store, run_id, info, status, broken or end["reason"], end.get("traceback", ""))
+        if "run_id" not in state and time.monotonic() - self.marked_at > MARK_SECONDS:
+            self._mark_dead_runs(store)
+        if is_ended and (monitor := self.monitors.pop(live.folder.name, None)):
+            monitor.finish()
+        with nullcontext() if is_retry else store.transaction():
+            if "run_id" not in state:
+                process = live.owner["process"]
+                known = log_run.find_created(store, info, process) if is_retry else None
+                state["run_id"] = known or log_run.create(store, info, record["tags"], process, experiment)
+                log_run.describe(store, state["run_id"], info)
+            run_id = state["run_id"]
+            if points := live.points(state.get("points", 0)):
+                state |= {"points": state.get("points", 0) + len(points), "last_epoch": int(points[-1]["epoch"])}
+            if end and run:
+                log_run.attach_figures(store, run_id, end["figures"])
+                log_run.finish(store, run_id, run, info, state.get("last_epoch", 0), points)
+            else:
+                log_run.rows(store, run_id, points)
+            if end and not run:
+                status = "FAILED" if broken else end["status"]
+                log_run.fail(store, run_id, info, status, broken or end["reason"], end.get("traceback", ""))
+        live.write(STATE, state)
         if end:
             live.finish(run_id, is_new=True)
+        else:
+            self._monitor(live, info, run_id)
 
-    def _monitor(self, live: LiveRun, info: RunInfo, run_id: str, is_ended: bool) -> None:
+    def _monitor(self, live: LiveRun, info: RunInfo, run_id: str) -> None:
         """Measure the machine while a training goes on that has lasted `system_seconds`."""
         name, seconds = live.folder.name, live.settings.system_seconds
-        if is_ended:
-            if monitor := self.monitors.pop(name, None):
-                monitor.finish()
-        elif seconds and name not in self.monitors and live.is_local and now() - info.started >= 1000 * seconds:
+        if seconds and name not in self.monitors and live.is_local and now() - info.started >= 1000 * seconds:
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  # MLflow is imported already
 
             self.monitors[name] = SystemMetricsMonitor(
@@ -221,7 +232,7 @@ class Follower:
         return self.store
 
     def _mark_dead_runs(self, store: Store) -> None:
-        self.has_marked = True
+        self.marked_at = time.monotonic()
         store.mark_dead_runs(spared=[(live.read(STATE) or {}).get("run_id", "") for live in self.runs])
 
     @staticmethod

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import pickle
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,9 @@ from twinnet.core.secrets import mask
 from twinnet.tracking.curves import thin_history
 from twinnet.tracking.store import (
     PARENT,
+    Store,
+    StoreError,
+    Value,
     client_environment,
     foreign_artifacts,
     is_running,
@@ -51,6 +56,7 @@ log = logging.getLogger(__name__)
 LIVE = Path("build/live")
 OWNER, RECORD, POINTS, END = "owner.json", "record.json", "points.jsonl", "end.json"  # by the training
 STATE, PROBLEM, DONE = "state.json", "problem.json", "done.json"  # by the follower
+ACTION, VALUE = "action.pickle", "value.pickle"  # instead of a run: a function of the store, and what it returned
 LOCAL_SECONDS = 300.0  # at most, for what no server can delay: importing MLflow, writing to a local store
 STUCK_SECONDS = 60.0  # without a sign of life
 RESTART_SECONDS = 30.0  # between two looks of a training at its follower
@@ -103,14 +109,6 @@ class LiveRun:
         """Whether nothing more will be written, also because the training process died."""
         return self.has(END) or not self.is_owned
 
-    @property
-    def ended_since(self) -> float:
-        """Seconds since the end."""
-        try:
-            return time.time() - (self.folder / END).stat().st_mtime
-        except OSError:
-            return float("inf")
-
     def finish(self, run_id: str, *, is_new: bool) -> None:
         """Note that the store has the run; leave that to read if somebody waits for it."""
         if self.has_reader:
@@ -146,6 +144,13 @@ class LiveRun:
         except OSError:
             return 0
 
+    def age(self, name: str) -> float:
+        """Return the seconds since a file was written; infinity if there is none."""
+        try:
+            return time.time() - (self.folder / name).stat().st_mtime
+        except OSError:
+            return float("inf")
+
     def forget(self, name: str) -> None:
         (self.folder / name).unlink(missing_ok=True)
 
@@ -178,11 +183,7 @@ class LiveRuns:
         self.heartbeat = self.folder / f".{name}.follower"  # its time is the follower's last sign of life
         self.known: dict[str, LiveRun] = {}
         if folder := foreign_artifacts(self.uri):
-            log.warning(
-                "%s comes from another checkout: its files go to %s; remove mlflow.db, and "
-                "`python -m pipelines.publish` sends the runs of this one",
-                self.store, folder,
-            )  # fmt: skip
+            _warn_of_artifacts(self.store, folder)
         self.started: subprocess.Popen[bytes] | None = None
 
     def __iter__(self) -> Iterator[LiveRun]:
@@ -231,6 +232,15 @@ class LiveRuns:
                 follower.wait(timeout=10)
                 return False
         return True
+
+
+@cache
+def _warn_of_artifacts(store: str, folder: str) -> None:
+    log.warning(
+        "%s comes from another checkout: its files go to %s; remove mlflow.db, and "
+        "`python -m pipelines.publish` sends the runs of this one",
+        store, folder,
+    )  # fmt: skip
 
 
 def tracker(
@@ -366,6 +376,26 @@ def finished_end(run: "Run", figures: Sequence[Path] = ()) -> dict[str, Any]:
         "result": run.content_hash,
         "figures": [str(figure.resolve()) for figure in run.figures or figures],
     }
+
+
+def call_follower(action: Callable[[Store], Value], settings: Tracking, root: Path | None = None) -> Value:
+    """Return `action(store)`, called by the follower, so that this process does without MLflow. Raises StoreError."""
+    until = time.monotonic() + settings.deadline_seconds
+    try:
+        runs = LiveRuns(root or paths.main_root())
+        live = LiveRun.create(runs, settings, has_reader=True)
+    except OSError as error:
+        raise StoreError(f"{LIVE}: expected a folder to write to; {one_line_text(error)}") from error
+    try:
+        (live.folder / ACTION).write_bytes(pickle.dumps(action))
+        live.write(END, {})
+        runs.start_follower(settings)
+        if reason := await_follower(runs, [live], settings, lambda: until - time.monotonic()):
+            raise StoreError(reason)
+        value: Value = pickle.loads((live.folder / VALUE).read_bytes())
+        return value
+    finally:
+        live.remove()
 
 
 def await_ended(runs: LiveRuns, settings: Tracking) -> None:

@@ -3,20 +3,13 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from mlflow.entities import (
-    Dataset,
-    DatasetInput,
-    InputTag,
-    LoggedModelOutput,
-    Metric,
-    Param,
-    RunTag,
-)
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.entities import Run as StoredRun
 
 from twinnet.core import rules
 from twinnet.core.schema import Task
@@ -30,9 +23,9 @@ from twinnet.training.run_info import RunInfo, now
 RESULT = "twinnet.result"  # tags that identify: what was computed,
 CONFIGURATION = "twinnet.configuration"  # its configuration without the seed
 NAME = "twinnet.name"  # the whole name of a run whose name in the store is shortened
-MODEL, FIGURES = "model", "figures"
+FIGURES = "figures"
 FINAL = "final/"  # before a final score that has a curve: `valid/loss` is that of an epoch
-MAX_METRICS, MAX_PARAMS = 1000, 100  # of one log_batch
+MAX_PARAMS = 100  # of one log_batch
 DIGEST = 12  # characters of the data set's digest, of which MLflow takes 36; the tag dvc.data has all of it
 
 
@@ -41,9 +34,9 @@ def open_experiment(store: Store, info: RunInfo) -> str:
     return store.experiment(description.experiment_name(info.config), description.experiment(info.dataset))
 
 
-def create(store: Store, info: RunInfo, tags: Mapping[str, str], process: str) -> str:
+def create(store: Store, info: RunInfo, tags: Mapping[str, str], process: str, experiment: str = "") -> str:
     """Make a run whose tags say what it is, and which process trains or publishes it; return its id."""
-    experiment = open_experiment(store, info)
+    experiment = experiment or open_experiment(store, info)
     all_tags = _tags(info) | {PROCESS: process, "mlflow.note.content": description.running(info)} | dict(tags)
     all_tags = {key: mask(value, store.address) for key, value in all_tags.items()}
     name = all_tags.pop("mlflow.runName", description.run_name(info))  # a job of a sweep is named by its values
@@ -59,9 +52,9 @@ def final_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     return {key: value for key, value in metrics.items() if not key.startswith((FINAL, "system/"))} | final
 
 
-def find_unfinished(store: Store, info: RunInfo, process: str) -> str | None:
-    """Return the id of the run that `create` made before it was interrupted, if it did."""
-    condition = f"attributes.status = 'RUNNING' AND tags.`{PROCESS}` = '{process}' AND tags.experiment = '{info.name}'"
+def find_created(store: Store, info: RunInfo, process: str) -> str | None:
+    """Return the id of the run that `create` made for this process before it was interrupted, if it did."""
+    condition = f"tags.`{PROCESS}` = '{process}' AND tags.experiment = '{info.name}'"
     return next((run.info.run_id for run in store.search(condition) if run.info.start_time == info.started), None)
 
 
@@ -74,10 +67,7 @@ def describe(store: Store, run_id: str, info: RunInfo) -> None:
 
 
 def rows(store: Store, run_id: str, points: Iterable[Mapping[str, float]], timestamp: int | None = None) -> None:
-    """Send points of the curves, one dictionary a step, as `thin_table` makes them; `timestamp` if they have none.
-
-    The same point with the same timestamp is kept once.
-    """
+    """Send points of the curves, one dictionary a step, as `thin_table` makes them; `timestamp` if they have none."""
     default = timestamp or now()
     metrics = [
         Metric(key, float(value), int(point.get("timestamp", default)), int(point["epoch"]))
@@ -85,25 +75,26 @@ def rows(store: Store, run_id: str, points: Iterable[Mapping[str, float]], times
         for key, value in point.items()
         if key not in ("epoch", "timestamp")
     ]
-    for begin in range(0, len(metrics), MAX_METRICS):
-        store.client.log_batch(run_id, metrics=metrics[begin : begin + MAX_METRICS])
+    store.add_metrics(run_id, metrics)
 
 
-def finish(store: Store, run_id: str, run: Run, info: RunInfo, last_epoch: int = 0) -> None:
-    """Add the files of the finished run, then, as the last act, mark it FINISHED with its result.
+def finish(
+    store: Store, run_id: str, run: Run, info: RunInfo, last_epoch: int = 0, points: Sequence[Mapping[str, float]] = ()
+) -> None:
+    """Add the rest of the curves and the files of the finished run, then mark it FINISHED with its result.
 
-    `last_epoch` is the last one whose point of the curves the store has.
+    `points` of the curves are not in the store yet; `last_epoch` is that of the last one, or of the last one there.
     """
+    client, stored = store.client, store.client.get_run(run_id)
     with _without_links(run) as plain:
-        _send_metrics(store, run_id, plain, last_epoch, plain.info.ended or now())
+        _send_metrics(store, run_id, plain, points, last_epoch, plain.info.ended or now())
         _send_files(store, run_id, plain)
-        model_id = _send_model(store, run_id, plain)
+        model_id = _send_model(store, stored, plain)
     tags = {"mlflow.note.content": description.finished(run, info, model_id), RESULT: run.content_hash}
     if info.warnings:
         tags["warnings"] = "; ".join(info.warnings)
-    client = store.client
     client.log_batch(run_id, tags=[RunTag(key, mask(value, store.address)) for key, value in tags.items()])
-    if "reason" in client.get_run(run_id).data.tags:  # it was taken for dead
+    if "reason" in stored.data.tags:  # it was taken for dead
         client.delete_tag(run_id, "reason")
     client.set_terminated(run_id, "FINISHED", end_time=run.info.ended or now())
 
@@ -193,22 +184,23 @@ def _dataset(info: RunInfo, store: Store) -> DatasetInput:
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
-def _send_metrics(store: Store, run_id: str, run: Run, last_epoch: int, ended: int) -> None:
+def _send_metrics(
+    store: Store, run_id: str, run: Run, points: Sequence[Mapping[str, float]], last_epoch: int, ended: int
+) -> None:
     """Send the rest of the curves, then the final scores at the last step, each under a key of its own."""
     curves = thin_table(run.history, run.info.epochs)
-    rows(store, run_id, [row for row in curves if row["epoch"] > last_epoch], ended)
     final = {
         f"{FINAL}{key}" if key in run.history else key: value
         for key, value in run.metrics.items()
         if not isinstance(value, str)
     }
-    rows(store, run_id, [final | {"epoch": int(run.metrics["epochs"])}], ended)
+    rest = [row for row in curves if row["epoch"] > last_epoch]
+    rows(store, run_id, [*points, *rest, final | {"epoch": int(run.metrics["epochs"])}], ended)
 
 
-def _send_model(store: Store, run_id: str, run: Run) -> str:
-    """Send the trained network as an MLflow model that belongs to the run; return its id."""
-    client, info = store.client, run.info
-    stored = client.get_run(run_id)
+def _send_model(store: Store, stored: StoredRun, run: Run) -> str:
+    """Send the trained network as an MLflow model that belongs to the run in the store; return its id."""
+    client, info, run_id = store.client, run.info, stored.info.run_id
     if stored.outputs and stored.outputs.model_outputs:  # by a process that was killed after it
         return str(stored.outputs.model_outputs[0].model_id)
     made = client.create_logged_model(
@@ -219,7 +211,7 @@ def _send_model(store: Store, run_id: str, run: Run) -> str:
         model_type="neural network",
     )
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / MODEL
+        target = Path(folder) / models.MODEL
         models.write(run, target, run_id, made.model_id)
         client.log_model_artifacts(made.model_id, str(target))
     client.finalize_logged_model(made.model_id, "READY")

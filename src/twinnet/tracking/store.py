@@ -7,12 +7,12 @@ import socket
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 import psutil
@@ -25,7 +25,7 @@ from twinnet.core.secrets import mask
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
 
 Value = TypeVar("Value")
 
@@ -36,6 +36,7 @@ MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # else t
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")  # Linux
 LOCK_SECONDS = 120.0  # for another process that makes the store
+MAX_METRICS = 1000  # of one log_batch
 UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")  # MLflow's codes
 
 
@@ -130,6 +131,53 @@ class Store:
             token = page.token
             if not token:
                 return
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Let a SQL store commit what this thread sends meanwhile at once, whole or not at all.
+
+        Else MLflow commits 30 times a run, and waits for the disk each time. A server goes on as it does.
+        """
+        store: Any = self.client._tracking_client.store
+        if not hasattr(store, "engine"):
+            yield
+            return
+        from mlflow.store.db.utils import _get_managed_session_maker  # MLflow is imported already
+        from sqlalchemy.orm import sessionmaker
+
+        others, thread = store.ManagedSessionMaker, threading.get_ident()
+        with store.engine.begin() as connection:
+            sessions = sessionmaker(connection, join_transaction_mode="rollback_only")
+            ours = _get_managed_session_maker(sessions, store.db_type)
+            store.ManagedSessionMaker = lambda *args, **options: (ours if threading.get_ident() == thread else others)(
+                *args, **options
+            )
+            try:
+                yield
+            finally:
+                store.ManagedSessionMaker = others
+
+    def add_metrics(self, run_id: str, metrics: Sequence["Metric"]) -> None:
+        """Send points of curves, in the order of their steps; the same point with the same timestamp is kept once."""
+        from mlflow.store.tracking.dbmodels.models import SqlMetric  # MLflow is imported already
+        from sqlalchemy.dialects import postgresql, sqlite
+
+        store: Any = self.client._tracking_client.store
+        dialect = {"sqlite": sqlite, "postgresql": postgresql}.get(getattr(store, "db_type", ""))
+        if dialect:  # MLflow makes an object of each point, 80 us, and needs it for the latest of each curve only
+            latest = {metric.key: metric for metric in metrics}
+            points = [
+                {"run_uuid": run_id, "key": metric.key, "timestamp": metric.timestamp, "step": metric.step}
+                | dict(zip(("is_nan", "value"), store.sanitize_metric_value(metric.value), strict=True))
+                for metric in metrics
+                if metric is not latest[metric.key]
+            ]
+            metrics = list(latest.values())
+            if points:
+                with store.ManagedSessionMaker(read_only=False) as session:
+                    session.execute(dialect.insert(SqlMetric).on_conflict_do_nothing(), points)
+        for begin in range(0, len(metrics), MAX_METRICS):
+            self.client.log_batch(run_id, metrics=metrics[begin : begin + MAX_METRICS])
 
     def mark_dead_runs(self, spared: Container[str] = ()) -> list[str]:
         """Mark runs of dead local processes KILLED, except those `spared`; return their ids."""

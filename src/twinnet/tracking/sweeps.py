@@ -1,22 +1,21 @@
 """A sweep in MLflow: one parent run, described by what is swept, and a child run for each of its jobs."""
 
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from twinnet.core import config, paths
 from twinnet.core.errors import DataError
 from twinnet.core.schema import Experiment, Tracking
 from twinnet.core.secrets import mask
 from twinnet.tracking import description
-from twinnet.tracking.live import LiveRuns, await_ended
+from twinnet.tracking.live import LiveRuns, await_ended, call_follower
 from twinnet.tracking.publish import send
-from twinnet.tracking.store import PARENT, PROCESS, Store, StoreError, call_store, this_process
+from twinnet.tracking.store import PARENT, PROCESS, Store, StoreError, this_process
 from twinnet.training.run import Run
+from twinnet.training.run_info import now
 
 log = logging.getLogger(__name__)
 
@@ -79,17 +78,18 @@ def begin(settings: Tracking, sweep: Sweep, *, root: Path | None = None) -> str 
     if not settings.enabled:
         return None
     try:
-        with _lock(settings, root):
-            return call_store(lambda store: _parent(store, sweep), settings, root)
+        return call_follower(partial(_parent, sweep=sweep, process=this_process()), settings, root)
     except StoreError as error:
         log.warning("%s; the sweep goes on without its parent run", error)
         return None
 
 
-def _parent(store: Store, sweep: Sweep) -> str:
+def _parent(store: Store, sweep: Sweep, process: str) -> str:
+    from mlflow.entities import Param, RunTag  # 3 s
+
     store.mark_dead_runs()
     experiment = store.experiment(sweep.experiment, description.experiment(sweep.experiment))
-    tags = sweep.tags | {KIND: sweep.key, PROCESS: this_process(), "mlflow.note.content": sweep.note}
+    tags = sweep.tags | {KIND: sweep.key, PROCESS: process, "mlflow.note.content": sweep.note}
     tags = {key: mask(value, store.address) for key, value in tags.items()}
 
     def parents() -> list[str]:
@@ -98,21 +98,18 @@ def _parent(store: Store, sweep: Sweep) -> str:
 
     if not parents():
         made = store.client.create_run(experiment, tags=tags, run_name=description.short_name(sweep.name)).info.run_id
-        for key, value in sweep.swept.items():
-            store.client.log_param(made, key, value)
+        store.client.log_batch(made, params=[Param(key, value) for key, value in sweep.swept.items()])
         if parents()[0] != made:  # another host was quicker
             store.client.delete_run(made)
     found = parents()[0]
     store.client.update_run(found, status="RUNNING")
-    for key, value in tags.items():
-        store.client.set_tag(found, key, value)
+    store.client.log_batch(found, tags=[RunTag(key, value) for key, value in tags.items()])
     return found
 
 
 def finished(settings: Tracking, keys: Iterable[str], *, root: Path | None = None) -> dict[str, list[StoredRun]]:
     """Return result key -> its finished runs in the store, the earliest first. Raises StoreError."""
-    wanted = set(keys)
-    return call_store(lambda store: _finished(store, wanted), settings, root)
+    return call_follower(partial(_finished, wanted=set(keys)), settings, root)
 
 
 def _finished(store: Store, wanted: set[str]) -> dict[str, list[StoredRun]]:
@@ -142,16 +139,15 @@ def sync_children(
     live_runs = LiveRuns(root or paths.main_root())
     await_ended(live_runs, settings)  # the jobs did not
     try:
-        with _lock(settings, root):
-            ids = call_store(lambda store: _only_runs(store, children), settings, root)
-            missing = [child for child in children if ids[child.key] is None]
-            runs = []
-            for child in missing:
-                try:
-                    runs.append((Run.read(child.directory), child.tags | parents))
-                except DataError as error:
-                    log.warning("%s", error)
-            sent, reason = send(runs, settings, live_runs) if runs else ({}, "")
+        ids = call_follower(partial(_only_runs, children=children), settings, root)
+        missing = [child for child in children if ids[child.key] is None]
+        runs = []
+        for child in missing:
+            try:
+                runs.append((Run.read(child.directory), child.tags | parents))
+            except DataError as error:
+                log.warning("%s", error)
+        sent, reason = send(runs, settings, live_runs) if runs else ({}, "")
     except (StoreError, DataError) as error:
         ids, missing, sent, reason = {}, [], {}, str(error)
     if reason:
@@ -175,30 +171,20 @@ def _only_runs(store: Store, children: list[SweepRun]) -> dict[str, str | None]:
 def end(settings: Tracking, parent: str, result: SweepResult, *, root: Path | None = None) -> None:
     """Close the parent run with the summary."""
     try:
-        call_store(lambda store: _close(store, parent, result), settings, root)
+        call_follower(partial(_close, parent=parent, result=result), settings, root)
     except StoreError as error:
         log.warning("%s; the sweep's summary is in its folder only", error)
 
 
 def _close(store: Store, parent: str, result: SweepResult) -> None:
-    client = store.client
-    for key, value in (result.tags | {"mlflow.note.content": result.note}).items():
-        client.set_tag(parent, key, mask(value, store.address))
-    for key, number in result.metrics.items():
-        client.log_metric(parent, key, number)
+    from mlflow.entities import Metric, RunTag  # 3 s
+
+    tags = (result.tags | {"mlflow.note.content": result.note}).items()
+    store.client.log_batch(
+        parent,
+        metrics=[Metric(key, value, now(), 0) for key, value in result.metrics.items()],
+        tags=[RunTag(key, mask(value, store.address)) for key, value in tags],
+    )
     for file in result.artifacts:
-        client.log_artifact(parent, str(file), "summary")
-    client.set_terminated(parent, result.status)
-
-
-@contextmanager
-def _lock(settings: Tracking, root: Path | None) -> Iterator[None]:
-    """Hold the lock for one process of this checkout at a time. Raises StoreError if another one does not end."""
-    file = (root or paths.main_root()) / "build" / "sweep.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(file).acquire(timeout=settings.deadline_seconds)
-    except Timeout:
-        raise StoreError(f"another process holds {file} for {settings.deadline_seconds:g} s") from None
-    with lock:
-        yield
+        store.client.log_artifact(parent, str(file), "summary")
+    store.client.set_terminated(parent, result.status)
