@@ -5,12 +5,14 @@ import hashlib
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -310,12 +312,16 @@ def test_table_of_contributing_has_every_room(root: Path) -> None:
     assert sorted(named) == sorted(modules)
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize("command", ["train", "search", "compare", "walkthrough"])
-def test_help_names_the_page_of_the_configuration(root: Path, command: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", f"twinnet.{command}", "--help"], cwd=root, capture_output=True, text=True, check=True
-    )
-    assert "docs/configuration.md" in " ".join(done.stdout.split())
+def test_help_names_the_page_of_the_configuration(
+    root: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(sys, "argv", [command, "--help"])
+    with suppress(SystemExit):
+        runpy.run_module(f"twinnet.{command}", run_name="__main__")
+    assert "docs/configuration.md" in " ".join(capsys.readouterr().out.split())
 
 
 def test_help_of_the_ui_starts_no_server(capsys: pytest.CaptureFixture[str]) -> None:
