@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from tests.processed import write_arrays, write_table
@@ -120,16 +119,7 @@ def drawing(tmp_path: Path, compose: Callable[..., Experiment]) -> Project:
 
 
 @pytest.fixture
-def project(drawing: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A project whose figures are made but left empty, which is ten times as fast; test_figures.py looks at them."""
-
-    def touch(figure: Figure, path: Path) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        return path
-
-    monkeypatch.setattr("twinnet.compare.write.save", touch)
-    monkeypatch.setattr("twinnet.figures.run.save", touch)
+def project(drawing: Project, empty_pictures: None) -> Project:
     return drawing
 
 

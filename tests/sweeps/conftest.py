@@ -28,7 +28,7 @@ def sweep_project(tiny_project: Path, migrated: Path, root: Path) -> Path:
 
 @pytest.fixture
 def run_main(
-    sweep_project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    sweep_project: Path, empty_pictures: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Sweep]:
     """`run_main(train.main, "-m", "seed=1,2")`: the program in this process and in the small checkout."""
     environment, handlers, directory = dict(os.environ), logging.getLogger().handlers[:], Path.cwd()
