@@ -1,6 +1,7 @@
 """A project on small settings and synthetic data, as the tests of the pipeline handle it."""
 
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Project:
 
     def overrides(self, *, tracked: bool = False) -> list[str]:
         """Those that params.yaml was composed with; with `tracked` but the one that leaves tracking out."""
-        composed = (self.folder / "params.yaml").read_text().splitlines()[0].partition("Overrides:")[2].split()
+        composed = shlex.split((self.folder / "params.yaml").read_text().splitlines()[0].partition("Overrides:")[2])
         return [override for override in composed if not (tracked and override == UNTRACKED)]
 
     def ran(self, output: str) -> set[str]:
