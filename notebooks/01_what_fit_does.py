@@ -238,11 +238,11 @@ print(
 # %%
 twin = config.experiment(config.compose(root, "train", ["experiment=nba_keras", f"epochs={EPOCHS}"]))
 by_keras = train(twin, out / "nba_keras", root=root)
-tables = {"nba_scratch": by_hand.history, "nba_keras": by_keras.history}
-curves(tables, "accuracy", "the twins: by hand, and Keras on top of it", notes=notes)
+twins = {"nba_scratch": by_hand.full_history(), "nba_keras": by_keras.full_history()}
+curves(twins, "accuracy", "the twins: by hand, and Keras on top of it", notes=notes)
 
 # %%
-difference = (tables["nba_scratch"] - tables["nba_keras"]).abs().max()
+difference = (by_hand.history - by_keras.history).abs().max()
 difference.drop("epoch").to_frame("largest difference in any recorded epoch")
 
 # %% [markdown] tags=["en"]

@@ -87,10 +87,12 @@ figures.sample_grid(splits.X_train, splits.y_train, classes, "the first training
 # 784 個像素、三個各有 256 個 sigmoid 單位的隱藏層、十個輸出：335,114 個係數，在原始像素上以 Adam 訓練五個 epoch。章節回報的驗證準確率是 74.68%。`fashion_dense_scratch` 是同一個網路，前向與反向傳播皆為手寫；兩者從相同的權重開始，以相同的順序看到相同的批次。32 位元的數字在兩個引擎的捨入不同，而原始像素會放大這個差異。
 
 # %%
-twins = {name: runs[name].history for name in ("fashion_dense_book", "fashion_dense_scratch") if name in runs}
-first = {name: f"{history['valid/loss'].iloc[0]:.4f}" for name, history in twins.items()}
+twins = {name: runs[name].full_history() for name in ("fashion_dense_book", "fashion_dense_scratch") if name in runs}
+first = {name: f"{history.valid_loss[0]:.4f}" for name, history in twins.items()}
 print(f"validation loss after the first epoch: {first or 'needs fashion_dense_book and fashion_dense_scratch'}")
-curves(twins or {best.name: best.history}, "accuracy", "the chapter's network, by Keras and by hand", notes=notes)
+curves(
+    twins or {best.name: best.full_history()}, "accuracy", "the chapter's network, by Keras and by hand", notes=notes
+)
 
 # %% [markdown] tags=["en"]
 # ## What the description changes
@@ -114,7 +116,7 @@ print(f"{best.name}: {best.metrics['test/accuracy']:.2%} right on the test split
 board.set_index("experiment")[["accuracy", "low", "high", "loss", "parameters", "epochs", "seconds"]]
 
 # %%
-histories = {name: run.history for name, run in runs.items()}
+histories = {name: run.full_history() for name, run in runs.items()}
 curves(histories, "accuracy", f"{len(runs)} networks on the same images", notes=notes)
 
 # %% [markdown] tags=["en"]

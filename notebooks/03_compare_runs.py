@@ -39,12 +39,14 @@ warnings.filterwarnings("ignore", "IProgress not found")
 os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 
 import mlflow
+import numpy as np
 import pandas as pd
 from IPython.display import Image
 
 from twinnet.compare.figures import curves
 from twinnet.compare.seeds import over_seeds
 from twinnet.core import paths
+from twinnet.core.history import History
 from twinnet.sweeps.figures import plot_sweep
 from twinnet.tracking.search_runs import runs_table
 from twinnet.tracking.store import tracking_uri
@@ -74,12 +76,12 @@ runs.set_index("tags.mlflow.runName")[columns].rename_axis(None)
 # ## The twins on each other
 #
 # The twins are a run of either engine with the same settings: a run of `dvc exp run -S ...` with another learning rate
-# has another twin. The curves are artifacts of their runs, at most 1,000 rows each; these are of the newest pair.
+# has another twin. The curves are artifacts of their runs; these are of the newest pair.
 
 # %% [markdown] tags=["zh-TW"]
 # ## 疊在一起的雙胞胎
 #
-# 雙胞胎是兩個引擎以相同設定訓練的一對結果：以 `dvc exp run -S ...` 改變學習速率的訓練，有另一個雙胞胎。曲線是各次訓練的產出，每條最多 1,000 列；這裡取最新的一對。
+# 雙胞胎是兩個引擎以相同設定訓練的一對結果：以 `dvc exp run -S ...` 改變學習速率的訓練，有另一個雙胞胎。曲線是各次訓練的產出；這裡取最新的一對。
 
 # %%
 apart = ("params.engine.", "params.name", "params.description")  # what the twins may differ in
@@ -88,14 +90,14 @@ of_engine = {name: runs[runs["tags.experiment"] == name] for name in ("nba_scrat
 pairs = of_engine["nba_scratch"].merge(of_engine["nba_keras"], on=same, suffixes=("/nba_scratch", "/nba_keras"))
 assert len(pairs), "needs nba_scratch and nba_keras of the same settings: dvc repro train@nba_scratch train@nba_keras"
 twin_ids = {name: pairs[f"run_id/{name}"].iloc[0] for name in of_engine}
-twins = {
-    name: pd.read_csv(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="history/history.csv"))
-    for name, run_id in twin_ids.items()
-}
+twins = {}
+for name, run_id in twin_ids.items():
+    file = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="history/history.npz")
+    twins[name] = History.restore("accuracy", np.load(file))
 curves(twins, "accuracy", "the twins: by hand, and Keras on top of it")
 
 # %%
-difference = (twins["nba_scratch"] - twins["nba_keras"]).abs().max()
+difference = (twins["nba_scratch"].table() - twins["nba_keras"].table()).abs().max()
 difference.drop("epoch").to_frame("largest difference in any recorded epoch")
 
 # %% [markdown] tags=["en"]

@@ -275,7 +275,6 @@ def test_figures_of_a_comparison_are_well_laid_out() -> None:
     board = pd.DataFrame({"experiment": runs, "accuracy": 0.8, "mae": 1.5, "low": 0.7, "high": 0.9, "confidence": 0.95})
     board["majority"] = 0.75
     colours = figures.run_colours(runs)
-    curve = pd.DataFrame({"epoch": [1, 2], "valid/loss": [1, 0.5], "valid/accuracy": [0.5, 0.6]})
     scores = pd.DataFrame(
         [{"experiment": r, "class": c, "precision": 0.5, "recall": 1.0, "f1": 2 / 3} for r in runs for c in GARMENTS]
     )
@@ -283,7 +282,7 @@ def test_figures_of_a_comparison_are_well_laid_out() -> None:
     drawn = [
         figures.intervals(board, "accuracy", "leaderboard", colours, [SYNTHETIC_NOTE]),
         figures.intervals(board[:1], "mae", "leaderboard", colours),
-        figures.curves(dict.fromkeys(runs, curve), "accuracy", "curves", colours, [SYNTHETIC_NOTE], 0.5),
+        figures.curves(dict.fromkeys(runs, history()), "accuracy", "curves", colours, [SYNTHETIC_NOTE], 0.5),
         figures.reliability(
             dict.fromkeys(runs, calibration(y_true, y_prob, 10)), "calibration", colours, [SYNTHETIC_NOTE]
         ),
@@ -353,10 +352,9 @@ def test_run_has_the_same_colour_in_every_figure() -> None:
     board = pd.DataFrame(
         {"experiment": runs, "accuracy": 0.8, "low": 0.7, "high": 0.9, "confidence": 0.95, "majority": 0.1}
     )
-    curve = pd.DataFrame({"epoch": [1, 2], "valid/loss": [1, 0.5], "valid/accuracy": [0.5, 0.6]})
     drawn = [
         figures.intervals(board, "accuracy", "leaderboard", colours).axes[0].lines[::3],
-        figures.curves(dict.fromkeys(runs, curve), "accuracy", "curves", colours).axes[0].lines,
+        figures.curves(dict.fromkeys(runs, history()), "accuracy", "curves", colours).axes[0].lines,
     ]
     for lines in drawn:
         assert [line.get_color() for line in lines] == [colours[name] for name in runs]
@@ -378,24 +376,29 @@ def test_curves_name_unit_and_epochs_between_validations() -> None:
 
 @pytest.mark.parametrize(("majority", "is_drawn"), [(0.55, True), (0.1, False)])
 def test_most_frequent_class_is_a_line_where_it_fits(majority: float, is_drawn: bool) -> None:
-    curve = pd.DataFrame({"epoch": [1, 2], "valid/loss": [1, 0.5], "valid/accuracy": [0.5, 0.9]})
     drawn = (
         learning_curves(history(), "curves", majority=majority),
-        figures.curves({"one": curve}, "accuracy", "curves", majority=majority),
+        figures.curves({"one": history(3000)}, "accuracy", "curves", majority=majority),
     )
     for figure in drawn:
         assert (MAJORITY in texts(figure)) == is_drawn
 
 
+def test_curves_begin_at_the_first_epoch() -> None:
+    for epochs in (5, 3000):  # validated after each, after every third
+        for axes in figures.curves({"one": history(epochs)}, "accuracy", "curves").axes:
+            starts = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata())]
+            assert min(starts) == 1
+
+
 def test_loss_of_a_degenerate_run_is_left_out() -> None:
-    curve = pd.DataFrame({"epoch": [1, 2], "valid/loss": [1, 0.5], "valid/accuracy": [0.5, 0.6]})
-    figure = figures.curves(dict.fromkeys(["one", "bad"], curve), "accuracy", "curves", degenerate=["bad"])
+    figure = figures.curves(dict.fromkeys(["one", "bad"], history()), "accuracy", "curves", degenerate=["bad"])
     assert [len(axes.lines) for axes in figure.axes] == [1, 2]
 
 
 def test_errors_fall_on_a_logarithmic_axis() -> None:
-    curve = pd.DataFrame({"epoch": [1, 2], "valid/loss": [100, 0.5], "valid/mae": [10, 0.6]})
-    for figure in (learning_curves(history(metric="mae"), "curves"), figures.curves({"one": curve}, "mae", "curves")):
+    errors = history(metric="mae")
+    for figure in (learning_curves(errors, "curves"), figures.curves({"one": errors}, "mae", "curves")):
         assert [axes.get_yscale() for axes in figure.axes] == ["log", "log"]
         assert_well_laid_out(figure)
 

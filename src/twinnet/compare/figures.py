@@ -13,7 +13,8 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFo
 from matplotlib.transforms import Bbox
 
 from twinnet.compare.statistics import Calibration
-from twinnet.figures.curves import MARKERS_TO, epoch_axis, majority_line, score_axis, score_name
+from twinnet.core.history import History
+from twinnet.figures.curves import MARKERS_TO, PALE, epoch_axis, majority_line, score_axis, score_name, visible_points
 from twinnet.figures.style import GREY, PALETTE, new_figure, styled
 
 PANELS = 5  # in a row, at most
@@ -99,7 +100,7 @@ def _place(label: Annotation, inside: Bbox, taken: Sequence[Bbox]) -> Bbox:
 
 @styled
 def curves(
-    histories: Mapping[str, pd.DataFrame],
+    histories: Mapping[str, History],
     score: str,
     title: str,
     colours: Colours | None = None,
@@ -108,31 +109,37 @@ def curves(
     unit: str = "",
     degenerate: Sequence[str] = (),
 ) -> Figure:
-    """Loss and `score` of the validation split over the epochs, all runs in the same axes; rows as in history.csv.
+    """Loss and `score` of the validation split over the epochs, all runs in the same axes.
 
-    `majority` is the accuracy of the most frequent class alone, on the validation split; the losses of `degenerate`
-    runs say nothing and are left out. A curve begins at the first epoch that was validated.
+    A run whose first epochs were not validated has its training samples behind, pale, from epoch 1 on. `majority` is
+    the accuracy of the most frequent class alone, on the validation split; the losses of `degenerate` runs say nothing
+    and are left out.
     """
     figure = new_figure(11, 4.4, title, notes)
     colours = colours or run_colours(histories)
-    longest = max(int(history["epoch"].max()) for history in histories.values())
+    longest = max(history.epochs for history in histories.values())
+    has_training = any(history.valid_epoch[0] > 1 for history in histories.values())
     for axes, key in zip(figure.subplots(1, 2), ("loss", score), strict=True):
         for index, (name, history) in enumerate(histories.items()):
             if key == "loss" and name in degenerate:
                 continue
+            arrays, line = history.arrays(), {"color": colours[name], "linestyle": LINES[index % len(LINES)]}
+            if history.valid_epoch[0] > 1:
+                axes.plot(*visible_points(arrays[f"train/{key}"]), **line, linewidth=1.2, alpha=PALE)
             axes.plot(
-                history["epoch"],
-                history[f"valid/{key}"],
-                color=colours[name],
-                linestyle=LINES[index % len(LINES)],
+                history.valid_epoch,
+                arrays[f"valid/{key}"],
+                **line,
                 linewidth=1.6 if index % 2 else 3,
-                marker="o" if len(history) <= MARKERS_TO else None,
+                marker="o" if len(history.valid_epoch) <= MARKERS_TO else None,
                 markersize=4,
                 label=name,
             )
         axes.set_title(score_name(key, unit))
         epoch_axis(axes, longest)
         score_axis(axes, score, key, majority)
+    if has_training:
+        axes.plot([], [], color=GREY, linewidth=1.2, alpha=PALE, label="pale: training samples")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
     return figure
 

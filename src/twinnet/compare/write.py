@@ -127,7 +127,7 @@ def _section_figures(
     drawn = {
         f"leaderboard_{key}": figures.intervals(rows, metric, f"{title}: leaderboard, {samples}", colours, notes, unit),
         f"curves_{key}": figures.curves(
-            {run.name: run.history for run in chosen},
+            {run.name: run.full_history() for run in chosen},
             metric,
             f"{title}: learning curves, {validated}",
             colours,

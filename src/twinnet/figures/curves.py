@@ -12,6 +12,7 @@ from twinnet.figures.style import BLUE, GREY, new_figure, styled
 
 LOG_FROM = 1000  # epochs: longer runs fall fast and then slowly, which only a logarithmic axis shows
 MAJORITY = "the most frequent class alone"
+PALE = 0.4  # opacity of what was measured on training samples
 MARKERS_TO = 30  # epochs: shorter runs show each epoch as a point
 PIECES = 2000  # of a long curve, each about the width of a line
 
@@ -37,7 +38,7 @@ def learning_curves(
     for axes, key in zip(figure.subplots(1, 2), ("loss", history.metric), strict=True):
         marker = "o" if history.epochs <= MARKERS_TO else None
         epochs, train = visible_points(arrays[f"train/{key}"])
-        axes.plot(epochs, train, color=colour, alpha=0.4, label="training", marker=marker, markersize=4)
+        axes.plot(epochs, train, color=colour, alpha=PALE, label="training", marker=marker, markersize=4)
         axes.plot(
             arrays["valid_epoch"],
             arrays[f"valid/{key}"],
