@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND := agg
 export PYTHONUTF8 := 1
+# The certificates of the system, as pip: a network may have its own.
+export UV_SYSTEM_CERTS ?= true
 
 # The environment holds absolute paths, and runs the code of the folder that it was made in.
 ifneq ($(wildcard $(VENV)/checkout),)
