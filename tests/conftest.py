@@ -42,12 +42,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_environment() -> Iterator[None]:
-    """Take back what MLflow leaves for child processes: MLFLOW_TRACKING_URI, and a loaded model's code in sys.path."""
-    before, path = dict(os.environ), list(sys.path)
+    """Take back what MLflow leaves for child processes: MLFLOW_TRACKING_URI."""
+    before = dict(os.environ)
     yield
     os.environ.clear()
     os.environ.update(before)
-    sys.path[:] = path
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -489,6 +490,7 @@ def test_served_model_answers_a_request_made_of_pictures(
         request = urllib.request.Request(address, body.encode(), {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=SERVER_SECONDS) as answer:
             rows = json.load(answer)["predictions"]
+    assert not re.search("absl|oneDNN", (project / "serve.log").read_text())  # TensorFlow's notes
     assert all(list(row) == ImageClassifier.read(run).classes for row in rows)
     plain, mirrored = np.split(np.array([list(row.values()) for row in rows]), 2)
     flip = ImageClassifier.read(run).experiment.augmentation.flip_at_test  # which the network itself knows nothing of

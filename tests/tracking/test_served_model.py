@@ -38,11 +38,13 @@ LOAD = """
 import sys
 import mlflow.pyfunc, numpy as np
 folder, inputs, outputs = sys.argv[1:]
+path = list(sys.path)
 answer = mlflow.pyfunc.load_model(folder).predict(np.load(inputs))
 assert list(answer) == ["guard", "forward"], answer
 np.save(outputs, answer)
 import twinnet
 assert twinnet.__file__.startswith(folder), twinnet.__file__
+assert sys.path == path, sys.path
 """
 
 

@@ -58,7 +58,7 @@ def write(run: Run, target: Path, run_id: str, model_id: str) -> None:
 def _save(run: Run, target: Path) -> None:
     info, form = run.info, Model()
     config: dict[str, list[str] | str] = {"columns": columns(info)}
-    requirements = [f"pandas=={version('pandas')}"]
+    requirements, files = [f"pandas=={version('pandas')}"], {"model": run.model}
     with tempfile.TemporaryDirectory() as folder:
         if is_keras := run.model.suffix == ".keras":
             with zipfile.ZipFile(run.model) as archive:
@@ -73,11 +73,11 @@ def _save(run: Run, target: Path) -> None:
             requirements += [f"keras=={keras}", _pinned(backend, info).replace(backend, package)]
         else:
             requirements += [_pinned("numpy", info), f"omegaconf=={version('omegaconf')}"]
+            files["code"] = _copy_code(Path(folder))  # `code_paths` would stay in the sys.path of who loads the model
         pyfunc.save_model(
             target,
             python_model=str(Path(__file__).with_name(SERVED)),
-            code_paths=None if is_keras else [str(_copy_code(Path(folder)))],
-            artifacts={"model": run.model.resolve().as_uri()},  # MLflow decodes %20 in a path
+            artifacts={name: path.resolve().as_uri() for name, path in files.items()},  # MLflow decodes %20 in a path
             model_config=config,
             pip_requirements=requirements,
             mlflow_model=form,

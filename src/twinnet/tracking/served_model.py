@@ -4,6 +4,7 @@ MLflow runs this file when the model is loaded ("models from code"); a Keras mod
 """
 
 import os
+import sys
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -25,13 +26,22 @@ class ServedModel(PythonModel):
     def activations(self) -> Callable[[np.ndarray], np.ndarray]:
         """Load the network for the first prediction: MLflow also loads the context to log the model."""
         if self.path.suffix != ".keras":
-            from twinnet.engines.scratch.model import load  # not in the folder of a Keras model
-
+            sys.path.insert(0, str(self.path.parent))  # the engine beside the network, unless `twinnet` is imported
+            try:
+                from twinnet.engines.scratch.model import load  # not in the folder of a Keras model
+            finally:
+                del sys.path[0]
             return load(self.path).predict
         for name, value in {"KERAS_BACKEND": self.config["backend"], "TF_CPP_MIN_LOG_LEVEL": "3"}.items():
             os.environ.setdefault(name, value)
-        import keras  # 5 s
-
+        stderr = os.dup(2)
+        with Path(os.devnull).open("w", encoding="utf-8") as null:
+            os.dup2(null.fileno(), 2)  # TensorFlow's first notes from C++ heed no level
+        try:
+            import keras  # 5 s
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
         network = keras.saving.load_model(self.path, compile=False)
         return lambda X: network.predict(X, verbose=0)
 
