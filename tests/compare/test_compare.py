@@ -300,6 +300,7 @@ def test_files_for_dvc_hold_what_its_templates_want(project: Project) -> None:
     metrics = json.loads((project.reports / "metrics/one.json").read_text())
     assert set(metrics) == {"accuracy", "loss", "ece", "train", "valid"}
     assert metrics["accuracy"] == pytest.approx(right / len(LABELS), abs=1e-4)
+    assert json.loads((project.reports / "metrics.json").read_text()) == {"one": metrics["accuracy"]}
     bins = pd.read_csv(project.reports / "plots/calibration/one.csv")
     assert bins["samples"].sum() == len(LABELS)
     gap = np.average((bins["accuracy"] - bins["confidence"]).abs(), weights=bins["samples"])

@@ -14,6 +14,7 @@ from twinnet.compare import figures, report, tables
 from twinnet.compare.draw import draw_runs, seasons
 from twinnet.compare.statistics import calibration
 from twinnet.compare.tables import Section
+from twinnet.core.paths import write_text
 from twinnet.core.provenance import SYNTHETIC_NOTE
 from twinnet.core.schema import Compare
 from twinnet.figures.run import unit_of
@@ -55,16 +56,19 @@ def write_comparison(
 
 
 def _write_metrics(runs: Sequence[Run], board: pd.DataFrame, directory: Path) -> None:
-    """Write the scores of each run on the split that is compared, and its metric on training and validation.
+    """Write metrics.json, the accuracy or mean absolute error of each run, and metrics/, the other scores too.
 
-    A file each run is a row each in `dvc metrics show`, which fits a terminal; times would differ in every `diff`.
+    DVC names a metric without its path if no other has its name: the columns of `dvc exp show` are runs. A file each
+    run is a row each of `dvc metrics show reports/metrics`. Times would differ in every `diff`.
     """
-    scores = board.set_index("experiment")[["accuracy", "mae", "loss", "ece"]]
+    scores, metrics = board.set_index("experiment")[["accuracy", "mae", "loss", "ece"]], {}
     for run in runs:
         of_run = {str(key): float(value) for key, value in scores.loc[run.name].dropna().items()}
         of_run |= {part: float(run.metrics[f"{part}/{run.metric}"]) for part in ("train", "valid")}
         rounded = {key: float(f"{value:.4g}") for key, value in of_run.items()}
-        (directory / f"{run.name}.json").write_text(json.dumps(rounded, indent=2) + "\n", encoding="utf-8")
+        metrics[run.name] = rounded[run.metric]
+        write_text(directory / f"{run.name}.json", json.dumps(rounded, indent=2) + "\n")
+    write_text(directory.with_suffix(".json"), json.dumps(metrics, indent=2) + "\n")
 
 
 def _write_plots(runs: Sequence[Run], board: pd.DataFrame, directory: Path, settings: Compare) -> None:

@@ -60,7 +60,7 @@ def _save(run: Run, target: Path) -> None:
     config: dict[str, list[str] | str] = {"columns": columns(info)}
     requirements, files = [f"pandas=={version('pandas')}"], {"model": run.model}
     with tempfile.TemporaryDirectory() as folder:
-        if is_keras := run.model.suffix == ".keras":
+        if run.model.suffix == ".keras":
             with zipfile.ZipFile(run.model) as archive:
                 keras = json.loads(archive.read("metadata.json"))["keras_version"]
             backend = str(info.config["engine"]["backend"])
