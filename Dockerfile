@@ -6,18 +6,20 @@ FROM python:3.13-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends git make \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home twinnet
+    && useradd --create-home --uid 1000 twinnet \
+    && install --directory --owner=1000 --group=1000 /home/twinnet/twinnet
 
-USER twinnet
+# A number, which a cluster that refuses root can check.
+USER 1000
 WORKDIR /home/twinnet/twinnet
 
 # The environment is a layer of its own: an edit in the sources installs nothing again. It finds the package by one file.
-COPY --chown=twinnet Makefile pyproject.toml README.md requirements.lock requirements-dev.lock ./
-COPY --chown=twinnet src/twinnet/__init__.py src/twinnet/
+COPY --chown=1000 Makefile pyproject.toml README.md requirements.lock requirements-dev.lock ./
+COPY --chown=1000 src/twinnet/__init__.py src/twinnet/
 RUN make .venv/runtime && .venv/bin/uv cache clean -q
 ARG EXTRAS=""
 RUN [ -z "$EXTRAS" ] || .venv/bin/uv pip install -q --no-cache --python .venv/bin/python -c requirements.lock -e ".$EXTRAS"
 
-COPY --chown=twinnet . .
+COPY --chown=1000 . .
 ENV PATH=/home/twinnet/twinnet/.venv/bin:$PATH
 CMD ["make", "repro"]
