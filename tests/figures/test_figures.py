@@ -391,6 +391,12 @@ def test_curves_begin_at_the_first_epoch() -> None:
             assert min(starts) == 1
 
 
+def test_loss_of_rounding_errors_is_a_line_at_zero() -> None:
+    made = History()
+    made.append(Chunk(np.full(2, 6.1e-8), np.full(2, 0.5), 6.4e-8, 0.5))
+    assert learning_curves(made, "curves").axes[0].get_ylim() == (-0.05, 0.05)
+
+
 def test_loss_of_a_degenerate_run_is_left_out() -> None:
     figure = figures.curves(dict.fromkeys(["one", "bad"], history()), "accuracy", "curves", degenerate=["bad"])
     assert [len(axes.lines) for axes in figure.axes] == [1, 2]

@@ -13,6 +13,7 @@ from twinnet.figures.style import BLUE, GREY, new_figure, styled
 LOG_FROM = 1000  # epochs: longer runs fall fast and then slowly, which only a logarithmic axis shows
 MAJORITY = "the most frequent class alone"
 PALE = 0.4  # opacity of what was measured on training samples
+SMALL = 1e-3  # a loss that is never larger says nothing but rounding
 MARKERS_TO = 30  # epochs: shorter runs show each epoch as a point
 PIECES = 2000  # of a long curve, each about the width of a line
 
@@ -80,6 +81,8 @@ def score_axis(axes: Axes, metric: str, key: str, majority: float | None) -> Non
     elif key == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         majority_line(axes, majority, axes.get_ylim(), axes.axhline)
+    elif axes.get_ylim()[1] < SMALL:
+        axes.set_ylim(-0.05, 0.05)
 
 
 def majority_line(axes: Axes, majority: float | None, limits: tuple[float, float], draw: Callable[..., object]) -> None:
