@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 from filelock import Timeout
 
-from twinnet.core.errors import DataError, one_line_text
+from twinnet.core.errors import ConfigError, DataError, one_line_text
 from twinnet.core.secrets import mask
 from twinnet.tracking.live import ACTION, DONE, END, POINTS, PROBLEM, RECORD, STATE, VALUE, LiveRun, LiveRuns
 from twinnet.tracking.store import (
@@ -158,8 +158,11 @@ class Follower:
     def _send(self, live: LiveRun, is_ended: bool) -> None:
         """Bring the store up to date with one folder, and note there what has arrived."""
         if live.has(ACTION):
-            action = pickle.loads((live.folder / ACTION).read_bytes())
-            (live.folder / VALUE).write_bytes(pickle.dumps(action(self._open())))
+            try:
+                value = pickle.loads((live.folder / ACTION).read_bytes())(self._open())
+            except ConfigError as error:  # of the caller
+                value = error
+            (live.folder / VALUE).write_bytes(pickle.dumps(value))
             live.write(DONE, {})
             return
         record, state = live.read(RECORD), live.read(STATE) or {}

@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 
 import twinnet
 from twinnet.core import paths
-from twinnet.core.errors import DataError, PrunedError, one_line_text
+from twinnet.core.errors import ConfigError, DataError, PrunedError, one_line_text
 from twinnet.core.history import History
 from twinnet.core.schema import Tracking
 from twinnet.core.secrets import mask
@@ -379,7 +379,10 @@ def finished_end(run: "Run", figures: Sequence[Path] = ()) -> dict[str, Any]:
 
 
 def call_follower(action: Callable[[Store], Value], settings: Tracking, root: Path | None = None) -> Value:
-    """Return `action(store)`, called by the follower, so that this process does without MLflow. Raises StoreError."""
+    """Return `action(store)`, called by the follower, so that this process does without MLflow.
+
+    Raises StoreError, or the ConfigError of the action.
+    """
     until = time.monotonic() + settings.deadline_seconds
     try:
         runs = LiveRuns(root or paths.main_root())
@@ -392,7 +395,9 @@ def call_follower(action: Callable[[Store], Value], settings: Tracking, root: Pa
         runs.start_follower(settings)
         if reason := await_follower(runs, [live], settings, lambda: until - time.monotonic()):
             raise StoreError(reason)
-        value: Value = pickle.loads((live.folder / VALUE).read_bytes())
+        value: Value | ConfigError = pickle.loads((live.folder / VALUE).read_bytes())
+        if isinstance(value, ConfigError):
+            raise value
         return value
     finally:
         live.remove()

@@ -9,6 +9,7 @@ import tempfile
 import zipfile
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 import twinnet
 from twinnet.core.errors import ConfigError
 from twinnet.core.schema import Tracking
-from twinnet.tracking.store import Store, call_store
+from twinnet.tracking.live import call_follower
+from twinnet.tracking.store import Store
 from twinnet.training.run import Run
 from twinnet.training.run_info import RunInfo
 
@@ -114,7 +116,7 @@ def promote(name: str, root: Path | None = None) -> str:
     The runs on the data of the latest one count: the most accurate (the least mae) on test images, else on validation.
     Raises ConfigError if there is no such run, StoreError if the store does not answer.
     """
-    return call_store(lambda store: _promote(store, name), Tracking(), root)
+    return call_follower(partial(_promote, name=name), Tracking(), root)
 
 
 def _promote(store: Store, name: str) -> str:

@@ -1,12 +1,14 @@
 """The runs of the store as a table."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from twinnet.core.schema import Tracking
-from twinnet.tracking.store import Store, call_store
+from twinnet.tracking.live import call_follower
+from twinnet.tracking.store import Store
 
 COLUMNS = (
     "run_id", "experiment", "dataset", "configuration", "seed", "engine", "device", "data_source", "data_digest",
@@ -26,19 +28,16 @@ def runs_table(
     `configuration` is the hash of the configuration without the seed, over which seeds are averaged; `started` is
     in UTC; `status` None keeps failed, killed and running ones too. Raises StoreError if the store does not answer.
     """
+    runs = call_follower(partial(_search, status=status), settings or Tracking(), root)
+    return _table(runs, datasets)
+
+
+def _search(store: Store, status: str | None) -> pd.DataFrame:
+    import mlflow  # in the follower, which has imported it
+
+    mlflow.set_tracking_uri(store.address)
     condition = "tags.`twinnet.configuration` != ''" + (f" AND attributes.status = '{status}'" if status else "")
-
-    def search(store: Store) -> pd.DataFrame:
-        import mlflow  # imported by `call_store` already
-
-        before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-        mlflow.set_tracking_uri(store.address)
-        try:
-            return mlflow.search_runs(search_all_experiments=True, filter_string=condition, output_format="pandas")
-        finally:
-            mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None unsets it
-
-    return _table(call_store(search, settings or Tracking(), root), datasets)
+    return mlflow.search_runs(search_all_experiments=True, filter_string=condition, output_format="pandas")
 
 
 def _table(runs: pd.DataFrame, datasets: Sequence[str] | None) -> pd.DataFrame:

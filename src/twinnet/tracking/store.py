@@ -7,8 +7,7 @@ import socket
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -283,30 +282,6 @@ def _make(file: Path) -> None:
         left.unlink(missing_ok=True)
     MlflowClient(sqlite_uri(partial))
     os.replace(partial, file)
-
-
-def call_store(action: Callable[["Store"], Value], settings: Tracking, root: Path | None = None) -> Value:
-    """Return `action(store)` of this checkout's store, within tracking.deadline_seconds. Raises StoreError."""
-    uri, before, outcome = tracking_uri(root), dict(os.environ), Future[Value]()
-    wanted = client_environment(settings)
-
-    def call() -> None:  # a server that sends one byte a second passes every timeout of a request
-        try:
-            with store_errors(uri):
-                outcome.set_result(action(connect(uri)))
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    os.environ.update(wanted)
-    try:
-        threading.Thread(target=call, daemon=True).start()
-        return outcome.result(settings.deadline_seconds)
-    except TimeoutError:
-        reason = f"did not answer within {settings.deadline_seconds:g} s"
-        raise StoreError(f"the tracking store {mask(uri, uri)} {reason}", True) from None
-    finally:
-        for name in wanted.keys() - before.keys():
-            os.environ.pop(name, None)
 
 
 @contextmanager
