@@ -108,7 +108,7 @@ def _in_store(keys: Sequence[str], settings: Tracking, root: Path) -> dict[str, 
     except StoreError as error:
         log.warning("%s; results of other machines are not known", error)
         return {}
-    return {key: JobResult(key, Status.reused, dict(runs[-1].metrics)) for key, runs in stored.items()}
+    return {key: JobResult(key, Status.reused, dict(runs[-1].metrics)) for key, runs in stored.items() if runs}
 
 
 def describe(jobs: Sequence[Job], overrides: Sequence[str]) -> sweeps.Sweep:

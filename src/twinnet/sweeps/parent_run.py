@@ -38,7 +38,7 @@ class ParentRun:
                 note="\n\n".join([self.sweep.note, whole.note, *_reused(jobs, results, runs)]),
                 tags={"best": whole.best, "failures": "; ".join(whole.failures)},
                 metrics=whole.best_metrics,
-                artifacts=files + drawn,
+                artifacts=[str(file) for file in files + drawn],
             )
             sweeps.end(self.settings, self.run_id, result, root=self.root)
         return whole

@@ -3,8 +3,8 @@
 One follower serves all trainings of a checkout; it ends when nothing has been left to do for a moment.
 """
 
+import importlib
 import os
-import pickle
 import sys
 import threading
 import time
@@ -19,7 +19,7 @@ from filelock import Timeout
 
 from twinnet.core.errors import ConfigError, DataError, one_line_text
 from twinnet.core.secrets import mask
-from twinnet.tracking.live import ACTION, DONE, END, POINTS, PROBLEM, RECORD, STATE, VALUE, LiveRun, LiveRuns
+from twinnet.tracking.live import CALL, DONE, END, POINTS, PROBLEM, RECORD, STATE, LiveRun, LiveRuns
 from twinnet.tracking.store import (
     LOCK_SECONDS,
     Store,
@@ -119,7 +119,7 @@ class Follower:
         attempts, is_ended = self.attempts[live.folder.name], live.is_ended
         if live.has(DONE):
             return False
-        if (is_ended and not live.has(RECORD) and not live.has(ACTION)) or (live.has_reader and not live.is_owned):
+        if (is_ended and not live.has(RECORD) and not live.has(CALL)) or (live.has_reader and not live.is_owned):
             live.remove()  # it died before it trained, or nobody waits for it any more
             return False
         if time.monotonic() < attempts.retry_at and live.has(PROBLEM):  # else `publish` asks for another try
@@ -157,13 +157,8 @@ class Follower:
 
     def _send(self, live: LiveRun, is_ended: bool) -> None:
         """Bring the store up to date with one folder, and note there what has arrived."""
-        if live.has(ACTION):
-            try:
-                value = pickle.loads((live.folder / ACTION).read_bytes())(self._open())
-            except ConfigError as error:  # of the caller
-                value = error
-            (live.folder / VALUE).write_bytes(pickle.dumps(value))
-            live.write(DONE, {})
+        if live.has(CALL):
+            live.write(DONE, self._answer(live.read(CALL) or {}))
             return
         record, state = live.read(RECORD), live.read(STATE) or {}
         assert record is not None
@@ -212,6 +207,16 @@ class Follower:
             live.finish(run_id, is_new=True)
         else:
             self._monitor(live, info, run_id)
+
+    def _answer(self, call: dict[str, Any]) -> dict[str, Any]:
+        """Return the value of a function of this package's, called with the store, or the ConfigError it raised."""
+        module, _, name = call["function"].partition(":")
+        if not module.startswith(f"{__package__}."):
+            raise DataError(f"expected a function of {__package__}; received {call['function']}")
+        try:
+            return {"value": getattr(importlib.import_module(module), name)(self._open(), **call["values"])}
+        except ConfigError as error:  # of the caller
+            return {"error": str(error)}
 
     def _monitor(self, live: LiveRun, info: RunInfo, run_id: str) -> None:
         """Measure the machine while a training goes on that has lasted `system_seconds`."""

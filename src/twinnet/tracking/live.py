@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import os
-import pickle
 import shutil
 import socket
 import subprocess
@@ -36,7 +35,6 @@ from twinnet.core.secrets import mask
 from twinnet.tracking.curves import thin_history
 from twinnet.tracking.store import (
     PARENT,
-    Store,
     StoreError,
     Value,
     client_environment,
@@ -56,7 +54,7 @@ log = logging.getLogger(__name__)
 LIVE = Path("build/live")
 OWNER, RECORD, POINTS, END = "owner.json", "record.json", "points.jsonl", "end.json"  # by the training
 STATE, PROBLEM, DONE = "state.json", "problem.json", "done.json"  # by the follower
-ACTION, VALUE = "action.pickle", "value.pickle"  # instead of a run: a function of the store, and what it returned
+CALL = "call.json"  # instead of a run: a function of the store, whose value done.json holds
 LOCAL_SECONDS = 300.0  # at most, for what no server can delay: importing MLflow, writing to a local store
 STUCK_SECONDS = 60.0  # without a sign of life
 RESTART_SECONDS = 30.0  # between two looks of a training at its follower
@@ -378,10 +376,11 @@ def finished_end(run: "Run", figures: Sequence[Path] = ()) -> dict[str, Any]:
     }
 
 
-def call_follower(action: Callable[[Store], Value], settings: Tracking, root: Path | None = None) -> Value:
-    """Return `action(store)`, called by the follower, so that this process does without MLflow.
+def call_follower(function: Callable[..., Value], settings: Tracking, root: Path | None = None, **values: Any) -> Value:
+    """Return `function(store, **values)`, called by the follower, so that this process does without MLflow.
 
-    Raises StoreError, or the ConfigError of the action.
+    The function is one of a module of this package; values and result are what JSON holds. Raises StoreError, or the
+    ConfigError of the function.
     """
     until = time.monotonic() + settings.deadline_seconds
     try:
@@ -390,14 +389,15 @@ def call_follower(action: Callable[[Store], Value], settings: Tracking, root: Pa
     except OSError as error:
         raise StoreError(f"{LIVE}: expected a folder to write to; {one_line_text(error)}") from error
     try:
-        (live.folder / ACTION).write_bytes(pickle.dumps(action))
+        live.write(CALL, {"function": f"{function.__module__}:{function.__name__}", "values": values})
         live.write(END, {})
         runs.start_follower(settings)
         if reason := await_follower(runs, [live], settings, lambda: until - time.monotonic()):
             raise StoreError(reason)
-        value: Value | ConfigError = pickle.loads((live.folder / VALUE).read_bytes())
-        if isinstance(value, ConfigError):
-            raise value
+        done = live.read(DONE) or {}
+        if "error" in done:
+            raise ConfigError(done["error"])
+        value: Value = done["value"]
         return value
     finally:
         live.remove()

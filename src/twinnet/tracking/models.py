@@ -9,7 +9,6 @@ import tempfile
 import zipfile
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -116,7 +115,7 @@ def promote(name: str, root: Path | None = None) -> str:
     The runs on the data of the latest one count: the most accurate (the least mae) on test images, else on validation.
     Raises ConfigError if there is no such run, StoreError if the store does not answer.
     """
-    return call_follower(partial(_promote, name=name), Tracking(), root)
+    return call_follower(_promote, Tracking(), root, name=name)
 
 
 def _promote(store: Store, name: str) -> str:

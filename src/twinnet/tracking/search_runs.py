@@ -1,8 +1,8 @@
 """The runs of the store as a table."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -28,40 +28,24 @@ def runs_table(
     `configuration` is the hash of the configuration without the seed, over which seeds are averaged; `started` is
     in UTC; `status` None keeps failed, killed and running ones too. Raises StoreError if the store does not answer.
     """
-    runs = call_follower(partial(_search, status=status), settings or Tracking(), root)
-    return _table(runs, datasets)
-
-
-def _search(store: Store, status: str | None) -> pd.DataFrame:
-    import mlflow  # in the follower, which has imported it
-
-    mlflow.set_tracking_uri(store.address)
-    condition = "tags.`twinnet.configuration` != ''" + (f" AND attributes.status = '{status}'" if status else "")
-    return mlflow.search_runs(search_all_experiments=True, filter_string=condition, output_format="pandas")
-
-
-def _table(runs: pd.DataFrame, datasets: Sequence[str] | None) -> pd.DataFrame:
-    if runs.empty:
-        return pd.DataFrame(columns=COLUMNS)
-
-    def values(column: str) -> pd.Series:
-        return runs[column].fillna("") if column in runs else pd.Series("", index=runs.index)
-
-    sources = {
-        "run_id": "run_id", "dataset": "params.data.name", "configuration": "tags.twinnet.configuration",
-        "status": "status", "started": "start_time",
-    }  # fmt: skip
-    table = pd.DataFrame({name: values(sources.get(name, f"tags.{name}")) for name in COLUMNS})
-    table["seed"] = table["seed"].astype(int)
-    params = runs[[name for name in runs if name.startswith("params.")]].rename(columns=lambda name: name[7:])
-    table["settings"] = [row.dropna().to_dict() for _, row in params.iterrows()]
-    names = [name for name in runs if name.startswith("metrics.") and not name.startswith("metrics.system/")]
-    scores = {name.removeprefix("metrics."): runs[name] for name in names}
-    for name in [name for name in scores if name.startswith("final/")]:  # runs of earlier versions have none
-        final = scores.pop(name)
-        flat = name.removeprefix("final/")
-        scores[flat] = final.fillna(scores[flat]) if flat in scores else final
-    table = pd.concat([table, pd.DataFrame(scores)], axis=1)
+    runs = call_follower(_search, settings or Tracking(), root, status=status)
+    table = pd.DataFrame(runs, columns=[*COLUMNS, "metrics"])
+    table = table.join(pd.DataFrame(table.pop("metrics").tolist(), index=table.index))
+    table["started"] = pd.to_datetime(table["started"], unit="ms", utc=True)
     if datasets is not None:
         table = table[table["dataset"].isin(datasets)]
     return table.sort_values(["dataset", "started"], ignore_index=True)
+
+
+def _search(store: Store, status: str | None) -> list[dict[str, Any]]:
+    from twinnet.tracking.log_run import final_metrics  # imports MLflow: 3 s
+
+    condition = "tags.`twinnet.configuration` != ''" + (f" AND attributes.status = '{status}'" if status else "")
+    rows = []
+    for run in store.search(condition):
+        info, tags, params = run.info, run.data.tags, run.data.params
+        row = {name: tags.get(name, "") for name in COLUMNS} | {"run_id": info.run_id, "status": info.status}
+        row |= {"dataset": params.get("data.name", ""), "configuration": tags["twinnet.configuration"]}
+        row |= {"seed": int(tags["seed"]), "started": info.start_time, "settings": params}
+        rows.append(row | {"metrics": final_metrics(run.data.metrics)})
+    return rows

@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from twinnet.core import config, paths
 from twinnet.core.errors import DataError
@@ -53,7 +53,7 @@ class SweepResult:
     note: str
     tags: dict[str, str]
     metrics: dict[str, float]  # of the best configuration
-    artifacts: list[Path]
+    artifacts: list[str]  # files
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,16 @@ def begin(settings: Tracking, sweep: Sweep, *, root: Path | None = None) -> str 
     if not settings.enabled:
         return None
     try:
-        return call_follower(partial(_parent, sweep=sweep, process=this_process()), settings, root)
+        return call_follower(_parent, settings, root, process=this_process(), **asdict(sweep))
     except StoreError as error:
         log.warning("%s; the sweep goes on without its parent run", error)
         return None
 
 
-def _parent(store: Store, sweep: Sweep, process: str) -> str:
+def _parent(store: Store, process: str, **values: Any) -> str:
     from mlflow.entities import Param, RunTag  # 3 s
 
+    sweep = Sweep(**values)
     store.mark_dead_runs()
     experiment = store.experiment(sweep.experiment, description.experiment(sweep.experiment))
     tags = sweep.tags | {KIND: sweep.key, PROCESS: process, "mlflow.note.content": sweep.note}
@@ -109,20 +110,21 @@ def _parent(store: Store, sweep: Sweep, process: str) -> str:
 
 def finished(settings: Tracking, keys: Iterable[str], *, root: Path | None = None) -> dict[str, list[StoredRun]]:
     """Return result key -> its finished runs in the store, the earliest first. Raises StoreError."""
-    return call_follower(partial(_finished, wanted=set(keys)), settings, root)
+    stored = call_follower(_finished, settings, root, keys=list(keys))
+    return {key: [StoredRun(**run) for run in runs] for key, runs in stored.items()}
 
 
-def _finished(store: Store, wanted: set[str]) -> dict[str, list[StoredRun]]:
+def _finished(store: Store, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
     from twinnet.tracking.log_run import RESULT, final_metrics  # imports MLflow: 3 s
 
-    found: dict[str, list[StoredRun]] = {}
+    found: dict[str, list[dict[str, Any]]] = {key: [] for key in keys}
     for run in store.search(f"tags.`{KEY}` LIKE '%' AND attributes.status = 'FINISHED'"):
         tags = run.data.tags
-        if tags[KEY] in wanted:
+        if tags[KEY] in found:
             stored = StoredRun(
                 run.info.run_id, final_metrics(run.data.metrics), tags.get(RESULT, ""), tags.get(PARENT, "")
             )
-            found.setdefault(tags[KEY], []).append(stored)
+            found[tags[KEY]].append(asdict(stored))
     return found
 
 
@@ -139,7 +141,9 @@ def sync_children(
     live_runs = LiveRuns(root or paths.main_root())
     await_ended(live_runs, settings)  # the jobs did not
     try:
-        ids = call_follower(partial(_only_runs, children=children), settings, root)
+        ids = call_follower(
+            _only_runs, settings, root, directories={child.key: str(child.directory) for child in children}
+        )
         missing = [child for child in children if ids[child.key] is None]
         runs = []
         for child in missing:
@@ -156,29 +160,30 @@ def sync_children(
     return {key: run_id for key, run_id in ids.items() if run_id}
 
 
-def _only_runs(store: Store, children: list[SweepRun]) -> dict[str, str | None]:
+def _only_runs(store: Store, directories: dict[str, str]) -> dict[str, str | None]:
     """Return result key -> its run, None if there is none; delete others, sent by two processes at once."""
-    present, ids = _finished(store, {child.key for child in children}), {}
-    for child in children:
-        result = Run(child.directory).content_hash
-        same = [stored.run_id for stored in present.get(child.key, []) if stored.result == result]
+    ids: dict[str, str | None] = {}
+    for key, runs in _finished(store, list(directories)).items():
+        result = Run(Path(directories[key])).content_hash
+        same = [run["run_id"] for run in runs if run["result"] == result]
         for twin in same[1:]:
             store.client.delete_run(twin)
-        ids[child.key] = same[0] if same else None
+        ids[key] = same[0] if same else None
     return ids
 
 
 def end(settings: Tracking, parent: str, result: SweepResult, *, root: Path | None = None) -> None:
     """Close the parent run with the summary."""
     try:
-        call_follower(partial(_close, parent=parent, result=result), settings, root)
+        call_follower(_close, settings, root, parent=parent, **asdict(result))
     except StoreError as error:
         log.warning("%s; the sweep's summary is in its folder only", error)
 
 
-def _close(store: Store, parent: str, result: SweepResult) -> None:
+def _close(store: Store, parent: str, **values: Any) -> None:
     from mlflow.entities import Metric, RunTag  # 3 s
 
+    result = SweepResult(**values)
     tags = (result.tags | {"mlflow.note.content": result.note}).items()
     store.client.log_batch(
         parent,
@@ -186,5 +191,5 @@ def _close(store: Store, parent: str, result: SweepResult) -> None:
         tags=[RunTag(key, mask(value, store.address)) for key, value in tags],
     )
     for file in result.artifacts:
-        store.client.log_artifact(parent, str(file), "summary")
+        store.client.log_artifact(parent, file, "summary")
     store.client.set_terminated(parent, result.status)
