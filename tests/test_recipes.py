@@ -14,6 +14,7 @@ from twinnet.core.schema import Backend, Experiment, KerasEngine
 from twinnet.sweeps import expand
 from twinnet.training.experiment import train
 
+pytestmark = pytest.mark.xdist_group("keras")  # one worker loads TensorFlow
 RECIPES = ("fashion_dense_best", "fashion_cnn_long", "fashion_resnet20", "fashion_best")
 
 

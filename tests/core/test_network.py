@@ -1,6 +1,5 @@
 """The description of a network: its shapes, and the weights that both engines start from."""
 
-import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,9 +16,12 @@ def image_network(size: int, stride: int, kernel: int) -> Network:
     )
 
 
+@pytest.mark.xdist_group("keras")
 @settings(deadline=None, max_examples=10)
 @given(st.integers(6, 15), st.integers(1, 2), st.sampled_from([1, 3, 5]))
 def test_shapes_and_parameter_counts_are_those_of_keras(size: int, stride: int, kernel: int) -> None:
+    import keras  # 4 s
+
     network = image_network(size, stride, kernel)
     model = keras.Sequential(
         [

@@ -29,6 +29,7 @@ from twinnet.core.schema import (
     Task,
 )
 
+pytestmark = pytest.mark.xdist_group("keras")  # one worker loads TensorFlow
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 OPTIMIZERS = [
     GradientDescent(learning_rate=0.1),

@@ -33,7 +33,7 @@ from twinnet.tracking.publish import publish
 from twinnet.tracking.store import connect
 from twinnet.training.experiment import train
 
-pytestmark = pytest.mark.xdist_group("predict")  # Keras is loaded, and the two models are trained, once
+pytestmark = pytest.mark.xdist_group("keras")  # TensorFlow is loaded, and the two models are trained, once
 
 CLASSES = ["disc", "bar", "cross"]
 SHAPE = (28, 28, 1)

@@ -11,6 +11,8 @@ from twinnet.core.problem import Problem
 from twinnet.core.schema import Augmentation, GradientDescent, KerasEngine, Task
 from twinnet.engines.keras import backend
 
+pytestmark = pytest.mark.xdist_group("keras")  # one worker loads TensorFlow
+
 
 @pytest.fixture
 def problem() -> Problem:

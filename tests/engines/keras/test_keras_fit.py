@@ -26,6 +26,7 @@ from twinnet.core.schema import (
 )
 from twinnet.engines import keras as engine
 
+pytestmark = pytest.mark.xdist_group("keras")  # one worker loads TensorFlow
 CONVOLUTION = (Conv2D(2, 3, 1, Activation.relu), Flatten())
 
 
