@@ -3,6 +3,7 @@
 With `-m` it is a sweep: `python -m twinnet.train -m seed=1,2,3 optimizer.learning_rate=0.1,0.01`.
 """
 
+import gc
 import logging
 import os
 import signal
@@ -45,21 +46,27 @@ def job(composed: DictConfig) -> float:
 
 def main() -> None:
     """Validate the overrides, then start Hydra."""
+    gc.set_threshold(10_000)  # by default a sixth of the seconds of importing JAX and Matplotlib
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sweeps.silence_launcher_warning()
     with exit_on_error():
         root = paths.root()
-        arguments = get_args_parser().parse_args()
-        if not (arguments.help or arguments.hydra_help or arguments.cfg or arguments.info):
-            composed = config.compose(root, "train", arguments.overrides, skip_swept=arguments.multirun)
-            if not arguments.multirun:  # else twinnet.sweeps checks each job
-                config.experiment(composed)
-            elif composed.tracking.enabled:  # it imports MLflow while the jobs are composed
+        parser = get_args_parser()
+        arguments = parser.parse_args()
+        words = arguments.overrides
+        is_plain = vars(arguments) == vars(parser.parse_args(words)) and not any("hydra.mode" in word for word in words)
+        if arguments.multirun and not arguments.help:  # twinnet.sweeps checks each job
+            composed = config.compose(root, "train", words, skip_swept=True)
+            if composed.tracking.enabled:  # it imports MLflow while the jobs are composed
                 with suppress(OSError):  # reported when the sweep begins
                     live.LiveRuns(paths.main_root()).start_follower(config.tracking(composed.tracking))
         os.chdir(root)
     try:
-        hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name="train")(job)()
+        with exit_on_error():
+            if is_plain:
+                config.run(root, "train", words, job)
+            else:
+                hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name="train")(job)()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

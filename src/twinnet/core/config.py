@@ -4,7 +4,7 @@
 part that a stage or a job needs into a validated object. Nothing after them sees Hydra or OmegaConf.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from enum import Enum
 from functools import cache
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -64,6 +65,24 @@ def compose(root: Path, name: str = "config", overrides: Sequence[str] = (), *, 
 
     Raises ConfigError, in one line, for a key, a value or an option that does not exist.
     """
+    return _compose(root, name, overrides, skip_swept)[-1]
+
+
+def run(root: Path, name: str, overrides: Sequence[str], task: Callable[[DictConfig], Any]) -> None:
+    """Run `task` with the composed experiment as `hydra.main` does, which would compose three times.
+
+    Raises ConfigError before anything is written.
+    """
+    hydra, composed, resolved = _compose(root, name, overrides)
+    experiment(resolved)
+    hydra.compose_config = lambda **_: composed  # type: ignore[method-assign]
+    hydra.run(name, task, [*overrides])
+
+
+def _compose(
+    root: Path, name: str, overrides: Sequence[str], skip_swept: bool = False
+) -> tuple[Hydra, DictConfig, DictConfig]:
+    """Return Hydra, its composition, and the composition without Hydra's own part, resolved."""
     register()
     GlobalHydra.instance().clear()
     conf = (root / "conf").resolve()
@@ -73,8 +92,14 @@ def compose(root: Path, name: str = "config", overrides: Sequence[str] = (), *, 
         parsed = [override for override in parsed if not (skip_swept and override.is_sweep_override())]
         check_overrides(conf, parsed)
         with initialize_config_dir(str(conf), version_base="1.3"):
-            composed = hydra_compose(name, [str(override.input_line) for override in parsed])
-        return resolve(composed)
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            composed = hydra_compose(name, [str(override.input_line) for override in parsed], return_hydra_config=True)
+        return (
+            hydra,
+            composed,
+            resolve(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])),
+        )
 
 
 def resolve(composed: DictConfig) -> DictConfig:
