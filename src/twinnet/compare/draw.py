@@ -1,16 +1,15 @@
 """The pictures of finished runs, drawn from their files, their data and their networks."""
 
+import csv
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-import pandas as pd
-
 from twinnet.core import paths
 from twinnet.core.errors import DataError, TwinnetError
+from twinnet.core.schema import season_name
 from twinnet.core.splits import Splits
-from twinnet.data.formats import nba
 from twinnet.figures.run import draw_figures, has_boundary
 from twinnet.figures.style import BLUE
 from twinnet.training.dataset import load_splits
@@ -40,10 +39,11 @@ def draw_runs(runs: Sequence[Run], directory: Path, root: Path, colours: Mapping
 def seasons(dataset: str, root: Path) -> str:
     """Return the seasons in a processed table of players, "2019-20"; empty for other data, or without the table."""
     try:
-        table = pd.read_csv(root / paths.PROCESSED / dataset / "table.csv", usecols=["season"])
-    except (OSError, ValueError):
+        with (root / paths.PROCESSED / dataset / "table.csv").open(encoding="utf-8", newline="") as file:
+            years = {int(row["season"]) for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError):
         return ""
-    return ", ".join(map(nba.label, sorted(set(table["season"]))))
+    return ", ".join(map(season_name, sorted(years)))
 
 
 class _SplitsReader:

@@ -407,6 +407,11 @@ class Dataset:
     reading: Data = MISSING  # how data/processed/<name>/ is read
 
 
+def season_name(season: int) -> str:
+    """Return the season as the service writes it: 2019 is 2019-20, 1999 is 1999-00."""
+    return f"{season}-{(season + 1) % 100:02d}"
+
+
 @dataclass
 class NBADataset(Dataset):
     kind: str = "nba"

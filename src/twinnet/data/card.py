@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from twinnet.core import paths, provenance
 from twinnet.core.provenance import Provenance
-from twinnet.core.schema import Dataset, NBADataset, Scaling, TableData, Task
+from twinnet.core.schema import Dataset, NBADataset, Scaling, TableData, Task, season_name
 from twinnet.core.splits import Splits
 from twinnet.data.formats import nba
 from twinnet.figures.run import AXIS_NAMES
@@ -111,7 +111,7 @@ def _grid(classes: list[str], splits: Splits, title: str, notes: list[str]) -> F
 def _about(dataset: Dataset) -> list[tuple[str, str]]:
     if not isinstance(dataset, NBADataset):
         return []
-    seasons = ", ".join(nba.label(season) for season in nba.seasons(dataset))
+    seasons = ", ".join(season_name(season) for season in nba.seasons(dataset))
     return [("season", seasons), ("type of season", nba.title(dataset.season_type))]
 
 

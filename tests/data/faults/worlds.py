@@ -23,6 +23,7 @@ from twinnet.core.schema import (
     TableData,
     Task,
     Transport,
+    season_name,
 )
 from twinnet.data.download import synthetic_players
 from twinnet.data.formats import idx, nba
@@ -101,7 +102,7 @@ def _true_players() -> list[tuple[object, ...]]:
 def json_world() -> World:
     """stats.nba.com."""
     stats, index = season(SEASON)
-    asked = {"Season": nba.label(SEASON)}
+    asked = {"Season": season_name(SEASON)}
     asked_stats = asked | {"SeasonType": "Regular Season", "PerMode": "PerGame"}
     answers = {
         "playerindex": synthetic_players.as_api_response("playerindex", index, asked),
@@ -115,7 +116,7 @@ def json_world() -> World:
 def csv_world() -> World:
     """The snapshot: two seasons in one file."""
     seasons = {year: season(year) for year in (SEASON - 1, SEASON)}
-    stats = pd.concat([both[0].assign(SEASON=nba.label(year)) for year, both in seasons.items()])
+    stats = pd.concat([both[0].assign(SEASON=season_name(year)) for year, both in seasons.items()])
     index = seasons[SEASON][1]
     name = "player/player_stats_traditionnal_rs.csv"
     files = {name: stats.to_csv(index=False).encode(), "player/player_index.csv": index.to_csv(index=False).encode()}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.data.faults.worlds import SEASON, csv_world, json_world, season
 from twinnet.core.errors import DataError
-from twinnet.core.schema import NBADataset
+from twinnet.core.schema import NBADataset, season_name
 from twinnet.data.formats import nba, nba_consistency
 
 
@@ -83,7 +83,7 @@ def test_snapshot_gives_the_same_players_as_the_service(tmp_path: Path) -> None:
 
 def test_several_seasons_follow_each_other(tmp_path: Path) -> None:
     stats, index = zip(*(season(year) for year in (2018, 2019)), strict=True)
-    both = pd.concat([frame.assign(SEASON=nba.label(2018 + at)) for at, frame in enumerate(stats)])
+    both = pd.concat([frame.assign(SEASON=season_name(2018 + at)) for at, frame in enumerate(stats)])
     both.to_csv(tmp_path / "player_stats_traditionnal_rs.csv", index=False)
     index[1].to_csv(tmp_path / nba.SNAPSHOT_INDEX, index=False)
     table = nba.table(players(seasons=[2019, 2018]), tmp_path)
@@ -93,7 +93,7 @@ def test_several_seasons_follow_each_other(tmp_path: Path) -> None:
 
 
 def test_seasons_are_named_as_the_service_names_them() -> None:
-    assert [nba.label(year) for year in (1996, 1999, 2009, 2019)] == ["1996-97", "1999-00", "2009-10", "2019-20"]
+    assert [season_name(year) for year in (1996, 1999, 2009, 2019)] == ["1996-97", "1999-00", "2009-10", "2019-20"]
 
 
 def test_implausible_number_of_players_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from urllib.request import url2pathname
 
 from twinnet.core import paths
 from twinnet.core.errors import ConfigError
-from twinnet.core.schema import Dataset, ImageDataset, NBADataset, Source, TableDataset
+from twinnet.core.schema import Dataset, ImageDataset, NBADataset, Source, TableDataset, season_name
 from twinnet.data.formats import nba
 
 MIRROR = "TWINNET_MIRROR"
@@ -86,7 +86,7 @@ class NBAStats:
         found = []
         for season in nba.seasons(dataset):
             folder = nba.folder(season, dataset.season_type)
-            year = {"Season": nba.label(season)}
+            year = {"Season": season_name(season)}
             for name, parameters in (
                 (nba.INDEX, INDEX_PARAMETERS | year),
                 (nba.STATS, STATS_PARAMETERS | year | {"SeasonType": nba.title(dataset.season_type)}),

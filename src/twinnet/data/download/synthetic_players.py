@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from twinnet.core.schema import NBADataset
+from twinnet.core.schema import NBADataset, season_name
 from twinnet.data.formats import nba
 
 PLAYERS = 520
@@ -42,7 +42,7 @@ def generate(dataset: NBADataset, raw: Path) -> list[str]:
     for season in nba.seasons(dataset):
         place = nba.folder(season, dataset.season_type)
         stats, index = players(season)
-        parameters = {"LeagueID": "00", "Season": nba.label(season)}
+        parameters = {"LeagueID": "00", "Season": season_name(season)}
         stats_parameters = parameters | {"SeasonType": nba.title(dataset.season_type), "PerMode": "PerGame"}
         (raw / place).mkdir(parents=True)
         for name, frame, sent in ((nba.STATS, stats, stats_parameters), (nba.INDEX, index, parameters)):

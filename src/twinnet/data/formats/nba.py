@@ -14,7 +14,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from twinnet.core.errors import DataError
-from twinnet.core.schema import NBADataset, SeasonType
+from twinnet.core.schema import NBADataset, SeasonType, season_name
 from twinnet.data.formats import nba_consistency
 
 log = logging.getLogger(__name__)
@@ -62,11 +62,6 @@ def seasons(dataset: NBADataset) -> list[int]:
     return years
 
 
-def label(season: int) -> str:
-    """Return the season as the service writes it: 2019 is 2019-20, 1999 is 1999-00."""
-    return f"{season}-{(season + 1) % 100:02d}"
-
-
 def title(season_type: SeasonType) -> str:
     """Return the type of season as the service writes it."""
     return season_type.replace("_", " ").title()
@@ -74,7 +69,7 @@ def title(season_type: SeasonType) -> str:
 
 def folder(season: int, season_type: SeasonType) -> str:
     """Return the folder of a season in data/raw/nba/ and in a mirror: 2019-20, 2019-20-playoffs."""
-    return label(season) + ("" if season_type is SeasonType.regular_season else f"-{season_type}")
+    return season_name(season) + ("" if season_type is SeasonType.regular_season else f"-{season_type}")
 
 
 def table(dataset: NBADataset, raw: Path) -> pd.DataFrame:
@@ -94,7 +89,7 @@ def read(dataset: NBADataset, raw: Path) -> tuple[pd.DataFrame, str]:
         parts.append(part.assign(season=season))
         if left_out:
             names = ", ".join(f"{name} ({reason})" for name, reason in sorted(left_out.items()))
-            notes.append(f"{label(season)}: {len(left_out)} of {len(part) + len(left_out)}: {names}")
+            notes.append(f"{season_name(season)}: {len(left_out)} of {len(part) + len(left_out)}: {names}")
     note = f"players left out of {'; '.join(notes)}" if notes else ""
     if note:
         log.warning("%s: %s", dataset.name, note)
@@ -109,7 +104,7 @@ def _season_table(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Return the players of a season, and the names of those who are left out with the reason."""
     if stats.empty:
-        raise DataError(f"expected the players of the season {label(season)}; received none")
+        raise DataError(f"expected the players of the season {season_name(season)}; received none")
     stats = _checked(_distinct(stats), STATS_SCHEMA)
     if dataset.strict:
         nba_consistency.check(stats)
@@ -123,13 +118,14 @@ def _season_table(
     left_out = {str(name): reasons[i] for i, name in zip(ids, stats["player_name"], strict=True) if i in reasons}
     if not len(reasons) <= dataset.max_left_out * ids.nunique():
         raise DataError(
-            f"{label(season)}: expected one position for each player; {len(reasons)} of {ids.nunique()} have none or "
-            f"are listed twice, such as {min(left_out)}; max_left_out={dataset.max_left_out} allows a fraction of them"
+            f"{season_name(season)}: expected one position for each player; {len(reasons)} of {ids.nunique()} have "
+            f"none or are listed twice, such as {min(left_out)}; max_left_out={dataset.max_left_out} allows a fraction "
+            "of them"
         )
     part = _join(stats[~ids.isin(reasons)], known[~known["person_id"].astype(str).isin(reasons)])
     fewest, most = dataset.players[dataset.season_type]
     if not fewest <= len(part) <= most:
-        raise DataError(f"{label(season)}: expected {fewest} to {most} players; received {len(part)}")
+        raise DataError(f"{season_name(season)}: expected {fewest} to {most} players; received {len(part)}")
     return part, left_out
 
 
@@ -189,11 +185,11 @@ def _season_files(dataset: NBADataset, raw: Path) -> Iterator[tuple[int, pd.Data
         if "season" not in stats:
             raise DataError("player statistics: expected the column season; it is missing")
         for season in seasons(dataset):
-            yield season, stats[stats["season"] == label(season)].drop(columns="season"), index
+            yield season, stats[stats["season"] == season_name(season)].drop(columns="season"), index
         return
     for season in seasons(dataset):
         place = raw / folder(season, dataset.season_type)
-        parameters = {"Season": label(season)}
+        parameters = {"Season": season_name(season)}
         stats_parameters = parameters | {"SeasonType": title(dataset.season_type), "PerMode": "PerGame"}
         yield season, _result_set(place / STATS, stats_parameters), _result_set(place / INDEX, parameters)
 
