@@ -250,6 +250,29 @@ def test_train_command_compiles_its_loops_to_kernels(tiny_project: Path, root: P
     assert "xla_cpu_small_call" in program.read_text()
 
 
+def test_compiled_program_is_loaded_by_the_next_process(tiny_project: Path, root: Path) -> None:
+    """With the same bits; a damaged entry is compiled again, without a word."""
+    shutil.copytree(root / "conf", tiny_project / "conf", dirs_exist_ok=True)
+    (tiny_project / "dvc.yaml").touch()
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    command = [sys.executable, "-m", "twinnet.train", "experiment=nba_scratch", "epochs=30", "tracking=none"]
+    command += ["hydra.run.dir=outputs/run"]
+
+    def train() -> bytes:
+        ended = subprocess.run(command, cwd=tiny_project, env=environment, capture_output=True, timeout=120, check=True)
+        assert b"cache" not in ended.stdout + ended.stderr
+        return (tiny_project / "outputs/run/predictions.npz").read_bytes()
+
+    first = train()
+    [program] = (tiny_project / "build/jax_cache").glob("*/jit_train_chunks-*-cache")
+    [used] = program.parent.glob("jit_train_chunks-*-atime")
+    written, content = used.read_bytes(), program.read_bytes()
+    assert train() == first
+    assert used.read_bytes() != written
+    program.write_bytes(content[:1000])
+    assert train() == first
+
+
 def test_xla_flags_are_left_to_other_libraries() -> None:
     """TensorFlow and child processes get the user's flags alone."""
     code = "import os; from twinnet.engines.scratch import jit; print(os.environ.get('XLA_FLAGS'))"

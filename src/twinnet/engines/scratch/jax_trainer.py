@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from twinnet.core.errors import DeviceError
@@ -38,7 +37,7 @@ class JaxTrainer:
             self.carry: TrainState = jax.device_put(
                 (weights, optimizers.init_state(self.spec.optimizer, weights, np)), self.device
             )
-            self.rate = jnp.asarray(problem.optimizer.learning_rate, problem.X_train.dtype)
+            self.rate = jax.device_put(np.asarray(problem.optimizer.learning_rate, problem.X_train.dtype), self.device)
             X_train, X_valid = (
                 flatten_inputs(problem.network, problem.X_train),
                 flatten_inputs(problem.network, problem.X_valid),

@@ -3,15 +3,20 @@
 JAX's backends start when this module is imported, because XLA reads XLA_FLAGS at that moment only.
 """
 
+import hashlib
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from twinnet.core import paths
+from twinnet.core.errors import TwinnetError
 from twinnet.core.network import Conv2D
 from twinnet.engines.scratch import optimizers
 from twinnet.engines.scratch.arrays import Array, Parameters
@@ -19,6 +24,9 @@ from twinnet.engines.scratch.step import StepSpec, evaluate, inputs, step
 
 # Loops over arrays of fewer bytes become one kernel. compiler_options refuses this flag.
 LOOP_FLAG = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=1000000"
+CACHE = Path("build/jax_cache")
+CACHE_BYTES = 1 << 28  # at most; JAX removes what was used least recently
+CPU_KEYS = ("vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU ")  # of Linux's /proc/cpuinfo
 
 
 def _start_backends() -> None:
@@ -35,7 +43,30 @@ def _start_backends() -> None:
             os.environ["XLA_FLAGS"] = flags
 
 
+def _cache_programs() -> None:
+    """Let JAX cache compiled programs under the checkout, unless JAX_COMPILATION_CACHE_DIR names a folder.
+
+    They are machine code, so each CPU has a folder of its own; without a writable checkout on Linux there is no cache.
+    """
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return
+    try:
+        lines = {line for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines() if line.startswith(CPU_KEYS)}
+        cpu = "\n".join([*sorted(lines), str(len(os.sched_getaffinity(0)))])
+        folder = paths.main_root() / CACHE / hashlib.sha256(cpu.encode()).hexdigest()[:12]
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, TwinnetError):
+        return
+    if os.access(folder, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)  # also makes processes take turns
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+        # A damaged entry, or a full disk: JAX compiles.
+        warnings.filterwarnings("ignore", "Error (read|writ)ing persistent compilation cache entry", UserWarning)
+
+
 _start_backends()
+_cache_programs()
 
 TrainState = tuple[Parameters, optimizers.State]
 Masks = dict[int, Array]
