@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from twinnet.core.errors import DataError
 from twinnet.core.schema import Tracking
 from twinnet.tracking import log_run
+from twinnet.tracking.live import NUMBERS
 from twinnet.tracking.publish import PublishResult, publish
-from twinnet.tracking.store import Store, connect, this_process
+from twinnet.tracking.store import Store, connect, stored_results, this_process
 from twinnet.training.run import Run
 
 
@@ -34,6 +36,35 @@ def test_tracked_run_is_not_published_again(train: Callable[..., Run], project: 
     train()
     assert publish(project / "runs", root=project).present == ("nba_scratch",)
     assert [len(runs) for runs in finished(project).values()] == [1]
+
+
+def test_publish_of_stored_runs_starts_no_follower(train: Callable[..., Run], project: Path) -> None:
+    """Importing MLflow takes most of a `dvc repro` with nothing to do; a store that is replaced is sent everything."""
+    run, uri = train(), f"sqlite:///{project}/mlflow.db"
+    assert stored_results(uri) == {run.content_hash: bool(run.figures)}
+    number = next(NUMBERS)  # of the folder that the next run on its way to the store would have
+    assert publish(project / "runs", root=project).present == ("nba_scratch",)
+    assert next(NUMBERS) == number + 1
+    _draw(project)
+    publish(project / "runs", root=project)
+    assert stored_results(uri) == {run.content_hash: True}
+    ((found,),) = finished(project).values()
+
+    client = store(project).client
+    client.create_run(found.info.experiment_id)  # RUNNING; its process may be dead
+    assert stored_results(uri) == {}
+    client.delete_experiment(found.info.experiment_id)
+    assert stored_results(uri) == {}
+    (project / "mlflow.db").unlink()
+    assert stored_results(uri) == {}
+    assert publish(project / "runs", root=project).sent == ("nba_scratch",)
+
+
+def _draw(project: Path) -> None:
+    """Leave a figure where `compare` draws those of a run."""
+    figure = project / "reports" / "runs" / "nba_scratch" / "learning_curves.png"
+    figure.parent.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(figure)
 
 
 def test_results_restored_by_dvc_are_published_once(train: Callable[..., Run], project: Path) -> None:

@@ -22,6 +22,7 @@ from twinnet.core.secrets import mask
 from twinnet.tracking.live import CALL, DONE, END, POINTS, PROBLEM, RECORD, STATE, LiveRun, LiveRuns
 from twinnet.tracking.store import (
     LOCK_SECONDS,
+    RESULT,
     Store,
     StoreError,
     client_environment,
@@ -252,8 +253,6 @@ class Follower:
 
 def finished_ids(store: Store, result: str) -> list[str]:
     """Return the ids of the finished runs of a result, the earliest first."""
-    from twinnet.tracking.log_run import RESULT  # imports MLflow: 3 s
-
     condition = f"tags.`{RESULT}` = '{result}' AND attributes.status = 'FINISHED'"
     return [str(run.info.run_id) for run in store.search(condition)]
 

@@ -298,7 +298,7 @@ class LiveTracker:
     def finished(self, run: "Run") -> None:
         with self._harmless():
             self._write_points()
-            self._end(finished_end(run))
+            self._end(finished_end(run, run.figures))
             self._wait(f"the run is complete in {run.directory}; {SEND}")
 
     def failed(self, error: BaseException) -> None:
@@ -366,13 +366,13 @@ class LiveTracker:
             self.live = None
 
 
-def finished_end(run: "Run", figures: Sequence[Path] = ()) -> dict[str, Any]:
-    """Return end.json of a finished run; `figures` are those that do not lie in its folder."""
+def finished_end(run: "Run", figures: Sequence[Path]) -> dict[str, Any]:
+    """Return end.json of a finished run."""
     return {
         "status": "FINISHED",
         "directory": str(run.directory.resolve()),
         "result": run.content_hash,
-        "figures": [str(figure.resolve()) for figure in run.figures or figures],
+        "figures": [str(figure.resolve()) for figure in figures],
     }
 
 

@@ -16,14 +16,12 @@ from twinnet.core.schema import Task
 from twinnet.core.secrets import mask
 from twinnet.tracking import description, models
 from twinnet.tracking.curves import thin_table
-from twinnet.tracking.store import PROCESS, Store
+from twinnet.tracking.store import FIGURES, PROCESS, RESULT, Store
 from twinnet.training.run import FULL_HISTORY, HISTORY, RESULT_FILES, Run, config_hash, flatten
 from twinnet.training.run_info import RunInfo, now
 
-RESULT = "twinnet.result"  # tags that identify: what was computed,
-CONFIGURATION = "twinnet.configuration"  # its configuration without the seed
+CONFIGURATION = "twinnet.configuration"  # the tag of a run's configuration without the seed
 NAME = "twinnet.name"  # the whole name of a run whose name in the store is shortened
-FIGURES = "figures"
 FINAL = "final/"  # before a final score that has a curve: `valid/loss` is that of an epoch
 MAX_PARAMS = 100  # of one log_batch
 DIGEST = 12  # characters of the data set's digest, of which MLflow takes 36; the tag dvc.data has all of it

@@ -24,7 +24,7 @@ import twinnet
 from twinnet.core.errors import ConfigError
 from twinnet.core.schema import Tracking
 from twinnet.tracking.live import call_follower
-from twinnet.tracking.store import Store
+from twinnet.tracking.store import RESULT, Store
 from twinnet.training.run import Run
 from twinnet.training.run_info import RunInfo
 
@@ -119,7 +119,7 @@ def promote(name: str, root: Path | None = None) -> str:
 
 
 def _promote(store: Store, name: str) -> str:
-    from twinnet.tracking.log_run import RESULT, final_metrics  # it imports this module
+    from twinnet.tracking.log_run import final_metrics  # it imports this module
 
     client, names = store.client, {found.name: found.experiment_id for found in store.client.search_experiments()}
     condition = f"attributes.status = 'FINISHED' AND tags.`{RESULT}` LIKE '%'"

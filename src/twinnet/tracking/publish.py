@@ -14,6 +14,7 @@ from twinnet.core.errors import DataError, one_line_text
 from twinnet.core.schema import Tracking
 from twinnet.core.secrets import mask
 from twinnet.tracking.live import DONE, END, PROBLEM, RECORD, LiveRun, LiveRuns, await_follower, finished_end
+from twinnet.tracking.store import stored_results
 from twinnet.training.run import METRICS, Run, finished_runs
 
 log = logging.getLogger(__name__)
@@ -90,8 +91,7 @@ def send(
             live = waiting[run.directory] = LiveRun.create(live_runs, settings, has_reader=True)
             masked = {key: mask(value, live_runs.uri) for key, value in tags.items()}
             live.write(RECORD, {"info": asdict(run.info), "tags": masked})
-            drawn = (live_runs.root / paths.REPORTS / "runs" / run.name).glob("*.png")  # by `compare`
-            live.write(END, finished_end(run, sorted(drawn)))
+            live.write(END, finished_end(run, _figures(run, live_runs.root)))
         live_runs.start_follower(settings)
         every = [*left, *waiting.values()]
         reason = await_follower(live_runs, every, settings, lambda: until - time.monotonic())
@@ -109,9 +109,16 @@ def _publish(
     """Send the runs; a run that a training has left in build/live/ goes on from there."""
     names = {live.folder: _name(live) for live in left}
     results = {(live.read(END) or {}).get("result"): live for live in left}
-    others = [run for run in complete if run.content_hash not in results]
-    sent, reason = send([(run, PUBLISHED) for run in others], settings, live_runs, left)
-    is_new = {run.name: sent[run.directory].is_new for run in others if run.directory in sent}
+    others, stored = [run for run in complete if run.content_hash not in results], stored_results(live_runs.uri)
+    present = [
+        run
+        for run in others
+        if run.content_hash in stored and (stored[run.content_hash] or not _figures(run, live_runs.root))
+    ]
+    missing = [(run, PUBLISHED) for run in others if run not in present]
+    sent, reason = send(missing, settings, live_runs, left) if missing or left else ({}, "")
+    is_new = {run.name: False for run in present}
+    is_new |= {run.name: sent[run.directory].is_new for run in others if run.directory in sent}
     is_new |= {names[live.folder]: True for live in left if not live.folder.exists()}
     wanted = dict.fromkeys([*(run.name for run in others), *names.values()])
     return PublishResult(
@@ -119,6 +126,11 @@ def _publish(
         tuple(name for name in wanted if is_new.get(name) is False),
         tuple(name for name in wanted if name not in is_new),
     ), reason
+
+
+def _figures(run: Run, root: Path) -> list[Path]:
+    """Return the run's own figures, or those that `compare` has drawn of it."""
+    return run.figures or sorted((root / paths.REPORTS / "runs" / run.name).glob("*.png"))
 
 
 def _name(live: LiveRun) -> str:

@@ -7,12 +7,14 @@ import socket
 import sqlite3
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
 
 import psutil
 from filelock import FileLock, Timeout
@@ -30,6 +32,13 @@ Value = TypeVar("Value")
 
 PROCESS = "twinnet.process"  # the tag that names the process that trains or publishes a run
 PARENT = "mlflow.parentRunId"
+RESULT = "twinnet.result"  # the tag of a finished run that says what was computed: Run.content_hash
+FIGURES = "figures"  # the folder of a run's figures among its artifacts
+FINISHED_OR_RUNNING = f"""
+    SELECT status, value, artifact_uri FROM runs JOIN experiments USING (experiment_id)
+    LEFT JOIN tags ON tags.run_uuid = runs.run_uuid AND key = '{RESULT}'
+    WHERE runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active'
+    AND status IN ('FINISHED', 'RUNNING')"""
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens its GenAI view
 
 
@@ -211,15 +220,33 @@ def database_file(address: str) -> Path | None:
 def foreign_artifacts(uri: str) -> str:
     """Return the folder of another checkout that a copied SQLite store writes to, or ""."""
     file = database_file(uri)
+    own = f"{file.parent.as_uri()}/" if file else ""
+    rows = _query(file, "SELECT artifact_location FROM experiments WHERE experiment_id != 0")
+    return next((row[0] for row in rows if str(row[0]).startswith("file:") and not str(row[0]).startswith(own)), "")
+
+
+def stored_results(uri: str) -> dict[str, bool]:
+    """Return the results that a SQLite store has once, as a finished run, and whether that run has figures.
+
+    It is read without MLflow, whose import takes 3 s. None if a run is RUNNING: its process may be dead.
+    """
+    rows = _query(database_file(uri), FINISHED_OR_RUNNING)
+    if any(status == "RUNNING" for status, _, _ in rows):
+        return {}
+    n_runs = Counter(result for _, result, _ in rows)
+    folders = {result: Path(url2pathname(urlsplit(uri).path)) for _, result, uri in rows if n_runs[result] == 1}
+    return {result: any((folder / FIGURES).glob("*.png")) for result, folder in folders.items()}
+
+
+def _query(file: Path | None, query: str) -> list[tuple[Any, ...]]:
+    """Return rows of a SQLite file; none without it, or if it is damaged: MLflow says so when it opens the store."""
     if file is None or not file.is_file():
-        return ""
+        return []
     try:
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=1)) as database:
-            rows = database.execute("SELECT artifact_location FROM experiments WHERE experiment_id != 0").fetchall()
+            return database.execute(query).fetchall()
     except sqlite3.Error:
-        return ""  # the store says what is wrong when it is opened
-    own = f"{file.parent.as_uri()}/"
-    return next((row[0] for row in rows if str(row[0]).startswith("file:") and not str(row[0]).startswith(own)), "")
+        return []
 
 
 def this_process() -> str:

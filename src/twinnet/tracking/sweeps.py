@@ -13,7 +13,7 @@ from twinnet.core.secrets import mask
 from twinnet.tracking import description
 from twinnet.tracking.live import LiveRuns, await_ended, call_follower
 from twinnet.tracking.publish import send
-from twinnet.tracking.store import PARENT, PROCESS, Store, StoreError, this_process
+from twinnet.tracking.store import PARENT, PROCESS, RESULT, Store, StoreError, this_process
 from twinnet.training.run import Run
 from twinnet.training.run_info import now
 
@@ -115,7 +115,7 @@ def finished(settings: Tracking, keys: Iterable[str], *, root: Path | None = Non
 
 
 def _finished(store: Store, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
-    from twinnet.tracking.log_run import RESULT, final_metrics  # imports MLflow: 3 s
+    from twinnet.tracking.log_run import final_metrics  # imports MLflow: 3 s
 
     found: dict[str, list[dict[str, Any]]] = {key: [] for key in keys}
     for run in store.search(f"tags.`{KEY}` LIKE '%' AND attributes.status = 'FINISHED'"):
