@@ -368,6 +368,22 @@ def test_boundary_is_drawn_from_the_saved_network(drawing: Project, caplog: pyte
     assert caplog.text == ""
     assert (drawing.reports / "runs/one/decision_boundary.png").stat().st_size > 1000
 
+    cache, pictures = drawing.folder / "build/figures", drawing.reports / "runs/one"
+    first = {file.name: file.read_bytes() for file in pictures.iterdir()}
+    (entry,) = cache.iterdir()
+    marked = entry / "decision_boundary.png"
+    marked.write_bytes(b"not drawn again")
+    drawing.leave("two", right=0.5, digest=digest)
+    drawing.compare()
+    assert (pictures / marked.name).read_bytes() == b"not drawn again"
+    assert len(list(cache.iterdir())) == 2
+    shutil.rmtree(cache)
+    drawing.compare()
+    assert {file.name: file.read_bytes() for file in pictures.iterdir()} == first
+    drawing.leave("one", right=0.7, digest=digest)
+    drawing.compare()
+    assert not entry.exists()
+
 
 def test_report_says_that_images_were_flipped(project: Project) -> None:
     labels = np.arange(40) % 10

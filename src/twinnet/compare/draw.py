@@ -1,22 +1,31 @@
 """The pictures of finished runs, drawn from their files, their data and their networks."""
 
 import csv
+import hashlib
+import json
 import logging
+import os
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
-from twinnet.core import paths
+from twinnet.core import paths, provenance
 from twinnet.core.errors import DataError, TwinnetError
 from twinnet.core.schema import season_name
 from twinnet.core.splits import Splits
 from twinnet.figures.run import draw_figures, has_boundary
-from twinnet.figures.style import BLUE
+from twinnet.figures.style import BLUE, FONTS
 from twinnet.training.dataset import load_splits
 from twinnet.training.experiment import evaluated_prediction
-from twinnet.training.run import Run
+from twinnet.training.fingerprint import code_hash
+from twinnet.training.run import FULL_HISTORY, Run
 
 log = logging.getLogger(__name__)
+
+CACHE = Path("build/figures")
 
 
 def draw_run(run: Run, directory: Path | None = None, root: Path | None = None) -> list[Path]:
@@ -28,11 +37,39 @@ def draw_run(run: Run, directory: Path | None = None, root: Path | None = None) 
 
 
 def draw_runs(runs: Sequence[Run], directory: Path, root: Path, colours: Mapping[str, str]) -> dict[str, list[Path]]:
-    """Draw the figures of each run to `directory`/<run> in its colour; return their paths by run."""
-    read = _SplitsReader(root)
-    return {
-        run.name: _draw(run, directory / run.name, read, colours.get(run.name, BLUE)) for run in sorted(runs, key=_data)
-    }
+    """Draw the figures of each run to `directory`/<run> in its colour; return their paths by run.
+
+    Those that the last call drew from the same run, data and code are copied from build/figures/.
+    """
+    read, drawn, used = _SplitsReader(root), {}, set()
+    for run in sorted(runs, key=_data):
+        folder, colour = directory / run.name, colours.get(run.name, BLUE)
+        cached = root / CACHE / _figures_key(run, root, colour)
+        used.add(cached)
+        if cached.is_dir():
+            shutil.copytree(cached, folder)
+        elif _draw(run, folder, read, colour):
+            part = cached.with_suffix(f".{os.getpid()}.part")
+            with suppress(OSError):  # no room, no permission, or another process has drawn it
+                shutil.copytree(folder, part)
+                part.rename(cached)
+        drawn[run.name] = sorted(folder.glob("*.png"))
+    for stale in set((root / CACHE).glob("*")) - used:
+        shutil.rmtree(stale, ignore_errors=True)
+    return drawn
+
+
+def _figures_key(run: Run, root: Path, colour: str) -> str:
+    """Return the hash of what the figures of a run depend on: its files, the data, and what draws them."""
+    try:
+        data = provenance.read(run.dataset, root, paths.PROCESSED).processed
+    except DataError:
+        data = {}
+    files = [provenance.sha256(file) for file in (run.directory / FULL_HISTORY, run.model)]
+    code = code_hash(run.experiment.engine.kind, "figures", "compare")
+    drawn_by = [colour, seasons(run.dataset, root), FONTS, version("matplotlib"), code]
+    parts = [run.content_hash, run.info.data.get("digest"), dict(data), *files, *drawn_by]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 
 @cache

@@ -32,13 +32,13 @@ def fingerprint(experiment: Experiment, data_digest: str) -> str:
 
 
 @lru_cache
-def code_hash(engine: str) -> str:
-    """Return the SHA-256 of the folders that settle a training with this engine, and of its libraries' versions.
+def code_hash(engine: str, *more: str) -> str:
+    """Return the SHA-256 of the folders that settle a training with this engine, and `more`, and of library versions.
 
     Computed once in a process: the code that runs is the code that was imported.
     """
     digest = hashlib.sha256()
-    for folder in code_folders(engine):
+    for folder in (*code_folders(engine), *more):
         for file in sorted((PACKAGE / folder).rglob("*.py")):
             content = file.read_bytes()
             digest.update(f"{file.relative_to(PACKAGE).as_posix()} {len(content)}\n".encode() + content)
