@@ -366,7 +366,7 @@ class LiveTracker:
             self.live = None
 
 
-def finished_end(run: "Run", figures: Sequence[Path]) -> dict[str, Any]:
+def finished_end(run: "Run", figures: Sequence[Path] = ()) -> dict[str, Any]:
     """Return end.json of a finished run."""
     return {
         "status": "FINISHED",
