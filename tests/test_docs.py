@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ import pathspec
 import pytest
 import yaml
 from dvc_render.html import HTML
+from packaging.utils import canonicalize_name
 
 from tests import architecture, configuration_page
 from twinnet import walkthrough
@@ -353,6 +355,21 @@ def test_workflow_of_github_calls_targets_of_make(root: Path) -> None:
     assert commands == ["make lint", "make test"]
     for command in commands:
         assert f"\n{command.split()[1]}:" in (root / "Makefile").read_text()
+
+
+def test_runtime_environment_has_what_the_code_imports(root: Path) -> None:
+    """`make repro` installs requirements.lock alone; every command of the README then works."""
+    trees = [ast.parse(file.read_text()) for file in (root / "src").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    imported = (
+        {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"twinnet", "hydra_plugins", "ray"}
+    )
+    locked = set(re.findall(r"^([\w.-]+)==", (root / "requirements.lock").read_text(), re.MULTILINE))
+    packages = packages_distributions()
+    missing = {name for name in imported if not {canonicalize_name(found) for found in packages[name]} & locked}
+    assert not missing
 
 
 def test_image_has_every_file_of_git(root: Path) -> None:

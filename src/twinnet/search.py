@@ -29,7 +29,7 @@ def main() -> None:
         search = search_settings(composed)
         os.chdir(root)
         launchers.limit_threads(max(1, cpu_count() // search.processes) if search.processes > 1 else None)
-        from twinnet.sweeps.search import run_search  # 2 s: pandas, matplotlib, Optuna; also, it needs an extra
+        from twinnet.sweeps.search import run_search  # 2 s: pandas, matplotlib, Optuna
 
         try:
             n_failed = run_search(root, words, composed, search)

@@ -101,8 +101,10 @@ def test_single_run_cannot_be_batched(run_main) -> None:
 
 def test_launcher_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    for launcher, wanted in (("ray", "'twinnet\\[ray\\]'"), ("submitit_local", "'twinnet\\[slurm\\]'")):
-        with pytest.raises(ConfigError, match=f"hydra/launcher={launcher}: .* not installed; run pip install {wanted}"):
+    for launcher, wanted in (("ray", r"-e '\.\[ray\]'"), ("submitit_local", r"-e '\.\[slurm\]'")):
+        with pytest.raises(
+            ConfigError, match=f"hydra/launcher={launcher}: .* not installed; run uv pip install {wanted}"
+        ):
             launchers.check(launcher, {})
 
 

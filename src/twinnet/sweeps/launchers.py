@@ -38,10 +38,10 @@ def check(name: str, settings: Mapping[str, Any]) -> None:
     if name in PLUGINS:
         module, package, extra = PLUGINS[name]
         if importlib.util.find_spec(module) is None:
-            to_install = f"'twinnet[{extra}]'" if extra else package
+            to_install = f"-e '.[{extra}]'" if extra else package
             raise ConfigError(
                 f"hydra/launcher={name}: expected the package {package}; it is not installed; "
-                f"run pip install {to_install}"
+                f"run uv pip install {to_install}"
             )
     if name == "ray":
         _join_ray(dict(settings["ray"]["init"]))
