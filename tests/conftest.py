@@ -26,8 +26,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process that a test
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 # One folder for all workers, which inherit the variable, and for the processes that tests start.
-SHARED = Path(os.environ.setdefault("TESTS_SHARED", tempfile.mkdtemp(prefix="twinnet-tests-")))
+SHARED = Path(os.environ.get("TESTS_SHARED") or tempfile.mkdtemp(prefix="twinnet-tests-"))
 os.environ |= {
+    "TESTS_SHARED": str(SHARED),
     "JAX_COMPILATION_CACHE_DIR": str(SHARED / "jax"),  # each program is compiled once
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
