@@ -1,11 +1,15 @@
 """Seconds of whole commands, each a new process: what a user waits for, or the CPU seconds that it takes."""
 
+import atexit
 import resource
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +19,22 @@ from benchmarks.tracking import project
 
 EPOCHS, MORE = 100_000, 1_000_000
 TRAIN = ("twinnet.train", "experiment=nba_scratch")
+
+PARTS = {
+    "imports of Hydra and NumPy": "import twinnet.train",
+    "imports of Matplotlib and pandas": "import pandas; from twinnet.compare.draw import draw_run",
+    "JAX's import and start": "from twinnet.engines.scratch import jax_trainer",
+    "composing, each time": """
+from pathlib import Path
+from twinnet.core import config
+experiment = config.experiment(config.compose(Path(), "train", ["experiment=nba_scratch", "epochs=2000"]))""",
+    "reading, compiling, training, writing": """
+from twinnet.training.experiment import train
+run = train(experiment, Path("outputs/startup"))""",
+    "figures": "draw_run(run)",
+}
+STARTED: list[Any] = []  # the folder, and the seconds of each part in the last process
+MEASURED = "before = time.process_time()\n{}\nprint(time.process_time() - before)"
 
 ROWS = [
     Row(
@@ -38,15 +58,27 @@ ROWS = [
             Peer("predict a wrong file", "benchmarks.commands:predict_wrong"),
             Peer("import twinnet", "benchmarks.commands:import_twinnet"),
             Peer("dvc repro, nothing to do", "benchmarks.commands:dvc_repro"),
+            Peer("dvc exp run, nba_scratch", "benchmarks.commands:dvc_exp_run"),
         ],
         at_least={
             "train nba_scratch, 2,000 epochs, CPU": 3, "predict a picture": 4, "predict a wrong file": 1,
-            "import twinnet": 0.3, "dvc repro, nothing to do": 5,
+            "import twinnet": 0.3, "dvc repro, nothing to do": 5, "dvc exp run, nba_scratch": 12,
         },
         aim={},
         rounds=3,
         note="from start to end of a process; a picture by fashion_dense_scratch",
         kind="seconds",
+    ),
+    Row(
+        "startup",
+        "command",
+        [Peer(part, f"benchmarks.commands:startup:{number}") for number, part in enumerate(PARTS)],
+        at_least={},
+        aim={},
+        rounds=5,
+        note="CPU of the parts of `python -m twinnet.train experiment=nba_scratch epochs=2000 tracking=none`",
+        kind="seconds",
+        one_process=True,
     ),
 ]  # fmt: skip
 
@@ -86,6 +118,40 @@ def dvc_repro() -> Callable[[], int]:
     if status.returncode:
         raise ImportError("it needs a checkout whose stages have run (make repro)")
     return _command(ROOT, "-m", "dvc", "repro")
+
+
+def dvc_exp_run() -> Callable[[], int]:
+    """In a clone of this checkout, with its DVC cache, if all its stages have run and are committed."""
+    folder, numbers = Path(tempfile.mkdtemp(prefix="twinnet-bench-")), count(2001)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    subprocess.run(["git", "clone", "-q", ROOT, folder], check=True)
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "cache", "dir", "-q", "--local", ROOT / ".dvc/cache"], cwd=folder, check=True)
+    for name in ("checkout", "repro"):
+        if subprocess.run([*dvc, name, "-q"], cwd=folder, capture_output=True).returncode:
+            raise ImportError("it needs a checkout whose stages have run and whose dvc.lock is committed (make repro)")
+
+    def run() -> int:
+        return _command(folder, "-m", "dvc", "exp", "run", "-S", f"experiments.nba_scratch.epochs={next(numbers)}")()
+
+    return run
+
+
+def startup(part: int) -> Callable[[], tuple[int, float]]:
+    """Return the CPU seconds of a part of a new process; the first part starts it, and the others read its answers."""
+    if part == 0:
+        STARTED.append(project("nba_scratch"))
+    code = "\n".join(["import gc, time", "gc.set_threshold(10_000)", *map(MEASURED.format, PARTS.values())])
+
+    def run() -> tuple[int, float]:
+        if part == 0:
+            done = subprocess.run(
+                [sys.executable, "-c", code], cwd=STARTED[0], capture_output=True, text=True, check=True
+            )
+            STARTED[1:] = map(float, done.stdout.split())
+        return 1, STARTED[1 + part]
+
+    return run
 
 
 def _predict(is_picture: bool) -> Callable[[], int]:

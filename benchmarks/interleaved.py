@@ -47,10 +47,12 @@ class Worker:
 
     def __init__(self, peers: list[Peer]) -> None:
         self.peers, peer = peers, peers[0]
+        # A user's second command finds its imports compiled, whatever PYTHONDONTWRITEBYTECODE says here.
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         command = [peer.interpreter, "-m", "benchmarks.worker", str(peer.cores or 0), *(peer.work for peer in peers)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | peer.environment,
+            env=inherited | {"TF_CPP_MIN_LOG_LEVEL": "3"} | peer.environment,
         )  # fmt: skip
         answer, _, self.reason = self._read().partition(" ")
         if answer not in (READY, SKIPPED):
