@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import hydra
@@ -55,14 +54,12 @@ def main() -> None:
         arguments = parser.parse_args()
         words = arguments.overrides
         is_plain = vars(arguments) == vars(parser.parse_args(words)) and not any("hydra.mode" in word for word in words)
+        tracking = Tracking(enabled=False)
         if arguments.multirun and not arguments.help:  # twinnet.sweeps checks each job
-            composed = config.compose(root, "train", words, skip_swept=True)
-            if composed.tracking.enabled:  # it imports MLflow while the jobs are composed
-                with suppress(OSError):  # reported when the sweep begins
-                    live.LiveRuns(paths.main_root()).start_follower(config.tracking(composed.tracking))
+            tracking = config.tracking(config.compose(root, "train", words, skip_swept=True).tracking)
         os.chdir(root)
     try:
-        with exit_on_error():
+        with exit_on_error(), live.keep_follower(tracking):
             if is_plain:
                 config.run(root, "train", words, job)
             else:

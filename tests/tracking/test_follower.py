@@ -86,6 +86,16 @@ def test_run_is_in_the_store_whole_or_not_at_all(
     assert len(commits) < 10  # MLflow alone: 29
 
 
+def test_follower_stays_while_a_sweep_trains(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    monkeypatch.setattr(live.LiveRuns, "start_follower", lambda runs, settings: None)
+    runs = live.LiveRuns(project)
+    with live.keep_follower(Tracking()):
+        assert follow.Follower(runs).is_active()
+    assert not follow.Follower(runs).is_active()
+    assert waiting(project) == []
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
 def test_lost_follower_is_replaced(
     train: Callable[..., Run], project: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals

@@ -16,7 +16,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import cache
 from itertools import count
@@ -230,6 +230,18 @@ class LiveRuns:
                 follower.wait(timeout=10)
                 return False
         return True
+
+
+@contextmanager
+def keep_follower(settings: Tracking) -> Iterator[None]:
+    """Keep one follower meanwhile, if tracking is on: it imports MLflow at once, and once."""
+    with ExitStack() as stack:
+        if settings.enabled:
+            with suppress(OSError):  # reported when something is sent
+                runs = LiveRuns(paths.main_root())
+                stack.callback(LiveRun.create(runs, settings, has_reader=True).remove)  # it waits as for a run
+                runs.start_follower(settings)
+        yield
 
 
 @cache
