@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND := agg
 export PYTHONUTF8 := 1
+unexport PYTHONDONTWRITEBYTECODE # else each process compiles all that it imports: 3 s
 # The certificates of the system, as pip: a network may have its own.
 export UV_SYSTEM_CERTS ?= true
 

@@ -24,12 +24,13 @@ def main() -> None:
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with exit_on_error():
+        launchers.check_installed("search", "optuna", "optuna", "optuna")
         root = paths.root()
         composed = config.compose(root, "search", words)
         search = search_settings(composed)
         os.chdir(root)
         launchers.limit_threads(max(1, cpu_count() // search.processes) if search.processes > 1 else None)
-        from twinnet.sweeps.search import run_search  # 2 s: pandas, matplotlib, Optuna
+        from twinnet.sweeps.search import run_search  # 2 s: pandas, matplotlib, Optuna; also, it needs an extra
 
         try:
             n_failed = run_search(root, words, composed, search)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from twinnet import train
+from twinnet import search, train
 from twinnet.core import config
 from twinnet.core.errors import ConfigError, DataError, TwinnetError
 from twinnet.core.schema import Experiment
@@ -106,6 +106,13 @@ def test_launcher_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None
             ConfigError, match=f"hydra/launcher={launcher}: .* not installed; run uv pip install {wanted}"
         ):
             launchers.check(launcher, {})
+
+
+def test_search_without_optuna_is_one_line(run_main, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    ended = run_main(search.main, "search=nba")
+    assert (ended.status, len(ended.err.splitlines())) == (1, 1)
+    assert "search: expected the package optuna; it is not installed; run uv pip install -e '.[optuna]'" in ended.err
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "nowhere.invalid:1", "127.0.0.1"])

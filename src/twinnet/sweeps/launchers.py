@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from twinnet.core.errors import ConfigError, one_line_text
 
 PLUGINS = {  # launcher -> module, package, extra of this project
-    "joblib": ("hydra_plugins.hydra_joblib_launcher", "hydra-joblib-launcher", None),
+    "joblib": ("hydra_plugins.hydra_joblib_launcher", "hydra-joblib-launcher", ""),
     "ray": ("hydra_plugins.hydra_ray_launcher", "hydra-ray-launcher", "ray"),
     "submitit_local": ("hydra_plugins.hydra_submitit_launcher", "hydra-submitit-launcher", "slurm"),
     "submitit_slurm": ("hydra_plugins.hydra_submitit_launcher", "hydra-submitit-launcher", "slurm"),
@@ -30,19 +30,22 @@ THREAD_VARIABLES = (
 RAY_SECONDS = 3.0  # for the head node of a cluster to answer
 
 
+def check_installed(key: str, module: str, package: str, extra: str) -> None:
+    """Raise ConfigError unless the package that `key` needs is installed; an extra of the checkout may bring it."""
+    if importlib.util.find_spec(module) is None:
+        to_install = f"-e '.[{extra}]'" if extra else package
+        raise ConfigError(
+            f"{key}: expected the package {package}; it is not installed; run uv pip install {to_install}"
+        )
+
+
 def check(name: str, settings: Mapping[str, Any]) -> None:
     """Raise ConfigError if the launcher is not installed, or if its Ray cluster or SLURM is not there.
 
     `settings` is the composed hydra.launcher. Ray is started or joined here, before its launcher.
     """
     if name in PLUGINS:
-        module, package, extra = PLUGINS[name]
-        if importlib.util.find_spec(module) is None:
-            to_install = f"-e '.[{extra}]'" if extra else package
-            raise ConfigError(
-                f"hydra/launcher={name}: expected the package {package}; it is not installed; "
-                f"run uv pip install {to_install}"
-            )
+        check_installed(f"hydra/launcher={name}", *PLUGINS[name])
     if name == "ray":
         _join_ray(dict(settings["ray"]["init"]))
     if name == "submitit_slurm":
