@@ -77,7 +77,7 @@ def test_each_dvc_command_is_one_of_dvc(root: Path, given: dict[str, str]) -> No
         targets = getattr(parsed, "targets", None)
         for target in [targets] if isinstance(targets, str) else targets or ():
             stage, _, key = target.partition("@")
-            assert stage in stages or target in stages["compare"]["outs"], place
+            assert stage in stages or target in stages["compare"]["outs"] + stages["compare"]["metrics"], place
             assert not key or key in {**suite["datasets"], **suite["experiments"]}, place
 
 
