@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import precision_recall_fscore_support
 
 from twinnet.compare.statistics import accuracy_interval, calibration, compare_pairs, mean_interval
 from twinnet.core.metrics import count_confusions
@@ -132,11 +133,10 @@ def per_class(runs: Sequence[Run], board: pd.DataFrame) -> pd.DataFrame:
         run = by_name[name]
         if run.is_regression:
             continue
-        counts = count_confusions(run.y_true, run.y_pred, len(run.classes))
-        right, true, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
-        totals = ((right, predicted), (right, true), (2 * right, true + predicted))
-        scores = [part / np.maximum(whole, 1) for part, whole in totals]  # 0 of a class without samples
-        for label, values in zip(run.classes, zip(*scores, true, strict=True), strict=True):
+        scores = precision_recall_fscore_support(
+            run.y_true, run.y_pred, labels=range(len(run.classes)), zero_division=0
+        )
+        for label, values in zip(run.classes, zip(*scores, strict=True), strict=True):
             row = {"data_set": run.dataset, "synthetic": run.is_synthetic, "experiment": name, "class": label}
             rows.append(row | dict(zip(("precision", "recall", "f1", "samples"), values, strict=True)))
     columns = ["data_set", "synthetic", "experiment", "class", "precision", "recall", "f1", "samples"]

@@ -75,7 +75,7 @@ def run(root: Path, name: str, overrides: Sequence[str], task: Callable[[DictCon
     """
     hydra, composed, resolved = _compose(root, name, overrides)
     experiment(resolved)
-    hydra.compose_config = lambda **_: composed  # type: ignore[method-assign]
+    hydra.compose_config = lambda **_: composed  # type: ignore[method-assign]  # it has no argument for a composition
     hydra.run(name, task, [*overrides])
 
 
@@ -95,11 +95,8 @@ def _compose(
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
             composed = hydra_compose(name, [str(override.input_line) for override in parsed], return_hydra_config=True)
-        return (
-            hydra,
-            composed,
-            resolve(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])),
-        )
+        own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+        return hydra, composed, resolve(own)
 
 
 def resolve(composed: DictConfig) -> DictConfig:

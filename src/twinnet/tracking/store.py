@@ -228,7 +228,7 @@ def foreign_artifacts(uri: str) -> str:
 def stored_results(uri: str) -> dict[str, bool]:
     """Return the results that a SQLite store has once, as a finished run, and whether that run has figures.
 
-    It is read without MLflow, whose import takes 3 s. None if a run is RUNNING: its process may be dead.
+    It is read without MLflow, whose import takes 3 s. Empty if a run is RUNNING: its process may be dead.
     """
     rows = _query(database_file(uri), FINISHED_OR_RUNNING)
     if any(status == "RUNNING" for status, _, _ in rows):
