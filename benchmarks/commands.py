@@ -130,6 +130,8 @@ def dvc_exp_run() -> Callable[[], int]:
     for name in ("checkout", "repro"):
         if subprocess.run([*dvc, name, "-q"], cwd=folder, capture_output=True).returncode:
             raise ImportError("it needs a checkout whose stages have run and whose dvc.lock is committed (make repro)")
+    # Fills build/figures/, as `make repro` has in the checkout: else the first experiment draws every run.
+    subprocess.run([*dvc, "repro", "-q", "--single-item", "--force", "compare"], cwd=folder, check=True)
 
     def run() -> int:
         return _command(folder, "-m", "dvc", "exp", "run", "-S", f"experiments.nba_scratch.epochs={next(numbers)}")()
