@@ -176,6 +176,7 @@ def test_24_processes_at_once_on_a_new_store_all_finish(train: Callable[..., Run
         capture_output=True,
         text=True,
         timeout=1150,
+        env={**os.environ, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"},
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     runs = list(store(project / "new").search(""))

@@ -61,7 +61,7 @@ def describe(store: Store, run_id: str, info: RunInfo) -> None:
     params = [Param(key, value) for key, value in parameters(info).items()]
     for begin in range(0, len(params), MAX_PARAMS):
         store.client.log_batch(run_id, params=params[begin : begin + MAX_PARAMS])
-    store.client.log_inputs(run_id, [_dataset(info, store)])
+    store.add_dataset(run_id, _dataset(info, store))
 
 
 def rows(store: Store, run_id: str, points: Iterable[Mapping[str, float]], timestamp: int | None = None) -> None:

@@ -26,7 +26,7 @@ from twinnet.core.secrets import mask
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import DatasetInput, Metric, Run
 
 Value = TypeVar("Value")
 
@@ -186,6 +186,15 @@ class Store:
                     session.execute(dialect.insert(SqlMetric).on_conflict_do_nothing(), points)
         for begin in range(0, len(metrics), MAX_METRICS):
             self.client.log_batch(run_id, metrics=metrics[begin : begin + MAX_METRICS])
+
+    def add_dataset(self, run_id: str, dataset: "DatasetInput") -> None:
+        """Make the data set an input of the run; a SQL store refuses it while another process stores the same one."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.log_inputs(run_id, [dataset])
+        except MlflowException:  # now it is there
+            self.client.log_inputs(run_id, [dataset])
 
     def mark_dead_runs(self, spared: Container[str] = ()) -> list[str]:
         """Mark runs of dead local processes KILLED, except those `spared`; return their ids."""
