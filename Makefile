@@ -1,6 +1,6 @@
 # `make repro` and `make test` need Python 3.11 to 3.13 and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help repro test exhaustive lint smoke params ui server notebooks bench faults lock clean
+.PHONY: help repro test exhaustive cluster lint smoke params ui server notebooks bench faults lock clean
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -67,6 +67,10 @@ test: $(VENV)/dev ## the whole test suite, no network needed
 
 exhaustive: $(VENV)/dev ## the tests of every combination, which `make test` leaves out
 	python -m pytest -n 2 -m exhaustive
+
+cluster: $(VENV)/dev ## SLURM, several hosts, an object store, 1,000 jobs (installs Debian's packages; needs root)
+	@tests/cluster/install
+	python -m pytest -m cluster tests/cluster
 
 lint: $(VENV)/dev ## ruff, mypy and the map of imports
 	ruff format --check .
