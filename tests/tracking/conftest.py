@@ -1,23 +1,17 @@
 """Small real trainings, a store that is migrated already, a tracking server, and a wire to it that can break."""
 
-import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.processed import write_players
+from tests.servers import serving
 from twinnet.core.history import History
 from twinnet.core.schema import Experiment, Tracking
 from twinnet.tracking.live import tracker
@@ -26,8 +20,6 @@ from twinnet.training.experiment import Tracker
 from twinnet.training.run import Run
 
 Train = Callable[..., Run]
-ROOT = Path(__file__).parents[2]
-SERVER_SECONDS = 400  # a server takes about ten seconds to start, and more on a busy machine
 
 
 @pytest.fixture
@@ -88,60 +80,12 @@ def _draw(run: Run) -> None:
     Image.new("RGB", (80, 60)).save(run.directory / "figures" / "learning_curves.png")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="session")
-def free_port() -> Callable[[], int]:
-    return _free_port
-
-
-@contextmanager
-def _serving(folder: Path, program: Sequence[str], port: int | None = None) -> Iterator[str]:
-    """A program of the project that becomes an MLflow server, on a loopback port; yields its address."""
-    port = port or _free_port()
-    environment = os.environ | {"MLFLOW_HOST": "127.0.0.1", "MLFLOW_PORT": str(port), "DVC_ROOT": str(folder)}
-    with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", *program],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            cwd=ROOT,
-            start_new_session=True,
-        )
-    try:
-        _await_health(f"http://127.0.0.1:{port}/health", server, folder / "server.log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
-@pytest.fixture(scope="session")
-def serving() -> Callable[..., AbstractContextManager[str]]:
-    return _serving
-
-
-def _await_health(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + SERVER_SECONDS
-    while time.monotonic() < until and server.poll() is None:
-        with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(address, timeout=5):
-            return
-        time.sleep(0.2)
-    pytest.fail(f"the MLflow server did not start:\n{log.read_text(encoding='utf-8')[-2000:]}")
-
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[str]:
     """The address of `make ui`, on a SQLite store without runs: MLflow's interface is its server too."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(migrated, folder / "mlflow.db")
-    with _serving(folder, ["twinnet.tracking", "ui"]) as address:
+    with serving(folder, ["twinnet.tracking", "ui"]) as address:
         yield address
 
 

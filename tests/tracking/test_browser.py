@@ -3,13 +3,13 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from tests.servers import serving
 from twinnet.core import config
 from twinnet.core.schema import Experiment, Tracking
 from twinnet.data.download.download import download_dataset
@@ -118,7 +118,6 @@ def test_the_picture_in_the_readme(
     mirror: Path,
     root: Path,
     compose: Callable[..., Experiment],
-    serving: Callable[..., AbstractContextManager[str]],
     page: Any,
     screenshot: Callable[[str], None],
 ) -> None:

@@ -4,12 +4,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from tests.postgres import PASSWORD, cluster
+from tests.servers import serving
 from twinnet.core.schema import Tracking
 from twinnet.tracking.publish import publish
 from twinnet.tracking.store import connect
@@ -26,7 +26,6 @@ def database() -> Iterator[str]:
 
 def test_a_training_tracked_on_postgresql(
     database: str,
-    serving: Callable[..., AbstractContextManager[str]],
     train: Callable[..., Run],
     project: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,24 +1,31 @@
 """MLflow's own programs, started on this project's store: its user interface, and a server on PostgreSQL.
 
-MLflow's variables (MLFLOW_HOST, MLFLOW_PORT, MLFLOW_SERVER_ALLOWED_HOSTS, …) are honoured by both.
+MLflow's variables (MLFLOW_HOST, MLFLOW_PORT, MLFLOW_SERVER_ALLOWED_HOSTS, …) are honoured by both. If other machines
+reach the address, both ask for a password; TWINNET_SERVER_AUTH=basic asks everybody, TWINNET_SERVER_AUTH=none nobody.
 """
 
+import ipaddress
 import os
+import secrets
 import sys
-from importlib.metadata import entry_points
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from twinnet.core import paths
-from twinnet.core.errors import TwinnetError
+from twinnet.core.errors import ConfigError, TwinnetError
 from twinnet.core.secrets import mask
 from twinnet.tracking.store import connect, is_server, store_errors, tracking_uri, with_driver
 
 APPLICATION = "twinnet"  # tracking.ui_defaults, as pyproject.toml names it to MLflow
 QUIET = "import click; click.echo = lambda *_, **__: None; from mlflow.cli import cli; cli()"  # without notes on itself
+AUTH = "TWINNET_SERVER_AUTH"  # basic or none; tracking.ui_defaults reads it
+ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"  # of the first start; the database then has its hash
+MIN_PASSWORD = 12  # characters, by MLflow
 DATABASE = "postgresql:///mlflow"  # on this machine, as the user who is logged in
 
 
@@ -29,8 +36,9 @@ def ui(root: Path | None = None) -> NoReturn:
         raise TwinnetError(f"MLFLOW_TRACKING_URI names a server, which has its own user interface: {mask(uri)}")
     with store_errors(uri):
         connect(uri)  # the first one makes the store
+    environment = _environment(uri, root)
     print(f"http://{os.environ.get('MLFLOW_HOST', '127.0.0.1')}:{os.environ.get('MLFLOW_PORT', '5000')}", flush=True)
-    _become(["-c", QUIET, "ui", "--uvicorn-opts", "--log-level warning"], uri, root)
+    _become(["-c", QUIET, "ui", "--uvicorn-opts", "--log-level warning"], environment)
 
 
 def server(root: Path | None = None) -> NoReturn:
@@ -49,18 +57,49 @@ def server(root: Path | None = None) -> NoReturn:
             f"expected a database at {mask(uri, uri)}; received: {reason}; "
             "docs/servers.md says how to make it; MLFLOW_BACKEND_STORE_URI names another"
         ) from None
-    _become(["-m", "mlflow", "server"], uri, root)
+    _become(["-m", "mlflow", "server"], _environment(uri, root))
 
 
-def _become(program: list[str], uri: str, root: Path | None) -> NoReturn:
-    """Replace this process; the address goes in a variable, where other users of the machine cannot read it."""
+def _become(program: list[str], environment: dict[str, str]) -> NoReturn:
+    os.execve(sys.executable, [sys.executable, *program, "--app-name", APPLICATION], environment)
+
+
+def _environment(uri: str, root: Path | None) -> dict[str, str]:
+    """Return MLflow's variables; the address is one, as other users of the machine can read a command line."""
     defaults = {
         "MLFLOW_ARTIFACTS_DESTINATION": str((root or paths.main_root()) / "mlartifacts"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(),  # of the forms in the browser, until the next start
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_WORKERS": "1",
         "PYTHONWARNINGS": "ignore:starlette",  # deprecations inside MLflow
     }
-    environment = {**defaults, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
-    ours = ["--app-name", APPLICATION] if entry_points(group="mlflow.app", name=APPLICATION) else []
-    os.execve(sys.executable, [sys.executable, *program, *ours], environment)
+    return {**defaults, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri, AUTH: _authentication(uri)}
+
+
+def _authentication(uri: str) -> str:
+    """Return `basic` or `none`. Raises ConfigError if the passwords that are needed cannot be checked."""
+    host = os.environ.get("MLFLOW_HOST") or "localhost"
+    is_local = host == "localhost"
+    with suppress(ValueError):  # the name of another address
+        is_local |= ipaddress.ip_address(host).is_loopback
+    match os.environ.get(AUTH, "none" if is_local else "basic"):
+        case "none":
+            return "none"
+        case "basic":
+            pass
+        case other:
+            raise ConfigError(f"{AUTH}: expected basic or none; received {other}")
+    needs = f"MLFLOW_HOST={host}: expected users with passwords, as other machines reach it"
+    if not find_spec("flask_wtf"):
+        raise ConfigError(f"{needs}; received no Flask-WTF, by which MLflow checks them; `make .venv/dev` installs it")
+    has_users = "MLFLOW_AUTH_CONFIG_PATH" in os.environ  # MLflow looks there
+    with create_engine(uri).connect() as database:
+        if inspect(database).has_table("users"):
+            has_users |= database.execute(text("SELECT 1 FROM users")).first() is not None
+    if not has_users and len(os.environ.get(ADMIN_PASSWORD, "")) < MIN_PASSWORD:
+        raise ConfigError(
+            f"{needs}; received none; set {ADMIN_PASSWORD} for this first start (user `admin`, {MIN_PASSWORD} "
+            f"characters or more), or {AUTH}=none, and whoever reaches the server writes and deletes"
+        )
+    return "basic"

@@ -6,10 +6,24 @@ browser's storage if the reader has not chosen yet. MLflow finds this module by 
 """
 
 import json
+import os
+import sys
 
 from flask import Response
+from mlflow.exceptions import MlflowException
 from mlflow.server import app as pages
-from mlflow.server.fastapi_app import app
+
+if os.environ.get("TWINNET_SERVER_AUTH") == "basic":
+    from mlflow.server import auth
+
+    if not os.environ.get("MLFLOW_AUTH_CONFIG_PATH"):  # its default is a file in the working directory
+        auth.auth_config = auth.auth_config._replace(database_uri=os.environ["MLFLOW_BACKEND_STORE_URI"])
+    try:
+        app = auth.create_app(pages)
+    except MlflowException as error:
+        sys.exit(f"error: {error.message}")
+else:
+    from mlflow.server.fastapi_app import app
 
 __all__ = ["app"]
 
