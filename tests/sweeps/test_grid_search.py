@@ -20,7 +20,8 @@ from twinnet.sweeps import cache, expand
 from twinnet.sweeps.job import Status, SweepContext
 from twinnet.sweeps.job_runner import run_job_locked
 from twinnet.tracking import sweeps
-from twinnet.tracking.store import connect, this_process
+from twinnet.tracking.process import this_process
+from twinnet.tracking.store import connect
 
 pytestmark = pytest.mark.xdist_group("sweeps")
 DIVERGES = "1e+308"

@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import sys
 import time
@@ -32,6 +31,7 @@ from twinnet.core.errors import TwinnetError, one_line_text
 from twinnet.core.schema import Tracking
 from twinnet.tracking import live, sweeps
 from twinnet.tracking.live import LiveRuns
+from twinnet.tracking.process import this_process
 from twinnet.tracking.publish import publish
 from twinnet.tracking.search_runs import runs_table
 from twinnet.tracking.store import client_environment, connect
@@ -257,7 +257,7 @@ def _delete_run(project: Path) -> None:
 
 def _leave_dead_run(project: Path) -> None:
     """A run of a process of this machine that was killed."""
-    tags = {"twinnet.process": f"{socket.gethostname()} 99999999 gone:1"}
+    tags = {"twinnet.process": this_process().replace(f" {os.getpid()} ", " 99999999 ")}
     client = _client(project)
     client.create_run(client.create_experiment("other"), tags=tags)
 

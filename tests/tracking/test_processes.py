@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -9,12 +10,17 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 
-from twinnet.tracking.store import Store, connect, is_running, this_process
+from twinnet.core.schema import Tracking
+from twinnet.tracking.live import LiveRun, LiveRuns
+from twinnet.tracking.process import dead_processes, is_running, this_process
+from twinnet.tracking.store import Store, connect
 from twinnet.training.run import Run
 
 LONG = "epochs=100000"  # minutes, as it sleeps after each chunk of 100 epochs
@@ -139,13 +145,53 @@ def test_process_is_not_one_that_has_its_number() -> None:
     assert not is_running(f"{host} {2**22 + 1} {started}")
 
 
+def test_process_of_another_host_is_judged_by_its_lock(project: Path) -> None:
+    """Another host may have this one's name, boot (as containers) and numbers; its folder may be mounted here."""
+    locks, opened = project / "locks", store(project)
+    mine, (host, pid, start) = this_process(), this_process().rsplit(" ", 2)
+    boot, namespace, ticks = start.split(":")
+    foreign = [f"{host} {pid} {boot}:1:{ticks}", f"{host} {pid} 0{boot[1:]}:{namespace}:{ticks}"]
+    running = [opened.client.create_run("0", tags={"twinnet.process": name}).info.run_id for name in [mine, *foreign]]
+    assert opened.mark_dead_runs(locks) == []  # nobody knows
+    held = [FileLock(locks / f"{name}.lock") for name in foreign]
+    locks.mkdir()
+    for lock in held:
+        lock.acquire()
+    assert opened.mark_dead_runs(locks) == []
+    assert dead_processes(locks) == []
+    for lock in held:
+        lock.release()  # as the system does if the process dies, or its host
+    assert set(dead_processes(locks)) == {*foreign}
+    assert set(opened.mark_dead_runs(locks)) == {*running[1:]}
+    assert status(project, running[0]) == "RUNNING"
+
+
+def test_run_of_a_host_that_died_is_marked_by_another_one(train: Callable[..., Run], project: Path) -> None:
+    """Both have the checkout mounted: the other one's follower goes on with what the dead one left."""
+    other = re.sub(r":\d+:(\d+)$", r":1:\1", this_process())
+    runs = LiveRuns(project)
+    live = LiveRun.create(runs, Tracking())
+    info = train(settings=Tracking(enabled=False)).info
+    live.write("owner.json", live.owner | {"process": other})
+    live.write("record.json", {"info": asdict(info), "tags": {}})
+    lock = runs.locks / f"{other}.lock"
+    with FileLock(lock):
+        train("seed=2")
+        assert live.folder.exists()
+        assert not LiveRun(live.folder).is_ended
+    train("seed=3")
+    assert Counter(run.info.status for run in store(project).search("")) == {"KILLED": 1, "FINISHED": 2}
+    assert not live.folder.exists()
+
+
 STORM = """
     import os, sys
     from pathlib import Path
     import mlflow.pyfunc.model, mlflow.store.tracking.sqlalchemy_store  # once, before the processes part
     from twinnet.tracking import log_run
     from twinnet.tracking.curves import thin_table
-    from twinnet.tracking.store import connect, this_process
+    from twinnet.tracking.process import this_process
+    from twinnet.tracking.store import connect
     from twinnet.training.run import Run
 
     folder, directory, processes = sys.argv[1:]

@@ -1,8 +1,8 @@
 """One finished run for each result on disk, whichever of the two was there first."""
 
 import logging
+import os
 import shutil
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +15,9 @@ from twinnet.core.errors import DataError
 from twinnet.core.schema import Tracking
 from twinnet.tracking import log_run
 from twinnet.tracking.live import NUMBERS
+from twinnet.tracking.process import this_process
 from twinnet.tracking.publish import PublishResult, publish
-from twinnet.tracking.store import Store, connect, stored_results, this_process
+from twinnet.tracking.store import Store, connect, stored_results
 from twinnet.training.run import Run
 
 
@@ -108,7 +109,7 @@ def test_killed_publish_leaves_nothing_running(train: Callable[..., Run], projec
 
 
 def _dead() -> str:
-    return f"{socket.gethostname()} 1 0.00"  # process 1 runs, but did not start then
+    return this_process().replace(f" {os.getpid()} ", " 1 ")  # process 1 runs, but did not start then
 
 
 def test_broken_directory_is_reported_after_others_are_sent(train: Callable[..., Run], project: Path) -> None:

@@ -20,9 +20,10 @@ from twinnet.engines.scratch import model as fitted
 from twinnet.tracking import log_run
 from twinnet.tracking.curves import STEPS, thin_table
 from twinnet.tracking.models import promote
+from twinnet.tracking.process import this_process
 from twinnet.tracking.publish import publish
 from twinnet.tracking.search_runs import runs_table
-from twinnet.tracking.store import Store, connect, this_process
+from twinnet.tracking.store import Store, connect
 from twinnet.training.run import Run, flatten
 
 

@@ -20,6 +20,7 @@ from filelock import Timeout
 from twinnet.core.errors import ConfigError, DataError, one_line_text
 from twinnet.core.secrets import mask
 from twinnet.tracking.live import CALL, DONE, END, POINTS, PROBLEM, RECORD, STATE, LiveRun, LiveRuns
+from twinnet.tracking.process import dead_processes, this_process
 from twinnet.tracking.store import (
     LOCK_SECONDS,
     RESULT,
@@ -29,7 +30,6 @@ from twinnet.tracking.store import (
     connect,
     database_file,
     store_errors,
-    this_process,
 )
 from twinnet.training.run import Run
 from twinnet.training.run_info import RunInfo, now
@@ -241,8 +241,13 @@ class Follower:
         return self.store
 
     def _mark_dead_runs(self, store: Store) -> None:
+        """Mark the runs of dead processes that this follower does not send, and forget those processes."""
         self.marked_at = time.monotonic()
-        store.mark_dead_runs(spared=[(live.read(STATE) or {}).get("run_id", "") for live in self.runs])
+        locks, died = self.runs.locks, dead_processes(self.runs.locks)
+        store.mark_dead_runs(locks, spared=[(live.read(STATE) or {}).get("run_id", "") for live in self.runs])
+        owners = {LiveRun(folder).owner.get("process") for folder in self.runs.folder.iterdir()}
+        for process in {*died} - owners:
+            (locks / f"{process}.lock").unlink(missing_ok=True)
 
     @staticmethod
     def _drop_twins(store: Store, found: list[str], unfinished: str | None) -> None:

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -33,15 +32,14 @@ from twinnet.core.history import History
 from twinnet.core.schema import Tracking
 from twinnet.core.secrets import mask
 from twinnet.tracking.curves import thin_history
+from twinnet.tracking.process import has_died, hold_lock, is_local, is_running, this_process
 from twinnet.tracking.store import (
     PARENT,
     StoreError,
     Value,
     client_environment,
     foreign_artifacts,
-    is_running,
     is_server,
-    this_process,
     tracking_uri,
 )
 from twinnet.training.run_info import RunInfo, now
@@ -54,6 +52,7 @@ log = logging.getLogger(__name__)
 LIVE = Path("build/live")
 OWNER, RECORD, POINTS, END = "owner.json", "record.json", "points.jsonl", "end.json"  # by the training
 STATE, PROBLEM, DONE = "state.json", "problem.json", "done.json"  # by the follower
+LOCKS = ".processes"  # the folder of the locks of processes that write here
 CALL = "call.json"  # instead of a run: a function of the store, whose value done.json holds
 LOCAL_SECONDS = 300.0  # at most, for what no server can delay: importing MLflow, writing to a local store
 STUCK_SECONDS = 60.0  # without a sign of life
@@ -72,9 +71,11 @@ class LiveRun:
     @classmethod
     def create(cls, runs: "LiveRuns", settings: Tracking, *, has_reader: bool = False) -> "LiveRun":
         """Make a folder for a run of this process; if it `has_reader`, the follower leaves done.json there."""
+        process = this_process()
+        hold_lock(process, runs.locks)
         live = cls(runs.folder / f"{time.time_ns()}-{os.getpid()}-{next(NUMBERS)}")
         live.folder.mkdir()
-        owner = {"process": this_process(), "store": runs.store, "has_reader": has_reader}
+        owner = {"process": process, "store": runs.store, "has_reader": has_reader}
         live.write(OWNER, owner | {"settings": asdict(settings)})
         return live
 
@@ -95,12 +96,12 @@ class LiveRun:
     @property
     def is_local(self) -> bool:
         """Whether a process of this machine made the folder."""
-        return str(self.owner.get("process", "")).startswith(f"{socket.gethostname()} ")
+        return is_local(str(self.owner.get("process", "")))
 
     @property
     def is_owned(self) -> bool:
         """Whether the process that made the folder runs, or cannot be seen from this machine."""
-        return not self.is_local or is_running(self.owner["process"])
+        return not has_died(str(self.owner.get("process", "")), self.folder.parent / LOCKS)
 
     @property
     def is_ended(self) -> bool:
@@ -176,6 +177,7 @@ class LiveRuns:
         self.root, self.folder, self.uri = root, root / LIVE, tracking_uri(root)
         self.store = mask(self.uri, self.uri)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.locks = self.folder / LOCKS
         name = hashlib.sha256(self.store.encode()).hexdigest()[:12]
         self.lock = FileLock(self.folder / f".{name}.lock")
         self.heartbeat = self.folder / f".{name}.follower"  # its time is the follower's last sign of life
@@ -224,7 +226,11 @@ class LiveRuns:
             pass
         with suppress(OSError, ValueError, psutil.Error):
             process = self.heartbeat.read_text("utf-8")
-            if time.time() - self.heartbeat.stat().st_mtime > STUCK_SECONDS and is_running(process):
+            if (
+                time.time() - self.heartbeat.stat().st_mtime > STUCK_SECONDS
+                and is_local(process)
+                and is_running(process)
+            ):
                 follower = psutil.Process(int(process.split()[1]))
                 follower.kill()
                 follower.wait(timeout=10)

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-import psutil
 from filelock import FileLock, Timeout
 
 from twinnet.core import paths
 from twinnet.core.errors import TwinnetError
 from twinnet.core.schema import Tracking
 from twinnet.core.secrets import mask
+from twinnet.tracking.process import dead_processes, has_died, is_local
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,8 +41,6 @@ FINISHED_OR_RUNNING = f"""
     AND status IN ('FINISHED', 'RUNNING')"""
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens its GenAI view
 
-
-BOOT = Path("/proc/sys/kernel/random/boot_id")  # Linux
 LOCK_SECONDS = 120.0  # for another process that makes the store
 MAX_METRICS = 1000  # of one log_batch
 UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")  # MLflow's codes
@@ -196,18 +194,26 @@ class Store:
         except MlflowException:  # now it is there
             self.client.log_inputs(run_id, [dataset])
 
-    def mark_dead_runs(self, spared: Container[str] = ()) -> list[str]:
-        """Mark runs of dead local processes KILLED, except those `spared`; return their ids."""
-        host = socket.gethostname()
+    def mark_dead_runs(self, locks: Path, spared: Container[str] = ()) -> list[str]:
+        """Mark runs of dead processes KILLED, except those `spared`; return their ids.
+
+        Those are processes of this machine, and processes of others that have left their lock in `locks`.
+        """
+        elsewhere = [f"= '{process}'" for process in dead_processes(locks) if not is_local(process)]
         dead = []
-        for run in list(self.search(f"attributes.status = 'RUNNING' AND tags.`{PROCESS}` LIKE '{host} %'")):
-            process = run.data.tags[PROCESS]
-            if run.info.run_id not in spared and not is_running(process):
-                reason = f"its process is no longer running (process {process.split()[1]} on {host})"
-                self.client.set_tag(run.info.run_id, "reason", reason)
-                self.client.set_terminated(run.info.run_id, "KILLED")
-                dead.append(run.info.run_id)
+        for condition in [f"LIKE '{socket.gethostname()} %'", *elsewhere]:
+            for run in list(self.search(f"attributes.status = 'RUNNING' AND tags.`{PROCESS}` {condition}")):
+                process = run.data.tags[PROCESS]
+                if run.info.run_id not in spared and has_died(process, locks):
+                    host, pid, _ = process.rsplit(" ", 2)
+                    self.give_up(run.info.run_id, f"its process is no longer running (process {pid} on {host})")
+                    dead.append(run.info.run_id)
         return dead
+
+    def give_up(self, run_id: str, reason: str) -> None:
+        """Mark a run KILLED that nobody goes on with."""
+        self.client.set_tag(run_id, "reason", reason)
+        self.client.set_terminated(run_id, "KILLED")
 
 
 def is_server(address: str) -> bool:
@@ -256,28 +262,6 @@ def _query(file: Path | None, query: str) -> list[tuple[Any, ...]]:
             return database.execute(query).fetchall()
     except sqlite3.Error:
         return []
-
-
-def this_process() -> str:
-    """Return host, process id and start: the name of a process for good, as ids are given out again."""
-    return f"{socket.gethostname()} {os.getpid()} {_start(os.getpid())}"
-
-
-def is_running(process: str) -> bool:
-    """Return whether the process that `this_process` named runs on this machine."""
-    _, pid, start = process.rsplit(" ", 2)
-    try:
-        return _start(int(pid)) == start and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
-    except (OSError, psutil.NoSuchProcess):
-        return False
-
-
-def _start(pid: int) -> str:
-    """Return when a process started, by a clock that nobody sets: the boot's id and the ticks since; else the time."""
-    if not BOOT.exists():
-        return f"{psutil.Process(pid).create_time():.2f}"
-    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()  # from 3 on; 2 may hold spaces
-    return f"{BOOT.read_text('utf-8').strip()}:{fields[19]}"
 
 
 def connect(uri: str, lock_seconds: float = LOCK_SECONDS) -> Store:

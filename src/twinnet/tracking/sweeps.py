@@ -12,8 +12,9 @@ from twinnet.core.schema import Experiment, Tracking
 from twinnet.core.secrets import mask
 from twinnet.tracking import description
 from twinnet.tracking.live import LiveRuns, await_ended, call_follower
+from twinnet.tracking.process import this_process
 from twinnet.tracking.publish import send
-from twinnet.tracking.store import PARENT, PROCESS, RESULT, Store, StoreError, this_process
+from twinnet.tracking.store import PARENT, PROCESS, RESULT, Store, StoreError
 from twinnet.training.run import Run
 from twinnet.training.run_info import now
 
@@ -88,7 +89,6 @@ def _parent(store: Store, process: str, **values: Any) -> str:
     from mlflow.entities import Param, RunTag  # 3 s
 
     sweep = Sweep(**values)
-    store.mark_dead_runs()
     experiment = store.experiment(sweep.experiment, description.experiment(sweep.experiment))
     tags = sweep.tags | {KIND: sweep.key, PROCESS: process, "mlflow.note.content": sweep.note}
     tags = {key: mask(value, store.address) for key, value in tags.items()}
