@@ -14,7 +14,8 @@ USER 1000
 WORKDIR /home/twinnet/twinnet
 
 # The environment is a layer of its own: an edit in the sources installs nothing again. It finds the package by one file.
-COPY --chown=1000 Makefile pyproject.toml README.md requirements.lock requirements-dev.lock ./
+COPY --chown=1000 Makefile pyproject.toml LICENSE requirements.lock requirements-dev.lock ./
+COPY --chown=1000 docs/package.md docs/
 COPY --chown=1000 src/twinnet/__init__.py src/twinnet/
 RUN make .venv/runtime && .venv/bin/uv cache clean -q
 ARG EXTRAS=""

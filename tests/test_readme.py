@@ -1,7 +1,6 @@
 """The commands, links and examples of README.md and the other pages, in both languages."""
 
 import re
-import tomllib
 from argparse import Namespace
 from collections.abc import Iterator
 from importlib import import_module
@@ -191,11 +190,3 @@ def test_ranges_of_a_sweep_are_quoted(texts: dict[str, str]) -> None:
         for command, number in commands(text).items():
             bare = re.sub(r'"[^"]*"|' + r"'[^']*'", "", command)
             assert "(" not in bare, f"{name}:{number}: {command}"
-
-
-def test_version_and_licence_are_the_same_everywhere(root: Path) -> None:
-    citation = yaml.safe_load((root / "CITATION.cff").read_text())
-    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    assert citation["version"] == project["version"]
-    assert citation["license"] == project["license"]
-    assert f"## [{citation['version']}]" in (root / "CHANGELOG.md").read_text()

@@ -14,4 +14,8 @@ def __getattr__(name: str) -> object:
         from twinnet.teaching.estimator import DeepLearning
 
         return DeepLearning
+    if name == "__version__":
+        from importlib.metadata import version  # 0.02 s
+
+        return version(__name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

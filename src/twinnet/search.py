@@ -24,8 +24,8 @@ def main() -> None:
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with exit_on_error():
-        launchers.check_installed("search", "optuna", "optuna", "optuna")
         root = paths.root()
+        launchers.check_installed("search", "optuna", "optuna", "optuna")
         composed = config.compose(root, "search", words)
         search = search_settings(composed)
         os.chdir(root)

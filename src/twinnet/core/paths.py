@@ -20,14 +20,15 @@ REPORTS = Path("reports")
 def root(start: Path | None = None) -> Path:
     """Return the folder that holds conf/ and dvc.yaml: the nearest one at or above `start` (the working directory).
 
-    In a DVC experiment that is its temporary copy, so that stages read and write there.
+    In a DVC experiment that is its temporary copy, so that stages read and write there. Raises TwinnetError if there is
+    none, as with a wheel that is installed elsewhere.
     """
     start = (start or Path.cwd()).resolve()
     for folder in (start, *start.parents):
         if (folder / "dvc.yaml").is_file() and (folder / "conf" / "config.yaml").is_file():
             _warn_of_other_code(folder)
             return folder
-    raise TwinnetError(f"expected to be inside a checkout of the project (with conf/ and dvc.yaml); received {start}")
+    raise TwinnetError(f"expected a checkout of twinnet (conf/, dvc.yaml); received {start}; clone it, and start there")
 
 
 @lru_cache

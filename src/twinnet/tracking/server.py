@@ -29,8 +29,9 @@ MIN_PASSWORD = 12  # characters, by MLflow
 DATABASE = "postgresql:///mlflow"  # on this machine, as the user who is logged in
 
 
-def ui(root: Path | None = None) -> NoReturn:
+def ui() -> NoReturn:
     """Become the MLflow user interface of the checkout's store. Raises TwinnetError if the store is a server."""
+    root = paths.main_root()
     uri = tracking_uri(root)
     if is_server(uri):
         raise TwinnetError(f"MLFLOW_TRACKING_URI names a server, which has its own user interface: {mask(uri)}")
@@ -41,11 +42,12 @@ def ui(root: Path | None = None) -> NoReturn:
     _become(["-c", QUIET, "ui", "--uvicorn-opts", "--log-level warning"], environment)
 
 
-def server(root: Path | None = None) -> NoReturn:
+def server() -> NoReturn:
     """Become an MLflow tracking server on the database MLFLOW_BACKEND_STORE_URI, which serves the artifacts too.
 
     Raises TwinnetError if the database does not answer.
     """
+    root = paths.main_root()
     uri = with_driver(os.environ.get("MLFLOW_BACKEND_STORE_URI", DATABASE))
     try:
         create_engine(uri).connect().close()
@@ -64,10 +66,10 @@ def _become(program: list[str], environment: dict[str, str]) -> NoReturn:
     os.execve(sys.executable, [sys.executable, *program, "--app-name", APPLICATION], environment)
 
 
-def _environment(uri: str, root: Path | None) -> dict[str, str]:
+def _environment(uri: str, root: Path) -> dict[str, str]:
     """Return MLflow's variables; the address is one, as other users of the machine can read a command line."""
     defaults = {
-        "MLFLOW_ARTIFACTS_DESTINATION": str((root or paths.main_root()) / "mlartifacts"),
+        "MLFLOW_ARTIFACTS_DESTINATION": str(root / "mlartifacts"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(),  # of the forms in the browser, until the next start
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
