@@ -44,7 +44,8 @@ class TwinnetSweeper(Sweeper):
 
     def launch(self, task: partial[Any], overrides: Sequence[Sequence[str]], first: int) -> Sequence[Any]:
         """Pass jobs to the chosen launcher; `first` is the number of the first one in this sweep."""
-        from twinnet.sweeps.expand import JobConfigLoader  # loaded by `sweep`
+        from twinnet.sweeps import slurm  # loaded by `sweep`, as the next
+        from twinnet.sweeps.expand import JobConfigLoader
 
         assert self.hydra_context is not None
         assert self.config is not None
@@ -52,4 +53,6 @@ class TwinnetSweeper(Sweeper):
         launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=task, config=self.config
         )
+        if self.config.hydra.runtime.choices["hydra/launcher"] == "submitit_slurm":
+            return slurm.launch(launcher, overrides, first)
         return launcher.launch(overrides, initial_job_idx=first)

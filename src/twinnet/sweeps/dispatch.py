@@ -45,6 +45,8 @@ class Dispatcher:
     def _run_batch(self, jobs: Sequence[Job], wait: bool) -> dict[str, JobResult]:
         try:
             return self._launch(jobs, wait)
+        except TwinnetError:
+            raise
         except Exception as error:
             return self._retry_after_crash(jobs, wait, error)
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import shutil
 import socket
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
 from twinnet.core.errors import ConfigError, one_line_text
+from twinnet.sweeps import slurm
 
 PLUGINS = {  # launcher -> module, package, extra of this project
     "joblib": ("hydra_plugins.hydra_joblib_launcher", "hydra-joblib-launcher", ""),
@@ -49,7 +49,7 @@ def check(name: str, settings: Mapping[str, Any]) -> None:
     if name == "ray":
         _join_ray(dict(settings["ray"]["init"]))
     if name == "submitit_slurm":
-        _check_slurm()
+        slurm.check(settings)
 
 
 def threads(name: str, settings: Mapping[str, Any]) -> int | None:
@@ -66,6 +66,8 @@ def threads(name: str, settings: Mapping[str, Any]) -> int | None:
 
 def max_parallel(name: str, settings: Mapping[str, Any]) -> int | None:
     """Return how many jobs to give the launcher in one call; None: all. submitit_local starts all of them at once."""
+    if name == "submitit_slurm":
+        return slurm.MAX_ARRAY
     return max(1, cpu_count() // (threads(name, settings) or 1)) if name == "submitit_local" else None
 
 
@@ -125,11 +127,3 @@ def _check_reachable(address: str) -> None:
             f"hydra.launcher.ray.init.address={address}: expected a Ray cluster there; it does not answer ({error}); "
             "start one (ray start --head), or use address=auto or no address"
         ) from error
-
-
-def _check_slurm() -> None:
-    if shutil.which("srun") is None:
-        raise ConfigError(
-            "hydra/launcher=submitit_slurm: expected SLURM's programs (sbatch, srun) on this machine; found none; "
-            "start the sweep on a login node, or use hydra/launcher=joblib"
-        )
