@@ -1,0 +1,312 @@
+"""Sweeps on SLURM: each job once, whatever becomes of jobs, nodes, the controller and the leading process."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow.entities import Run
+
+from tests.cluster.slurm import NODES, Cluster, slurm_cluster
+from tests.sweeps.commands import CommandResult, runs
+from twinnet.sweeps import cache
+from twinnet.tracking import sweeps
+from twinnet.tracking.store import PROCESS
+
+WORDS = ["experiment=nba_scratch", "engine=scratch_numpy", "hydra/launcher=submitit_slurm"]
+WORDS += [f"hydra.launcher.{setting}" for setting in ("cpus_per_task=1", "mem_gb=1", "timeout_min=5")]
+SHORT = "epochs=20"
+LONG = "epochs=30000"  # seconds
+DIVERGES = "1e+308"
+SECONDS = 600.0  # for a sweep on a machine that is busy
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with slurm_cluster(tmp_path_factory.mktemp("slurm")) as made:
+        yield made
+
+
+@pytest.fixture
+def project(tiny_project: Path, migrated: Path, root: Path, cluster: Cluster) -> Iterator[Path]:
+    """A small checkout with data to train on and a store without runs; the queue is empty before and after."""
+    shutil.copytree(root / "conf", tiny_project / "conf", dirs_exist_ok=True)
+    shutil.copy(migrated, tiny_project / "mlflow.db")
+    yield tiny_project
+    cluster.clear()
+
+
+@pytest.fixture
+def start(project: Path, cluster: Cluster) -> Callable[..., subprocess.Popen[str]]:
+    """`start("seed=1,2")`: a sweep led by a process in a group of its own."""
+
+    def started(*words: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "twinnet.train", "-m", *WORDS, *words],
+            cwd=project,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=os.environ | cluster.environment | {"MPLBACKEND": "Agg"} | environment,
+        )
+
+    return started
+
+
+def finish(process: subprocess.Popen[str]) -> CommandResult:
+    out, err = process.communicate(timeout=SECONDS)
+    return CommandResult(process.returncode, out, err)
+
+
+def results(project: Path) -> dict[str, int]:
+    """Result key -> when its run was completed."""
+    return {file.parent.name: file.stat().st_mtime_ns for file in (project / cache.RESULTS).glob("*/metrics.json")}
+
+
+def await_that(is_true: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + SECONDS
+    while not is_true():
+        assert time.monotonic() < until
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+
+
+def host(run: Run) -> str:
+    return str(run.data.tags[PROCESS].split()[0])
+
+
+def check_every_job_once(project: Path, number: int = 12) -> list[Run]:
+    """Check that the store has one finished child for each job and none that runs; return all children."""
+    (parent,), children = runs(project)
+    assert parent.info.status == "FINISHED"
+    finished = [run for run in children if run.info.status == "FINISHED"]
+    assert {run.data.tags[sweeps.KEY] for run in finished} == results(project).keys()
+    assert len(finished) == len(results(project)) == number
+    assert {run.info.status for run in children} <= {"FINISHED", "KILLED"}
+    assert {run.data.tags[sweeps.PARENT] for run in children} == {parent.info.run_id}
+    return children
+
+
+def test_array_trains_on_every_node(
+    start: Callable[..., subprocess.Popen[str]], project: Path, tried: Callable[..., None]
+) -> None:
+    """SLURM: an array of 12 jobs on two nodes."""
+    ended = finish(start(SHORT, "seed=range(0,12)"))
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.counted() == {"finished": 12}
+    children = check_every_job_once(project)
+    assert sorted(run.info.run_name for run in children) == sorted(f"seed={seed}" for seed in range(12))
+    hosts = Counter(map(host, children))
+    assert hosts.keys() == set(NODES)
+    again = finish(start(SHORT, "seed=range(0,12)"))
+    assert (again.status, again.counted()) == (0, {"reused": 12})
+    tried(f"{' and '.join(f'{number} on {node}' for node, number in hosts.items())}; the same again trains none")
+
+
+def test_diverged_job_stops_no_other(
+    start: Callable[..., subprocess.Popen[str]], project: Path, tried: Callable[..., None]
+) -> None:
+    """SLURM: one job of 12 diverges."""
+    rates = ",".join([DIVERGES, *(f"0.{rate:02}" for rate in range(1, 12))])
+    ended = finish(start(SHORT, f"optimizer.learning_rate={rates}"))
+    assert (ended.status, ended.err) == (1, "")
+    assert ended.counted() == {"finished": 11, "failed": 1}
+    (line,) = [line for line in ended.out.splitlines() if line.startswith("failed: ")]
+    assert line.startswith(f"failed: optimizer.learning_rate={DIVERGES}: the loss is no longer a finite number")
+    (parent,), children = runs(project)
+    assert parent.info.status == "FAILED"
+    assert Counter(run.info.status for run in children) == {"FINISHED": 11, "FAILED": 1}
+    (failed,) = [run for run in children if run.info.status == "FAILED"]
+    assert "no longer a finite number" in failed.data.tags["reason"]
+    assert {run.data.tags[sweeps.PARENT] for run in children} == {parent.info.run_id}
+    tried("11 finished, one FAILED with its reason; exit status 1")
+
+
+def test_cancelled_job_is_trained_by_the_same_command(
+    start: Callable[..., subprocess.Popen[str]], project: Path, cluster: Cluster, tried: Callable[..., None]
+) -> None:
+    """SLURM: scancel of one job of 12 in its training."""
+    words = [f"epochs=100000,{','.join(map(str, range(20, 31)))}", "checkpoint_seconds=1"]
+    sweep = start(*words)
+    await_that(lambda: len(results(project)) >= 6, sweep)
+    (longest,) = [job for job in cluster.jobs("RUNNING") if job.endswith("_0")]
+    cluster.run("scancel", longest)
+    ended = finish(sweep)
+    assert (ended.status, ended.err) == (1, "")
+    assert ended.counted() == {"finished": 11, "failed": 1}
+    (line,) = [line for line in ended.out.splitlines() if line.startswith("failed: ")]
+    assert line.startswith("failed: epochs=100000: it was cancelled (scancel)")
+    (parent,), children = runs(project)
+    assert parent.info.status == "FAILED"
+    assert Counter(run.info.status for run in children) == {"FINISHED": 11, "KILLED": 1}
+    before = results(project)
+
+    again = finish(start(*words))
+    assert (again.status, again.counted()) == (0, {"reused": 11, "finished": 1})
+    assert before.items() <= results(project).items()
+    check_every_job_once(project)
+    tried("11 finished, one failed as cancelled, its run KILLED; the same command trained that one")
+
+
+def test_jobs_of_lost_node_are_trained_again(
+    start: Callable[..., subprocess.Popen[str]], project: Path, cluster: Cluster, tried: Callable[..., None]
+) -> None:
+    """SLURM: one of two nodes loses power and comes back."""
+    sweep = start(LONG, "seed=range(0,12)")
+    await_that(lambda: len(results(project)) >= 3, sweep)
+    await_that(lambda: cluster.run("squeue", "-h", "-t", "RUNNING", "-w", "n2"), sweep)
+    lost = len(cluster.run("squeue", "-h", "-t", "RUNNING", "-w", "n2").splitlines())
+    cluster.kill("n2")
+    cluster.update_node("n2", "down")
+    before = results(project)
+    await_that(lambda: len(results(project)) >= len(before) + 2, sweep)
+    cluster.start_node("n2")
+    cluster.update_node("n2", "resume")
+    ended = finish(sweep)
+    assert ended.status == 0, ended
+    assert ended.counted() == {"finished": 12}
+    assert before.items() <= results(project).items()
+    assert cluster.run("scontrol", "show", "job").count("Restarts=1") == lost
+    children = check_every_job_once(project)
+    killed = [run for run in children if run.info.status == "KILLED"]
+    assert {host(run) for run in killed} <= {"n2"}
+    tried(f"{lost} jobs of it ran again, by SLURM, {len(killed)} runs KILLED; 12 finished, each once")
+
+
+def test_killed_leader_is_started_again(
+    start: Callable[..., subprocess.Popen[str]], project: Path, cluster: Cluster, tried: Callable[..., None]
+) -> None:
+    """SLURM: kill -9 of the leading process, twice, while its jobs go on."""
+    words = [LONG, "seed=range(0,12)"]
+    for number in (2, 6):
+        sweep = start(*words)
+        await_that(lambda number=number: len(results(project)) >= number, sweep)
+        os.killpg(sweep.pid, signal.SIGKILL)
+        sweep.communicate()
+    before = results(project)
+    again = finish(start(*words))
+    assert again.status == 0, again
+    assert before.items() <= results(project).items()
+    check_every_job_once(project)
+    cluster.clear()
+    after = results(project)
+    last = finish(start(*words))
+    assert (last.status, last.counted()) == (0, {"reused": 12})
+    assert results(project) == after
+    check_every_job_once(project)
+    tried(f"after 2 and {len(before)} of 12 results; the third start and the jobs of the others trained the rest")
+
+
+def test_interrupted_leader_cancels_its_jobs(
+    start: Callable[..., subprocess.Popen[str]], project: Path, cluster: Cluster, tried: Callable[..., None]
+) -> None:
+    """SLURM: Ctrl-C of the leading process."""
+    sweep = start("epochs=10000000", "seed=1,2,3")
+    await_that(lambda: len(runs(project)[1]) == 3, sweep)
+    sweep.send_signal(signal.SIGINT)
+    ended = finish(sweep)
+    assert ended.status == 130
+    assert "interrupted; the same command trains only what is missing" in ended.out
+    assert not cluster.jobs()
+    (parent,), children = runs(project)
+    assert [run.info.status for run in (parent, *children)] == ["KILLED"] * 4
+    tried("its 3 jobs left the queue, their runs and the parent are KILLED")
+
+
+def test_killed_process_of_a_job_is_tried_once_more(
+    start: Callable[..., subprocess.Popen[str]], project: Path, tried: Callable[..., None]
+) -> None:
+    """SLURM: kill -9 of the process of a job."""
+    sweep = start("epochs=60000", "seed=1")
+    await_that(lambda: (project / "outputs" / "results").is_dir() and job_processes(), sweep)
+    (process,) = job_processes()
+    process.kill()
+    ended = finish(sweep)
+    assert (ended.status, ended.counted()) == (0, {"finished": 1}), ended
+    check_every_job_once(project, 1)
+    tried("it was submitted once more, and finished")
+
+
+def job_processes() -> list[psutil.Process]:
+    """Return the Python processes of the jobs that run on this machine."""
+    commands = [(process, process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    return [process for process, words in commands if words[1:4] == ["-u", "-m", "submitit.core._submit"]]
+
+
+def test_sweep_outlives_the_controller(
+    start: Callable[..., subprocess.Popen[str]], project: Path, cluster: Cluster, tried: Callable[..., None]
+) -> None:
+    """SLURM: slurmctld is killed while jobs run, and comes back."""
+    sweep = start(LONG, "seed=range(0,6)")
+    await_that(lambda: results(project), sweep)
+    cluster.kill("controller")
+    number = len(results(project))
+    await_that(lambda: len(results(project)) > number, sweep)
+    cluster.start_controller()
+    ended = finish(sweep)
+    assert (ended.status, ended.counted()) == (0, {"finished": 6}), ended
+    check_every_job_once(project, 6)
+    tried("what ran went on, and the rest began when it was back: 6 finished")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["partition=nope"], "sbatch refuses the jobs: invalid partition specified: nope"),
+        (["cpus_per_task=64"], "SLURM never starts these: PartitionConfig"),
+        (["timeout_min=120"], "SLURM never starts these: PartitionTimeLimit"),
+        (["mem_gb=64"], "sbatch refuses the jobs: Memory specification can not be satisfied"),
+        (["timeout_min=1"], "hydra.launcher.timeout_min=1: expected more than signal_delay_s"),
+    ],
+)
+def test_jobs_that_cannot_run_are_one_line(
+    start: Callable[..., subprocess.Popen[str]], cluster: Cluster, tried: Callable[..., None],
+    words: list[str], expected: str,
+) -> None:  # fmt: skip
+    """SLURM: jobs that no node can run."""
+    ended = finish(start(SHORT, "seed=1,2", "tracking=none", *(f"hydra.launcher.{word}" for word in words)))
+    assert ended.status == 1
+    (line,) = ended.err.splitlines()
+    assert line.startswith("error: hydra")
+    assert expected in line
+    assert not cluster.jobs()
+    tried(f"`{words[0]}`: one line, exit status 1, nothing is left in the queue")
+
+
+def test_controller_that_does_not_answer_is_one_line(
+    start: Callable[..., subprocess.Popen[str]], cluster: Cluster, tried: Callable[..., None]
+) -> None:
+    """SLURM: slurmctld does not answer when a sweep starts."""
+    cluster.kill("controller")
+    try:
+        ended = finish(start(SHORT, "seed=1,2", "tracking=none"))
+    finally:
+        cluster.start_controller()
+    assert ended.status == 1
+    (line,) = ended.err.splitlines()
+    assert line.startswith("error: hydra/launcher=submitit_slurm: expected a SLURM controller that answers")
+    assert ended.out == ""
+    tried("one line, exit status 1, before anything begins")
+
+
+def test_time_limit_is_told_and_may_be_resumed(
+    start: Callable[..., subprocess.Popen[str]], project: Path, tried: Callable[..., None]
+) -> None:
+    """SLURM: a job is longer than its time limit."""
+    words = ["seed=1", "checkpoint_seconds=1", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=45"]
+    ended = finish(start("epochs=10000000", *words))
+    assert (ended.status, ended.err) == (1, "")
+    (line,) = [line for line in ended.out.splitlines() if line.startswith("failed: ")]
+    assert "its time limit ended; use a larger hydra.launcher.timeout_min" in line
+    _, (child,) = runs(project)
+    assert child.info.status == "FAILED"
+    assert "its time limit ended" in child.data.tags["reason"]
+    tried("the job failed and says so, its run too; exit status 1")
