@@ -7,13 +7,15 @@ import json
 import shutil
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from benchmarks.interleaved import Peer, Row, points, slope
 from benchmarks.problems import players
-from benchmarks.sweep import sweep
+from benchmarks.sweep import checkout, measure_sweep
 
 PREFIX = "growth_"
+JOBS = "jobs of 100 epochs of 2-4-1 in NumPy"
 
 
 def _row(name: str, sizes: tuple[int, ...], note: str, one_process: bool = True) -> Row:
@@ -26,7 +28,8 @@ ROWS = [
     _row("samples", (100, 1000, 10_000, 100_000), "2-4-1, 300 epochs"),
     _row("units", (4, 40, 400, 4000), "2-units-1 on 354 rows, 300 epochs"),
     _row("configurations", (10, 100, 1000), "2-4-1, 200 epochs each, at once"),
-    _row("jobs", (10, 100, 1000), "a sweep of jobs of 100 epochs, engine.batch_configs=true, tracked", False),
+    _row("jobs", (10, 100, 1000), f"a sweep of {JOBS} by joblib, tracked", False),
+    _row("ray_jobs", (10, 100, 1000), f"a sweep of {JOBS} over a local Ray cluster, tracked", False),
     _row("published_runs", (10, 100, 1000), "python -m pipelines.publish into a store that is there", False),
     _row("compared_runs", (10, 100, 1000), "twinnet.compare.seeds over the runs of a store", False),
 ]
@@ -57,8 +60,23 @@ def configurations(size: int) -> Callable[[], int]:
     return train
 
 
-def jobs(size: int) -> Callable[[], int]:
-    return sweep("engine.batch_configs=true", "epochs=100", f"seed=range(0,{size})")
+def jobs(size: int, launcher: str = "joblib") -> Callable[[], tuple[float, float, dict[str, float]]]:
+    calls = count()
+
+    def run() -> tuple[float, float, dict[str, float]]:
+        if not next(calls):  # a sweep starts processes of its own, so there is nothing to warm up
+            return 1, 0.0, {}
+        with checkout() as folder:
+            return 1, *measure_sweep(folder, *jobs_words(size, launcher))
+
+    return run
+
+
+def jobs_words(size: int, launcher: str) -> tuple[str, ...]:
+    return f"hydra/launcher={launcher}", "engine=scratch_numpy", "epochs=100", f"seed=range(0,{size})"
+
+
+ray_jobs = partial(jobs, launcher="ray")
 
 
 def published_runs(size: int) -> Callable[[], int]:
@@ -131,7 +149,7 @@ def draw(results: list[dict], file: Path) -> Path:
     axes = figure.subplots()
     for result in results:
         sizes, seconds = zip(*points(result).items(), strict=True)
-        axes.plot(sizes, seconds, marker="o", label=f"{result['unit']}, slope {slope(result):.2f}")
+        axes.plot(sizes, seconds, marker="o", label=f"{result['unit']}, slope {slope(points(result)):.2f}")
     axes.set(xscale="log", yscale="log", xlabel="size", ylabel="seconds")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return save(figure, file)

@@ -47,6 +47,7 @@ class Worker:
 
     def __init__(self, peers: list[Peer]) -> None:
         self.peers, peer = peers, peers[0]
+        self.quantities: dict[int, dict[str, float]] = {}  # peer -> what its last slice measured besides seconds
         # A user's second command finds its imports compiled, whatever PYTHONDONTWRITEBYTECODE says here.
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         command = [peer.interpreter, "-m", "benchmarks.worker", str(peer.cores or 0), *(peer.work for peer in peers)]
@@ -62,8 +63,9 @@ class Worker:
     def slice(self, peer: int) -> float:
         """Seconds for one unit of this peer's work, in the slice that is done now."""
         print(peer, file=self.process.stdin, flush=True)
-        seconds, units = map(float, self._read().split())
-        return seconds / units
+        seconds, units, quantities = self._read().split(maxsplit=2)
+        self.quantities[peer] = json.loads(quantities)
+        return float(seconds) / float(units)
 
     def close(self) -> None:
         if self.process.stdin:
@@ -108,6 +110,7 @@ def measure(row: Row) -> dict:
         "row": row.name, "kind": row.kind, "unit": row.unit, "own": row.peers[0].name, "note": row.note,
         "at_least": row.at_least,
         "seconds": seconds, "ratios": ratios, "skipped": skipped,
+        "quantities": {name: worker.quantities.get(i, {}) for worker, i, name in present},
     }  # fmt: skip
 
 
@@ -116,7 +119,7 @@ def table(results: list[dict]) -> str:
     tables = {
         "ratio": ["work | ours | peer | per unit, ours / peer | times as fast | at least | aim"],
         "seconds": ["work | what | seconds | at most"],
-        "growth": ["grows with | seconds at each size | slope of the last decade"],
+        "growth": ["grows with | at each size | slope of the last decade"],
     }
     for result in results:
         tables[result["kind"]] += ROWS_OF[result["kind"]](result)
@@ -151,8 +154,18 @@ def _seconds(result: dict) -> list[str]:
 
 
 def _growth(result: dict) -> list[str]:
-    sizes = "; ".join(f"{size}: {_time(min(seconds))}" for size, seconds in result["seconds"].items())
-    return [f"{result['unit']} | {sizes} | {slope(result):.2f}"]
+    seconds = points(result)
+    rows = [_growth_row(result["unit"], {size: _time(value) for size, value in seconds.items()}, seconds)]
+    sized = result.get("quantities", {})
+    for quantity in next(iter(sized.values()), {}):
+        values = {_size(peer): found[quantity] for peer, found in sized.items()}
+        texts = {size: f"{value:,.4g}" if value < 1000 else f"{value:,.0f}" for size, value in values.items()}
+        rows.append(_growth_row(f"{result['unit']}: {quantity}", texts, values))
+    return rows
+
+
+def _growth_row(name: str, texts: dict[int, str], values: dict[int, float]) -> str:
+    return f"{name} | {'; '.join(f'{size:,}: {text}' for size, text in texts.items())} | {slope(values):.2f}"
 
 
 ROWS_OF = {"ratio": _ratios, "seconds": _seconds, "growth": _growth}
@@ -160,13 +173,17 @@ ROWS_OF = {"ratio": _ratios, "seconds": _seconds, "growth": _growth}
 
 def points(result: dict) -> dict[int, float]:
     """Return size -> seconds of a row that grows."""
-    return {int(name.replace(",", "")): min(seconds) for name, seconds in result["seconds"].items()}
+    return {_size(name): min(seconds) for name, seconds in result["seconds"].items()}
 
 
-def slope(result: dict) -> float:
-    """Return the exponent of the size by which seconds grew between the two largest sizes."""
-    (size, seconds), (largest, most) = list(points(result).items())[-2:]
-    return log(most / seconds) / log(largest / size)
+def _size(peer: str) -> int:
+    return int(peer.replace(",", ""))
+
+
+def slope(values: dict[int, float]) -> float:
+    """Return the exponent of the size by which a value grew between the two largest sizes."""
+    (size, less), (largest, most) = list(values.items())[-2:]
+    return log(most / less) / log(largest / size) if less else 0.0
 
 
 def keep(results: list[dict], folder: Path) -> None:

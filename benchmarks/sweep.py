@@ -22,8 +22,11 @@ from twinnet.core.provenance import Provenance
 
 JOBS, EPOCHS = 64, 2000
 BATCHED, BATCHED_EPOCHS = 256, 100_000
-JOBS_WORDS = ("engine=scratch_numpy", f"epochs={EPOCHS}", f"seed=range(0,{JOBS})")
-LIMIT = 1200.0  # seconds of a sweep
+JOBLIB = "hydra/launcher=joblib"
+JOBS_WORDS = (JOBLIB, "engine=scratch_numpy", f"epochs={EPOCHS}", f"seed=range(0,{JOBS})")
+LIMIT = 2400.0  # seconds of a sweep
+LOOK = 0.2  # seconds between two looks at its processes
+PARTS = ("leader", "workers", "follower", "cluster")
 
 ROWS = [
     Row(
@@ -61,7 +64,7 @@ def sweep(*words: str) -> Callable[[], int]:
 
     def run() -> int:
         if next(calls):  # a sweep starts processes of its own, so there is nothing to warm up
-            with _started(*words) as leader:
+            with checkout() as folder, _started(folder, *words) as leader:
                 assert leader.wait(LIMIT) == 0
         return 1
 
@@ -69,29 +72,74 @@ def sweep(*words: str) -> Callable[[], int]:
 
 
 @contextmanager
-def _started(*words: str) -> Iterator[psutil.Popen]:
-    command = ["-m", "twinnet.train", "-m", "experiment=nba_scratch", "hydra/launcher=joblib", *words]
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the follower ends later
-        leader = psutil.Popen([sys.executable, *command], cwd=_checkout(Path(folder)), stdout=subprocess.DEVNULL)
-        try:
-            yield leader
-        finally:
-            if leader.poll() is None:
-                leader.terminate()
+def _started(folder: Path, *words: str) -> Iterator[psutil.Popen]:
+    command = [sys.executable, "-m", "twinnet.train", "-m", "experiment=nba_scratch", *words]
+    leader = psutil.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+    try:
+        yield leader
+    finally:
+        if leader.poll() is None:
+            leader.terminate()
+
+
+def measure_sweep(folder: Path, *words: str) -> tuple[float, dict[str, float]]:
+    """Run a sweep in the checkout `folder`; return its seconds, and the processes and files that it took.
+
+    A part is the leader, the workers (processes of jobs), the follower, or the cluster (processes of Ray). Its memory
+    is the largest sum of resident pages at a moment, its CPU that of the processes that lived for a look.
+    """
+    cpu: dict[str, dict[int, float]] = {part: {} for part in PARTS}
+    peak, processes, open_files, start = dict.fromkeys(PARTS, 0.0), 0, 0, time.monotonic()
+    with _started(folder, *words) as leader:
+        while leader.poll() is None:
+            assert time.monotonic() < start + LIMIT
+            memory = dict.fromkeys(PARTS, 0.0)
+            alive = [leader, *_children(leader)]
+            for process in alive:
+                with suppress(psutil.Error):
+                    part = "leader" if process is leader else _part_of(process.cmdline())
+                    times = process.cpu_times()
+                    cpu[part][process.pid] = times.user + times.system
+                    memory[part] += process.memory_info().rss / 1e6
+            with suppress(psutil.Error):
+                open_files = max(open_files, leader.num_fds())
+            processes = max(processes, len(alive))
+            peak = {part: max(peak[part], memory[part]) for part in PARTS}
+            time.sleep(LOOK)
+        assert leader.returncode == 0
+    seconds = time.monotonic() - start
+    made = [path.stat().st_size for path in (folder / "outputs").rglob("*") if path.is_file()]
+    return seconds, {
+        **{f"{part}, peak MB": peak[part] for part in PARTS},
+        **{f"{part}, CPU seconds": sum(cpu[part].values()) for part in PARTS},
+        "processes": processes,
+        "open files of the leader": open_files,
+        "files in outputs/": len(made),
+        "MB in outputs/": sum(made) / 1e6,
+        "MB of mlflow.db": sum(path.stat().st_size for path in folder.glob("mlflow.db")) / 1e6,  # 0: on a server
+    }
+
+
+def _children(leader: psutil.Process) -> list[psutil.Process]:
+    try:
+        return leader.children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _part_of(command: list[str]) -> str:
+    text = " ".join(command)
+    if "twinnet.tracking.follow" in text:
+        return "follower"
+    is_ray = "/ray/" in text and "ray::" not in text and "default_worker" not in text
+    return "cluster" if is_ray else "workers"
 
 
 def _cpu() -> dict[str, float]:
     """Run the jobs; return the CPU seconds of each part of the sweep."""
-    seconds: dict[str, dict[int, float]] = {"leader": {}, "workers": {}, "follower": {}}
-    with _started(*JOBS_WORDS) as leader:
-        while leader.poll() is None:
-            for process in (leader, *leader.children(recursive=True)):
-                with suppress(psutil.Error):
-                    times, is_follower = process.cpu_times(), "twinnet.tracking.follow" in process.cmdline()
-                    part = "leader" if process is leader else "follower" if is_follower else "workers"
-                    seconds[part][process.pid] = times.user + times.system
-            time.sleep(0.2)
-    return {part: sum(values.values()) for part, values in seconds.items()}
+    with checkout() as folder:
+        _, quantities = measure_sweep(folder, *JOBS_WORDS)
+    return {part: quantities[f"{part}, CPU seconds"] for part in PARTS}
 
 
 def _part(name: str) -> Callable[[], tuple[float, float]]:
@@ -110,18 +158,21 @@ MEASURED: dict[str, float] = {}
 leader, workers, follower = (partial(_part, name) for name in ("leader", "workers", "follower"))
 jobs = partial(sweep, *JOBS_WORDS)
 batched = partial(
-    sweep, "engine.batch_configs=true", f"epochs={BATCHED_EPOCHS}", f"seed=range(0,{BATCHED // 4})",
+    sweep, JOBLIB, "engine.batch_configs=true", f"epochs={BATCHED_EPOCHS}", f"seed=range(0,{BATCHED // 4})",
     "optimizer.learning_rate=0.0005,0.001,0.002,0.004",
 )  # fmt: skip
 
 
-def _checkout(folder: Path) -> Path:
+@contextmanager
+def checkout() -> Iterator[Path]:
     """Configuration and data, and no result."""
-    shutil.copytree(ROOT / "conf", folder / "conf")
-    (folder / "dvc.yaml").touch()
-    problem = players("numpy", EPOCHS)
-    X, y = np.concatenate([problem.X_train, problem.X_valid]), np.concatenate([problem.y_train, problem.y_valid])
-    table = pd.DataFrame({"apg": X[:, 0], "rpg": X[:, 1], "is_forward": y})
-    drawn = Provenance("nba", provenance.SYNTHETIC, "none", "drawn for a benchmark", ())
-    provenance.write_processed(folder, "table.csv", table.to_csv(index=False).encode(), drawn)
-    return folder
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:  # the follower ends later
+        folder = Path(name)
+        shutil.copytree(ROOT / "conf", folder / "conf")
+        (folder / "dvc.yaml").touch()
+        problem = players("numpy", EPOCHS)
+        X, y = np.concatenate([problem.X_train, problem.X_valid]), np.concatenate([problem.y_train, problem.y_valid])
+        table = pd.DataFrame({"apg": X[:, 0], "rpg": X[:, 1], "is_forward": y})
+        drawn = Provenance("nba", provenance.SYNTHETIC, "none", "drawn for a benchmark", ())
+        provenance.write_processed(folder, "table.csv", table.to_csv(index=False).encode(), drawn)
+        yield folder

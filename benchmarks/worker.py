@@ -1,9 +1,11 @@
 """The process of one peer, or of several that share it: `python -m benchmarks.worker cores module:function ...`.
 
-See `interleaved`. A slice returns its units, or its units and the seconds that count (of CPU, say).
+See `interleaved`. A slice returns its units, or its units and the seconds that count (of CPU, say), or these and a
+dictionary of other quantities.
 A line on stdin, the number of the peer, asks for one slice of its work.
 """
 
+import json
 import os
 import sys
 import time
@@ -28,11 +30,12 @@ def main(cores: int, works: list[str]) -> None:
     for line in sys.stdin:
         do = slices[int(line)]
         start = time.perf_counter()
-        units = do()
+        units, quantities = do(), {}
         seconds = time.perf_counter() - start
         if isinstance(units, tuple):
-            units, seconds = units
-        print(seconds, units, file=answers, flush=True)
+            units, seconds, *rest = units
+            quantities = rest[0] if rest else {}
+        print(seconds, units, json.dumps(quantities), file=answers, flush=True)
 
 
 if __name__ == "__main__":

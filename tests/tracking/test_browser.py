@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.browser import chromium_page
 from tests.servers import serving
 from twinnet.core import config
 from twinnet.core.schema import Experiment, Tracking
@@ -21,14 +22,7 @@ from twinnet.training import experiment as training
 from twinnet.training.experiment import Run
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("server"), pytest.mark.timeout(900)]
-WAIT = 120_000  # milliseconds; a page takes a few seconds, and more on a busy machine
 PATIENT = Tracking(timeout_seconds=60, patience_seconds=120.0)
-# No request leaves the machine, and no sandbox where the tests run as root.
-CHROMIUM = [
-    *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-quic"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
 TWO_CURVES = """
     [...document.querySelectorAll('.js-plotly-plot')].filter(
         chart => chart.querySelectorAll('.scatterlayer .trace path.js-line').length >= 2).length >= 2
@@ -37,16 +31,8 @@ TWO_CURVES = """
 
 @pytest.fixture
 def page() -> Iterator[Any]:
-    chromium = shutil.which("chromium")
-    if not chromium:
-        pytest.skip("needs Debian's chromium (apt-get install chromium)")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM, timeout=WAIT)
-        page = browser.new_page(viewport={"width": 1500, "height": 950})
-        page.set_default_timeout(WAIT)
+    with chromium_page() as page:
         yield page
-        browser.close()
 
 
 @pytest.fixture
