@@ -11,7 +11,7 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from zipfile import BadZipFile
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
 
 import numpy as np
 import psutil
@@ -369,7 +369,11 @@ def write_run(
 def write_history(history: History, directory: Path) -> None:
     """Write history.csv, at most 1,000 rows, and history.npz, the whole history."""
     history.table().to_csv(directory / HISTORY, index=False)
-    np.savez_compressed(directory / FULL_HISTORY, **history.arrays())  # type: ignore[arg-type]  # names hold "/"
+    # np.savez_compressed has no level: of losses the first one makes as little as the sixth, in 0.4 of the time.
+    with ZipFile(directory / FULL_HISTORY, "w", ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in history.arrays().items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def _replace_run(staging: Path, directory: Path) -> None:

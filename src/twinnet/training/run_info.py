@@ -18,6 +18,8 @@ from twinnet.core.schema import Experiment
 from twinnet.core.secrets import masked
 from twinnet.core.splits import Splits
 
+COMMIT = "# branch.oid "  # the line of `git status` that has it; "(initial)" if there is none yet
+
 
 @dataclass(frozen=True)
 class RunInfo:
@@ -136,24 +138,23 @@ def _data(experiment: Experiment, root: Path) -> dict[str, Any]:
 def _code(root: Path) -> dict[str, Any]:
     """The git commit of the checkout, and whether its files differ from it (except dvc.lock, which runs write)."""
 
-    def git(*arguments: str) -> str:
-        ran = subprocess.run(
-            ["git", *arguments],
+    try:
+        status = subprocess.run(
+            ["git", "status", "--porcelain=v2", "--branch", "--untracked-files=no", "--", ".", ":!dvc.lock"],
             cwd=root,
             capture_output=True,
             text=True,
             timeout=10,
             check=True,
             env=_git_environment(),
-        )
-        return ran.stdout.strip()
-
-    try:
-        commit = git("rev-parse", "HEAD")
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return {}
-    return {"commit": commit, "dirty": bool(changed)}
+    lines = status.splitlines()
+    commit = next((line.removeprefix(COMMIT) for line in lines if line.startswith(COMMIT)), "(initial)")
+    if commit == "(initial)":
+        return {}
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
 
 
 def _git_environment() -> dict[str, str]:
