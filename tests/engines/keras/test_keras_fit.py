@@ -175,6 +175,8 @@ SAME_SEED = """
 import sys
 from tests.problems import augmented_problem, random_bits
 sys.stdout.buffer.write(random_bits(augmented_problem()))
+assert not {"jax", "matplotlib", "scipy", "sklearn"} & set(sys.modules)  # seconds of imports that nothing here needs
+import jax, matplotlib.pyplot, sklearn.metrics  # who needs them later has them
 """
 
 

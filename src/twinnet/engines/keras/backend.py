@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 
@@ -19,6 +19,9 @@ QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "3",  # TensorFlow's C++ notes about CPU instructions and missing GPUs
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # JAX takes GPU memory as it needs it
 }
+
+# What Keras and TensorFlow import if they can (1.7 s) and use in nothing that is done here.
+UNNEEDED = {Backend.tensorflow: ("jax", "matplotlib", "scipy", "sklearn"), Backend.jax: ("matplotlib", "sklearn")}
 
 
 def loaded() -> Backend | None:
@@ -43,7 +46,8 @@ def load(engine: KerasEngine) -> None:
         os.environ.setdefault(name, value)
     if present is None:
         logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)  # it reports devices not found
-        with _environment("KERAS_BACKEND", engine.backend.value), suppress_native_logs():
+        backend = engine.backend.value
+        with _environment("KERAS_BACKEND", backend), _hidden(UNNEEDED[engine.backend]), suppress_native_logs():
             keras = import_module("keras")
         keras.config.set_floatx("float32")  # whatever ~/.keras/keras.json says
         keras.config.set_epsilon(1e-7)
@@ -91,6 +95,18 @@ def _set_threads(engine: KerasEngine) -> None:
         threading.set_inter_op_parallelism_threads(engine.threads)
     except RuntimeError:
         log.warning("engine.threads=%d: TensorFlow already computes in this process; ignored", engine.threads)
+
+
+@contextmanager
+def _hidden(modules: Sequence[str]) -> Iterator[None]:
+    """Let the imports of modules that are not loaded yet fail, as if they were not installed."""
+    hidden = [name for name in modules if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: an import raises ModuleNotFoundError
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 @contextmanager
