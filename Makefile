@@ -68,7 +68,14 @@ test: $(VENV)/dev ## the whole test suite, no network needed
 exhaustive: $(VENV)/dev ## the tests of every combination, which `make test` leaves out
 	python -m pytest -n 2 -m exhaustive
 
-cluster: $(VENV)/dev ## SLURM, several hosts, an object store, 1,000 jobs (installs Debian's packages; needs root)
+# An object store and the DVC that reaches it; its libraries are not those of .venv.
+OBJECT_STORE := build/cluster/object-store
+$(OBJECT_STORE)/made: $(BIN)/uv tests/cluster/object_store.txt
+	@$(UV) venv -q --clear --python $(BIN)/python $(OBJECT_STORE)
+	@$(UV) pip install -q --python $(OBJECT_STORE)/bin/python -r tests/cluster/object_store.txt
+	@touch $@
+
+cluster: $(VENV)/dev $(OBJECT_STORE)/made ## SLURM, several hosts, an object store, 1,000 jobs (installs Debian's packages; needs root)
 	@tests/cluster/install
 	python -m pytest -m cluster tests/cluster
 

@@ -9,7 +9,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 HIDDEN = "***"
 USERINFO = re.compile(r"(?<=://)[^/?#\s'\"]*@")  # user:password@ of any address; a password may hold an @ itself
 SECRET_KEYS = re.compile(r"pass|pwd|token|secret|key", re.IGNORECASE)
-VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+VARIABLES = (
+    *("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_AUTH_ADMIN_PASSWORD"),
+    *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN"),
+)
 
 
 def mask(text: str, address: str | None = None) -> str:

@@ -63,17 +63,18 @@ class Follower:
         self.file: tuple[int, int] | None = None  # that it connected to, as `_file` names it
         self.attempts: defaultdict[str, Attempts] = defaultdict(Attempts)
         self.monitors: dict[str, Any] = {}  # folder -> MLflow's monitor of this machine, while its run trains
+        self.is_refused = False  # to the user that this process knows; the next one may know another password
         self.current: LiveRun | None = None
         self.deadline = float("inf")  # of the current try
         self.marked_at = 0.0  # monotonic, of the last look for dead runs
 
     def follow(self) -> None:
-        """Send what is new, again and again, until nothing has been active for LINGER_SECONDS."""
+        """Send what is new, again and again, until nothing has been active for LINGER_SECONDS, or can be if refused."""
         threading.Thread(target=self._watch, daemon=True).start()
         with suppress(Exception):  # `_send` finds it again, and leaves the reason
             import twinnet.tracking.log_run  # noqa: F401  # MLflow, 3 s, while the first run is prepared
         active_at = time.monotonic()
-        while time.monotonic() - active_at < LINGER_SECONDS:
+        while True:
             for live in sorted(self.runs, key=lambda live: self.attempts[live.folder.name].retry_at):
                 if self._is_due(live):
                     if self.has_tried and self.file != self._file():
@@ -82,12 +83,14 @@ class Follower:
                     active_at = time.monotonic()
             if self.is_active():
                 active_at = time.monotonic()
+            elif self.is_refused or time.monotonic() - active_at > LINGER_SECONDS:
+                return
             time.sleep(POLL_SECONDS)
 
     def is_active(self) -> bool:
         """Return whether a run trains, has not been tried since its end, or may still be sent within its patience."""
         return any(
-            self._is_awaited(live) or not self.attempts[live.folder.name].is_complete
+            (self._is_awaited(live) and not self.is_refused) or not self.attempts[live.folder.name].is_complete
             for live in self.runs
             if not live.has(DONE)
         )
@@ -153,6 +156,7 @@ class Follower:
         attempts.retry_at = time.monotonic() + (RETRY_AT_END_SECONDS if self._is_awaited(live) else RETRY_SECONDS)
         attempts.size = -1
         is_unreachable = isinstance(error, StoreError) and error.is_unreachable
+        self.is_refused |= isinstance(error, StoreError) and error.is_refused
         reason = mask(one_line_text(error), self.runs.uri)
         live.write(PROBLEM, {"reason": reason, "after_end": is_ended, "is_unreachable": is_unreachable})
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,6 +26,8 @@ APPLICATION = "twinnet"  # tracking.ui_defaults, as pyproject.toml names it to M
 QUIET = "import click; click.echo = lambda *_, **__: None; from mlflow.cli import cli; cli()"  # without notes on itself
 AUTH = "TWINNET_SERVER_AUTH"  # basic or none; tracking.ui_defaults reads it
 ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"  # of the first start; the database then has its hash
+ARTIFACTS, S3 = "MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_S3_ENDPOINT_URL"
+CONFIG = "MLFLOW_AUTH_CONFIG_PATH"
 MIN_PASSWORD = 12  # characters, by MLflow
 DATABASE = "postgresql:///mlflow"  # on this machine, as the user who is logged in
 
@@ -69,14 +72,37 @@ def _become(program: list[str], environment: dict[str, str]) -> NoReturn:
 def _environment(uri: str, root: Path) -> dict[str, str]:
     """Return MLflow's variables; the address is one, as other users of the machine can read a command line."""
     defaults = {
-        "MLFLOW_ARTIFACTS_DESTINATION": str(root / "mlartifacts"),
+        CONFIG: str(Path(__file__).with_name("basic_auth.ini")),
+        ARTIFACTS: str(root / "mlartifacts"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(),  # of the forms in the browser, until the next start
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_WORKERS": "1",
         "PYTHONWARNINGS": "ignore:starlette",  # deprecations inside MLflow
     }
-    return {**defaults, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri, AUTH: _authentication(uri)}
+    environment = {**defaults, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri, AUTH: _authentication(uri)}
+    if environment[ARTIFACTS].startswith("s3://"):
+        _check_bucket(environment[ARTIFACTS], environment.get(S3))
+    return environment
+
+
+def _check_bucket(destination: str, endpoint: str | None) -> None:
+    """Raise TwinnetError if the object store does not let the server read its bucket."""
+    try:
+        import boto3  # an extra; 0.5 s
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError as error:
+        raise TwinnetError(f"{ARTIFACTS}={destination}: {error}; `make .venv/dev` installs it") from None
+    try:
+        hasty = Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 2})  # seconds
+        client = boto3.client("s3", endpoint_url=endpoint, config=hasty)
+        client.list_objects_v2(Bucket=urlsplit(destination).netloc, MaxKeys=1)
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise TwinnetError(
+            f"{ARTIFACTS}={destination}: expected a bucket that this machine may read; received: {mask(str(error))}; "
+            f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are the credentials, {S3} is the address if it is not AWS"
+        ) from None
 
 
 def _authentication(uri: str) -> str:
@@ -95,7 +121,7 @@ def _authentication(uri: str) -> str:
     needs = f"MLFLOW_HOST={host}: expected users with passwords, as other machines reach it"
     if not find_spec("flask_wtf"):
         raise ConfigError(f"{needs}; received no Flask-WTF, by which MLflow checks them; `make .venv/dev` installs it")
-    has_users = "MLFLOW_AUTH_CONFIG_PATH" in os.environ  # MLflow looks there
+    has_users = CONFIG in os.environ  # MLflow looks there
     with create_engine(uri).connect() as database:
         if inspect(database).has_table("users"):
             has_users |= database.execute(text("SELECT 1 FROM users")).first() is not None

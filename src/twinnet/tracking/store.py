@@ -43,15 +43,19 @@ MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # else t
 
 LOCK_SECONDS = 120.0  # for another process that makes the store
 MAX_METRICS = 1000  # of one log_batch
-UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")  # MLflow's codes
+SILENT = "does not answer"
+USER = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+REFUSED = {"UNAUTHENTICATED": 401, "PERMISSION_DENIED": 403}  # MLflow's codes
+UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 
 
 class StoreError(TwinnetError):
     """The tracking store does not answer, or refuses; the message is one line without credentials."""
 
-    def __init__(self, message: str, is_unreachable: bool = False) -> None:
+    def __init__(self, message: str, is_unreachable: bool = False, is_refused: bool = False) -> None:
         super().__init__(message)
         self.is_unreachable = is_unreachable  # no other request would be answered either
+        self.is_refused = is_refused  # to this user
 
 
 def tracking_uri(root: Path | None = None) -> str:
@@ -312,20 +316,26 @@ def store_errors(uri: str) -> Iterator[None]:
     except TwinnetError:
         raise
     except Exception as error:
-        reason, is_unreachable = _explain(error)
-        # "from None": the chain would print the address that the message hides.
-        raise StoreError(f"the tracking store {mask(uri, uri)} {mask(reason, uri)}", is_unreachable) from None
+        reason, code = _explain(error), getattr(error, "error_code", "")
+        raise StoreError(
+            f"the tracking store {mask(uri, uri)} {mask(reason, uri)}",
+            is_unreachable=reason.startswith(SILENT) or code in (*UNAVAILABLE, "UNAUTHENTICATED"),
+            is_refused=code in REFUSED,
+        ) from None  # the chain would print the address that the message hides
 
 
-def _explain(error: Exception) -> tuple[str, bool]:
-    """Return what is wrong, in one line, and whether the store is unreachable."""
+def _explain(error: Exception) -> str:
+    """Return what is wrong, in one line."""
     import requests  # 0.2 s
 
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, requests.RequestException):
-            return f"does not answer ({type(cause).__name__})", True
+            return f"{SILENT} ({type(cause).__name__})"
         cause = cause.__cause__ or cause.__context__
     text = " ".join(str(error).split())
-    reason = f"failed: {type(error).__name__}: {text if len(text) < 300 else text[:300] + ' ...'}"
-    return reason, getattr(error, "error_code", "") in UNAVAILABLE
+    text = text if len(text) < 300 else f"{text[:300]} ..."
+    if status := REFUSED.get(getattr(error, "error_code", "")):
+        answer = text.rpartition("Response body: ")[2].strip("'").partition(". ")[0]
+        return f"refuses the user ({status}: {answer}); {USER} say who it is"
+    return f"failed: {type(error).__name__}: {text}"

@@ -16,8 +16,8 @@ from mlflow.server import app as pages
 if os.environ.get("TWINNET_SERVER_AUTH") == "basic":
     from mlflow.server import auth
 
-    if not os.environ.get("MLFLOW_AUTH_CONFIG_PATH"):  # its default is a file in the working directory
-        auth.auth_config = auth.auth_config._replace(database_uri=os.environ["MLFLOW_BACKEND_STORE_URI"])
+    users = auth.auth_config.database_uri or os.environ["MLFLOW_BACKEND_STORE_URI"]  # which holds a password itself
+    auth.auth_config = auth.auth_config._replace(database_uri=users)
     try:
         app = auth.create_app(pages)
     except MlflowException as error:
