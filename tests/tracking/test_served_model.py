@@ -81,6 +81,9 @@ def test_logged_folder_predicts_with_its_own_code(train: Callable[..., Run], tmp
     models.write(run, tmp_path / "model", "0" * 32, "m-0")
     form = Model.load(tmp_path / "model")
     assert (form.run_id, form.model_id) == ("0" * 32, "m-0")
+    files = [path.name for path in (tmp_path / "model").rglob("*") if path.is_file()]
+    assert len(files) <= 9, "each run of a sweep sends them one by one"
+    assert "twinnet.zip" in files
     X = np.random.default_rng(1).normal(size=(9, 2))
     np.save(tmp_path / "X.npy", X)
     command = [

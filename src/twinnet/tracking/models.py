@@ -28,7 +28,7 @@ from twinnet.tracking.store import RESULT, Store
 from twinnet.training.run import Run
 from twinnet.training.run_info import RunInfo
 
-SCRATCH_CODE = ("core", "engines/scratch")  # what predicts with NumPy
+SCRATCH_CODE = ("__init__.py", "core/*.py", "engines/__init__.py", "engines/scratch/*.py")  # what predicts with NumPy
 SERVED, MODEL = "served_model.py", "model"
 FOLDERS: dict[str, tempfile.TemporaryDirectory[str]] = {}  # kind of run -> a folder in MLflow's model format
 SCORES = ("test/accuracy", "valid/accuracy", "test/mae", "valid/mae")  # the first that runs have chooses the best one
@@ -74,7 +74,7 @@ def _save(run: Run, target: Path) -> None:
             requirements += [f"keras=={keras}", _pinned(backend, info).replace(backend, package)]
         else:
             requirements += [_pinned("numpy", info), f"omegaconf=={version('omegaconf')}"]
-            files["code"] = _copy_code(Path(folder))  # `code_paths` would stay in the sys.path of who loads the model
+            files["code"] = _zip_code(Path(folder))  # `code_paths` would stay in the sys.path of who loads the model
         pyfunc.save_model(
             target,
             python_model=str(Path(__file__).with_name(SERVED)),
@@ -155,15 +155,13 @@ def _digest(run: Any) -> str:
     return str(run.data.tags.get("data_digest"))
 
 
-def _copy_code(folder: Path) -> Path:
-    """Copy the part of this package that predicts with NumPy to `folder`; return its path there."""
-    package = Path(twinnet.__file__).parent
-    code = folder / package.name
-    for part in SCRATCH_CODE:
-        shutil.copytree(package / part, code / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("__init__.py", "engines/__init__.py"):
-        shutil.copyfile(package / name, code / name)
-    return code
+def _zip_code(folder: Path) -> Path:
+    """Write the part of this package that predicts with NumPy to `folder`, as one file: each run sends it."""
+    package, file = Path(twinnet.__file__).parent, folder / "twinnet.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
+        for path in sorted(path for part in SCRATCH_CODE for path in package.glob(part)):
+            archive.write(path, path.relative_to(package.parent))
+    return file
 
 
 def _pinned(name: str, info: RunInfo) -> str:

@@ -26,7 +26,8 @@ class ServedModel(PythonModel):
     def activations(self) -> Callable[[np.ndarray], np.ndarray]:
         """Load the network for the first prediction: MLflow also loads the context to log the model."""
         if self.path.suffix != ".keras":
-            sys.path.insert(0, str(self.path.parent))  # the engine beside the network, unless `twinnet` is imported
+            code = self.path.with_name("twinnet.zip")  # the engine beside the network, unless `twinnet` is imported
+            sys.path.insert(0, str(code))
             try:
                 from twinnet.engines.scratch.model import load  # not in the folder of a Keras model
             finally:
