@@ -55,6 +55,14 @@ def sum_logarithms(A: Array, xp: Any) -> Array:
     return xp.sum(xp.log(reduce(xp.multiply, parts)))
 
 
+def add_at(total: Array, place: tuple[slice, ...], part: Array, xp: Any) -> Array:
+    """Return `total` with `part` added at `place`; NumPy adds in place."""
+    if xp is not np:
+        return total.at[place].add(part)
+    total[place] += part
+    return total
+
+
 def samples_last(X: Array, xp: Any) -> Array:
     """(samples, features) to (features, samples), (samples, height, width, channels) to (channels, …, samples)."""
     return X.T if X.ndim == 2 else xp.transpose(X, (3, 1, 2, 0))

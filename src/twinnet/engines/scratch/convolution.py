@@ -7,7 +7,7 @@ from typing import Any
 
 from twinnet.core.network import Add, Conv2D, GlobalAveragePool2D, MaxPool2D
 from twinnet.core.schema import Activation
-from twinnet.engines.scratch.arrays import Array
+from twinnet.engines.scratch.arrays import Array, add_at
 
 
 def convolution_forward(
@@ -22,7 +22,9 @@ def convolution_forward(
     channels, *spatial, samples = A.shape
     padded = xp.pad(A, ((0, 0), *(_padding(length, size, stride) for length in spatial), (0, 0)))
     height, width = (-(-length // stride) for length in spatial)
-    patches = xp.stack([padded[:, *_window(i, j, height, width, stride)] for i in range(size) for j in range(size)], 1)
+    # Columns, then rows: both copy whole rows of memory, and the first copies a third as much.
+    columns = xp.stack([padded[:, :, _steps(j, width, stride)] for j in range(size)], 1)
+    patches = xp.stack([columns[:, :, _steps(i, height, stride)] for i in range(size)], 1)
     patches = patches.reshape(channels * size * size, height * width * samples)
     Z = xp.dot(weights["W"], patches) + weights["b"]
     return Z.reshape(layer.filters, height, width, samples), (patches, A.shape)
@@ -37,14 +39,15 @@ def convolution_backward(
     channels, *spatial, samples = shape
     _, height, width, _ = dZ.shape
     flat = dZ.reshape(layer.filters, -1)
-    gradients = {"W": xp.dot(flat, patches.T) / samples, "b": xp.sum(flat, axis=1, keepdims=True) / samples}
+    # P dZ^T, transposed after the division: XLA takes a third less time for it than for dZ P^T.
+    gradients = {"W": (xp.dot(patches, flat.T) / samples).T, "b": xp.sum(flat, axis=1, keepdims=True) / samples}
     d_patches = xp.dot(weights["W"].T, flat).reshape(channels, size, size, height, width, samples)
     (top, bottom), (left, right) = (_padding(length, size, stride) for length in spatial)
-    rows, columns = spatial[0] + top + bottom, spatial[1] + left + right
-    total: Array = 0
+    total = xp.zeros((channels, spatial[0] + top + bottom, spatial[1] + left + right, samples), dZ.dtype)
     for i in range(size):
         for j in range(size):
-            total = total + _scatter(d_patches[:, i, j], i, j, rows, columns, stride, xp)
+            place = slice(None), _steps(i, height, stride), _steps(j, width, stride)
+            total = add_at(total, place, d_patches[:, i, j], xp)
     return total[:, top : top + spatial[0], left : left + spatial[1]], gradients
 
 
@@ -119,24 +122,9 @@ def _padding(length: int, size: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _window(i: int, j: int, height: int, width: int, stride: int) -> tuple[slice, slice]:
-    """The inputs that entry (i, j) of the kernel meets, over all positions."""
-    return (
-        slice(i, i + (height - 1) * stride + 1, stride),
-        slice(j, j + (width - 1) * stride + 1, stride),
-    )
-
-
-def _scatter(part: Array, i: int, j: int, rows: int, columns: int, stride: int, xp: Any) -> Array:
-    """Inverse of `_window`: `part` at those places of an array with `rows` and `columns`, zeros elsewhere."""
-    channels, height, width, samples = part.shape
-    if stride > 1:
-        wide = xp.stack([part, *[xp.zeros_like(part)] * (stride - 1)], 3)
-        part = wide.reshape(channels, height, width * stride, samples)[:, :, : (width - 1) * stride + 1]
-        tall = xp.stack([part, *[xp.zeros_like(part)] * (stride - 1)], 2)
-        part = tall.reshape(channels, height * stride, part.shape[2], samples)[:, : (height - 1) * stride + 1]
-    below, after = rows - i - part.shape[1], columns - j - part.shape[2]
-    return xp.pad(part, ((0, 0), (i, below), (j, after), (0, 0)))
+def _steps(start: int, count: int, stride: int) -> slice:
+    """`count` positions from `start` on: the inputs that one row or column of the kernel meets."""
+    return slice(start, start + (count - 1) * stride + 1, stride)
 
 
 def _tiles(A: Array, size: int) -> Array:
