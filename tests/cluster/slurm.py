@@ -117,8 +117,12 @@ class Cluster:
         environment = os.environ | self.environment
         environment["PATH"] += f"{os.pathsep}/usr/sbin"
         with (self.folder / f"{name}.out").open("ab") as output:
-            self.daemons[name] = daemon = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            self.daemons[name] = daemon = subprocess.Popen(  # ends with the tests, even if they are killed
+                ["setpriv", "--pdeathsig", "KILL", *command],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
         self.stack.callback(daemon.wait)
         self.stack.callback(daemon.kill)

@@ -81,6 +81,10 @@ def test_invalid_sweep_is_one_line(
             "hydra.launcher.n_jobs: expected a whole number; received many",
         ),
         (["seed=1,2", "hydra/launcher=submitit_slurm"], "submitit_slurm: expected"),
+        (
+            ["seed=1,2", "hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=2"],
+            "hydra.launcher.timeout_min=2: expected more than signal_delay_s",
+        ),
     ],
 )
 def test_invalid_command_line_starts_nothing(sweep, sweep_project: Path, words: list[str], message: str) -> None:

@@ -8,9 +8,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -54,15 +53,15 @@ def check(settings: Mapping[str, Any]) -> None:
 
     `settings` is the composed hydra.launcher.
     """
-    if shutil.which("srun") is None:
-        raise ConfigError(
-            f"{LAUNCHER}: expected SLURM's programs (sbatch, srun) on this machine; found none; "
-            "start the sweep on a login node, or use hydra/launcher=joblib"
-        )
     if (limit := 60 * settings["timeout_min"]) <= (delay := settings["signal_delay_s"]):
         raise ConfigError(
             f"hydra.launcher.timeout_min={settings['timeout_min']}: expected more than signal_delay_s, {delay} s "
             f"before its end; received {limit} s; use a larger one, or a smaller hydra.launcher.signal_delay_s"
+        )
+    if shutil.which("srun") is None:
+        raise ConfigError(
+            f"{LAUNCHER}: expected SLURM's programs (sbatch, srun) on this machine; found none; "
+            "start the sweep on a login node, or use hydra/launcher=joblib"
         )
     answer = subprocess.run(["scontrol", "ping"], capture_output=True, text=True)
     if " is UP" not in answer.stdout:
@@ -112,7 +111,7 @@ def _run_array(launcher: "SlurmLauncher", calls: Mapping[int, tuple[Any, ...]]) 
     returns: dict[int, JobReturn | None] = {}
     ended: dict[int, float] = {}  # when squeue first said so
     start = ask_at = time.monotonic()
-    waits: Counter[str] = Counter()
+    hopeless: set[str] = set()
     try:
         while True:
             now = time.monotonic()
@@ -120,16 +119,17 @@ def _run_array(launcher: "SlurmLauncher", calls: Mapping[int, tuple[Any, ...]]) 
                 returns[number] = _returned(jobs.pop(number))
             if not jobs:
                 return returns
-            if now >= ask_at and (states := _states(identity)) is not None:
+            if now >= ask_at:
                 ask_at = now + min(SQUEUE_SECONDS, (now - start) / 10)
+                states = _states(identity, [job.job_id for job in jobs.values()])
                 for number, job in list(jobs.items()):
-                    state, _ = states.get(job.job_id, ("COMPLETED", ""))
+                    state, _ = states.get(job.job_id, ("UNKNOWN", ""))
                     if state not in ENDED:
                         ended.pop(number, None)
                     elif ENDED[state] or now - ended.setdefault(number, now) > RESULT_SECONDS:
                         returns[number] = _failed(ENDED[state]) if ENDED[state] else None
                         del jobs[number]
-                waits = _check_waiting(waits, states.values())
+                hopeless = _check_waiting(hopeless, states.values())
             time.sleep(POLL_SECONDS)
     except BaseException:
         subprocess.run(["scancel", identity], capture_output=True)
@@ -153,29 +153,38 @@ def _submit(launcher: "SlurmLauncher", calls: Sequence[tuple[Any, ...]]) -> "lis
         raise TwinnetError(f"{LAUNCHER}: sbatch refuses the jobs: {reason}") from error
 
 
-def _states(identity: str) -> dict[str, tuple[str, str]] | None:
-    """Return the state of each job that SLURM still knows, and why it waits; None if the controller does not answer."""
+def _states(identity: str, jobs: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return job -> its state and why it waits; nothing if the controller does not answer.
+
+    `identity` is that of the array. SLURM soon forgets a job that has ended.
+    """
     command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r", f"--jobs={identity}"]
     answer = subprocess.run(command, capture_output=True, text=True)
     if answer.returncode and "Invalid job id" not in answer.stderr:
-        log.warning("SLURM does not answer; the jobs go on: %s", " ".join(answer.stderr.split()))
-        return None
+        _warn(f"its controller does not answer, the jobs go on: {answer.stderr}")
+        return {}
     rows = [line.split("|", 2) for line in answer.stdout.splitlines()]
-    return {job: (state, reason) for job, state, reason in rows}
+    return dict.fromkeys(jobs, ("COMPLETED", "")) | {job: (state, reason) for job, state, reason in rows}
 
 
-def _check_waiting(known: Counter[str], states: Iterable[tuple[str, str]]) -> Counter[str]:
-    """Return how many jobs wait for what is not usual, and say so once. Raises TwinnetError if it can never come."""
-    waits = Counter(reason for state, reason in states if state == "PENDING" and reason not in USUAL)
-    hopeless = [reason for reason in waits if HOPELESS.search(reason)]
-    if hopeless and waits == known:  # at two looks
+def _check_waiting(known: set[str], states: Iterable[tuple[str, str]]) -> set[str]:
+    """Return the reasons for which jobs can never start. Raises TwinnetError for one that is `known` already."""
+    reasons = {reason for state, reason in states if state == "PENDING" and reason not in USUAL}
+    hopeless = {reason for reason in reasons if HOPELESS.search(reason)}
+    for reason in sorted(hopeless & known):
         raise TwinnetError(
-            f"{LAUNCHER}: expected jobs that a node of the partition can run; SLURM never starts these: "
-            f"{hopeless[0]}; see hydra.launcher.partition, cpus_per_task, mem_gb, gres and timeout_min"
+            f"{LAUNCHER}: expected jobs that a node of the partition can run; SLURM never starts these: {reason}; "
+            "see hydra.launcher.partition, cpus_per_task, mem_gb, gres and timeout_min"
         )
-    if not hopeless and waits.keys() - known.keys():
-        log.warning("SLURM: %s", "; ".join(f"{count} jobs wait: {reason}" for reason, count in waits.items()))
-    return waits
+    for reason in sorted(reasons - hopeless):
+        _warn(f"jobs wait: {reason}")
+    return hopeless
+
+
+@cache
+def _warn(line: str) -> None:
+    """Log a line, the first time."""
+    log.warning("SLURM: %s", " ".join(line.split()))
 
 
 def _returned(job: "Job[JobReturn]") -> JobReturn:
