@@ -97,7 +97,10 @@ def measure_sweep(folder: Path, *words: str) -> tuple[float, dict[str, float]]:
             alive = [leader, *_children(leader)]
             for process in alive:
                 with suppress(psutil.Error):
-                    part = "leader" if process is leader else _part_of(process.cmdline())
+                    command = process.cmdline()
+                    if process is not leader and command[1:] == leader.args[1:]:
+                        continue  # it is about to become another program, and shares the leader's pages until then
+                    part = "leader" if process is leader else _part_of(command)
                     times = process.cpu_times()
                     cpu[part][process.pid] = times.user + times.system
                     memory[part] += process.memory_info().rss / 1e6
