@@ -363,7 +363,7 @@ def test_runtime_environment_has_what_the_code_imports(root: Path) -> None:
     nodes = [node for tree in trees for node in ast.walk(tree)]
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
-    own, extras = {"twinnet", "hydra_plugins"}, {"optuna", "ray", "submitit"}
+    own, extras = {"twinnet", "hydra_plugins"}, {"boto3", "botocore", "optuna", "ray", "submitit"}
     imported = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - own - extras
     locked = set(re.findall(r"^([\w.-]+)==", (root / "requirements.lock").read_text(), re.MULTILINE))
     packages = packages_distributions()

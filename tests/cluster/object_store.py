@@ -68,7 +68,7 @@ class ObjectStore:
         address = f"http://127.0.0.1:{self.port}/moto-api/reset-auth"
         urllib.request.urlopen(urllib.request.Request(address, body, {"Content-Type": "text/plain"})).close()
 
-    def keys(self, prefix: str = "") -> set[str]:
+    def objects(self, prefix: str = "") -> set[str]:
         """Return the names of the objects."""
         pages = self.client("s3", self.key, self.secret).get_paginator("list_objects_v2")
         return {

@@ -1,10 +1,7 @@
 """Who reads, who writes, and who learns a secret: a server for several people, and all that a training leaves."""
 
 import http.client
-import os
-import shutil
 import subprocess
-import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -14,18 +11,15 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from tests.cluster.checkout import LATER, TRAIN, Checkout
 from tests.postgres import PASSWORD as DATABASE_PASSWORD
 from tests.postgres import cluster, programs
-from tests.processed import write_players
 from tests.servers import serving
 from twinnet.training.run import Run
 
-ROOT = Path(__file__).parents[2]
 PASSWORDS = {"admin": "pass-word-of-admin", "member": "pass-word-of-member", "reader": "pass-word-of-reader"}
-TRAIN = ("twinnet.train", "experiment=nba_scratch", "engine=scratch_numpy", "epochs=30")
 RAY_TOKEN = "0123456789abcdef" * 4
 AWS = {"AWS_SECRET_ACCESS_KEY": "secret/access+key-of-somebody", "AWS_SESSION_TOKEN": "session-token-of-somebody"}
-SENT = "`python -m pipelines.publish` sends it"
 
 
 @dataclass(frozen=True)
@@ -77,19 +71,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A checkout with data to train on."""
-    write_players(tmp_path)
-    shutil.copytree(ROOT / "conf", tmp_path / "conf", dirs_exist_ok=True)
-    return tmp_path
-
-
-def run(project: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in the checkout; both streams come back as stdout."""
-    return subprocess.run(
-        [sys.executable, "-m", *command], cwd=project, env=os.environ | environment, text=True, timeout=300,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout.make(tmp_path)
 
 
 def test_requests_that_a_server_refuses(server: Server, tried: Callable[..., None]) -> None:
@@ -124,9 +107,9 @@ def test_requests_that_a_server_refuses(server: Server, tried: Callable[..., Non
     )
 
 
-def test_training_without_the_right_to_write(server: Server, project: Path, tried: Callable[..., None]) -> None:
+def test_training_without_the_right_to_write(server: Server, checkout: Checkout, tried: Callable[..., None]) -> None:
     """Trainings of somebody without a password, with a wrong one, who may read only; sent by a member"""
-    made = run(project, *TRAIN, "hydra.run.dir=runs/member", **server.as_user("member"))
+    made = checkout.run(*TRAIN, "hydra.run.dir=runs/member", **server.as_user("member"))
     assert made.returncode == 0
     assert "tracked" not in made.stdout
     clients = {
@@ -137,25 +120,24 @@ def test_training_without_the_right_to_write(server: Server, project: Path, trie
     }
     reasons = {"dead": "does not answer", "nobody": "(401: ", "stranger": "(401: ", "reader": "(403: "}
     for seed, (name, client) in enumerate(clients.items()):
-        done = run(project, *TRAIN, f"seed={seed}", f"hydra.run.dir=runs/{name}", **client)
+        done = checkout.run(*TRAIN, f"seed={seed}", f"hydra.run.dir=runs/{name}", **client)
         assert done.returncode == 0, "a dead store costs no training, and one that refuses neither"
         (line,) = [line for line in done.stdout.splitlines() if "the tracking store" in line]
         assert reasons[name] in line
-        assert SENT in line
-        assert Run.read(project / "runs" / name).metrics["epochs"] == 30
-    (project / "params.yaml").write_text("experiments: {}\ndatasets: {}\ncompare: {}\ntracking: {}\n")
-    refused = run(project, "pipelines.publish", **server.as_user("reader"))
+        assert LATER in line
+        assert Run.read(checkout.folder / "runs" / name).metrics["epochs"] == 30
+    refused = checkout.run("pipelines.publish", **server.as_user("reader"))
     assert refused.returncode == 1
     assert refused.stdout.count("\n") == 2, "one for the run of the dead store"
-    sent = run(project, "pipelines.publish", **server.as_user("member"))
+    sent = checkout.run("pipelines.publish", **server.as_user("member"))
     assert sent.returncode == 0
     assert "1 of 5 runs were in" in sent.stdout
     tried("4 trainings and a `publish` were refused in one line each; a member's `publish` sent all 4")
 
 
-def test_no_log_and_no_file_holds_a_secret(server: Server, project: Path, tried: Callable[..., None]) -> None:
+def test_no_log_and_no_file_holds_a_secret(server: Server, checkout: Checkout, tried: Callable[..., None]) -> None:
     """Passwords, tokens and keys of a training that fails, of a sweep over Ray, and of a search on PostgreSQL"""
-    home = project.parent / "home"
+    home = checkout.folder.parent / "home"
     (home / ".ray").mkdir(parents=True)
     (home / ".ray/auth_token").write_text(RAY_TOKEN)
     with closing(psycopg2.connect(server.database)) as connection:
@@ -166,18 +148,17 @@ def test_no_log_and_no_file_holds_a_secret(server: Server, project: Path, tried:
     storage = server.database.replace("/postgres", "/optuna")
     outputs = []
     for rc, command in (
-        (1, (*TRAIN, "optimizer.learning_rate=1e300", "hydra.run.dir=runs/diverged")),
+        (1, (*TRAIN, "optimizer.learning_rate=1e308", "hydra.run.dir=runs/diverged")),
         (0, (*TRAIN, "-m", "seed=1,2", "hydra/launcher=ray")),
         (0, ("twinnet.search", "search=nba", *TRAIN[1:], "search.trials=1", f"search.storage={storage}")),
     ):
-        done = run(project, *command, **client)
+        done = checkout.run(*command, **client)
         assert done.returncode == rc, done.stdout
         outputs.append(done.stdout)
     dump = subprocess.run([programs() / "pg_dump", server.database], capture_output=True, text=True, check=True).stdout
     assert "diverged" in dump
-    files = {
-        path: path.read_bytes() for folder in (project, server.folder) for path in folder.rglob("*") if path.is_file()
-    }
+    paths = [path for folder in (checkout.folder, server.folder) for path in folder.rglob("*") if path.is_file()]
+    files = {path: path.read_bytes() for path in paths}
     assert {"server.log", "record.json", "overrides.yaml", "hydra.yaml"} <= {path.name for path in files}
     texts = {"output": "\n".join(outputs).encode(), "database": dump.encode(), **files}
     secrets = {*AWS.values(), *PASSWORDS.values(), DATABASE_PASSWORD, RAY_TOKEN}

@@ -31,6 +31,11 @@ class Project:
         assert done.returncode == 0 or not check, done.stdout
         return done
 
+    def commit(self) -> None:
+        """Put all that DVC does not hold under git."""
+        for command in (("add", "-A"), ("commit", "-qm", "made")):
+            self.run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", *command)
+
     def overrides(self, *, tracked: bool = False) -> list[str]:
         """Those that params.yaml was composed with; with `tracked` but the one that leaves tracking out."""
         composed = shlex.split((self.folder / "params.yaml").read_text().splitlines()[0].partition("Overrides:")[2])
@@ -39,6 +44,16 @@ class Project:
     def ran(self, output: str) -> set[str]:
         """The stages that a `dvc repro` with this output has run."""
         return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}
+
+
+def make_smoke(root: Path, folder: Path) -> Project:
+    """Return the project that `make smoke` makes of the checkout `root`, without a store."""
+    made = subprocess.run(
+        ["make", "-o", ".venv/runtime", "smoke", f"SMOKE={folder}", f"S={' '.join([*STAND_INS, UNTRACKED])}"],
+        cwd=root, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stdout
+    return Project(folder, made.stdout)
 
 
 def environment() -> dict[str, str]:
