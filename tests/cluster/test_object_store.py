@@ -233,17 +233,18 @@ def test_run_is_finished_with_its_artifacts_or_not_at_all(
         done = checkout.run(*TRAIN, f"seed={seed}", f"hydra.run.dir=runs/{fault}", **client)
         assert done.returncode == 0
         (line,) = lines_of(done.stdout)
+        print(line)
         assert LATER in line
         again = checkout.run("pipelines.publish", **client)
         assert again.returncode == 1
         assert len(lines_of(again.stdout)) == 1
         is_whole()
         store.heal()
-    store.slow = 1.0
+        assert checkout.run("pipelines.publish", **client).returncode == 0
+    n_before, store.slow = len(store.objects()), 1.0
     words = [sys.executable, "-m", *TRAIN, "seed=2", "hydra.run.dir=runs/killed"]
     silence = subprocess.DEVNULL
     training = subprocess.Popen(words, cwd=checkout.folder, env=os.environ | client, stdout=silence, stderr=silence)
-    n_before = len(store.objects())
     _await(lambda: len(store.objects()) > n_before + 1)
     for process in psutil.process_iter(["cmdline", "cwd"]):
         if "twinnet.tracking.follow" in (process.info["cmdline"] or []) and process.info["cwd"] == str(checkout.folder):

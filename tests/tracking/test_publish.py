@@ -14,7 +14,7 @@ from PIL import Image
 from twinnet.core.errors import DataError
 from twinnet.core.schema import Tracking
 from twinnet.tracking import log_run
-from twinnet.tracking.live import NUMBERS
+from twinnet.tracking.live import NUMBERS, OWNER, LiveRun, LiveRuns
 from twinnet.tracking.process import this_process
 from twinnet.tracking.publish import PublishResult, publish
 from twinnet.tracking.store import Store, connect, stored_results
@@ -110,6 +110,12 @@ def test_killed_publish_leaves_nothing_running(train: Callable[..., Run], projec
 
 def _dead() -> str:
     return this_process().replace(f" {os.getpid()} ", " 1 ")  # process 1 runs, but did not start then
+
+
+def test_training_killed_before_it_trained_is_no_run(project: Path) -> None:
+    live = LiveRun.create(LiveRuns(project), Tracking())
+    live.write(OWNER, live.owner | {"process": _dead()})
+    assert publish(project / "runs", root=project) == PublishResult()
 
 
 def test_broken_directory_is_reported_after_others_are_sent(train: Callable[..., Run], project: Path) -> None:

@@ -53,7 +53,7 @@ def publish(runs: Path, settings: Tracking | None = None, *, root: Path | None =
     for store, count in live_runs.others().items():
         log.warning("%d runs in build/live/ wait for another store, %s; MLFLOW_TRACKING_URI chooses it", count, store)
     complete, broken = _read(finished_runs(runs))
-    left = [live for live in live_runs if live.is_ended and not live.has_reader]
+    left = [live for live in live_runs if live.is_ended and not live.has_reader and live.has(RECORD)]
     if complete or left:
         result, reason = _publish(complete, left, live_runs, settings)
         store, total = live_runs.store, sum(map(len, (result.sent, result.present, result.unsent)))
@@ -136,7 +136,9 @@ def _figures(run: Run, root: Path) -> list[Path]:
 def _name(live: LiveRun) -> str:
     """Return the name of the folder of a finished run, or the name of the experiment."""
     end, record = live.read(END) or {}, live.read(RECORD) or {}
-    return Path(end["directory"]).name if "directory" in end else str(record["info"]["config"]["name"])
+    if "directory" in end or not record:  # sent meanwhile
+        return Path(end.get("directory", live.folder)).name
+    return str(record["info"]["config"]["name"])
 
 
 def _read(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
