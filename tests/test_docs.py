@@ -93,7 +93,7 @@ def test_mathematics_has_every_formula_of_the_engine(root: Path) -> None:
 
 HELPERS = {  # no formula: they rearrange, choose or count
     "split_activations", "activate_fast", "activate_forward", "activate_backward", "flatten_forward",
-    "flatten_backward", "target_matrix", "metric", "init_state",
+    "flatten_backward", "target_matrix", "metric", "init_state", "evaluated_weights",
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from twinnet.core.schema import (
     Adam,
     AdamW,
     ArrayLibrary,
+    Augmentation,
     GradientDescent,
     Initializer,
     Loss,
@@ -120,6 +122,26 @@ def test_schedules_and_l2(kind: ScheduleKind) -> None:
     schedule = Schedule(kind, warmup=0.2, end=0.1)
     optimizer = GradientDescent(learning_rate=0.3, schedule=schedule)
     agree(keras_problem(task=Task.multiclass, optimizer=optimizer, l2=0.01, epochs=25))
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "smoothed": {"label_smoothing": 0.1, "ema": 0.9},
+    "moved": {"augmentation": Augmentation(flip=True, shift=2)},
+    "all": {
+        "label_smoothing": 0.1,
+        "ema": 0.9,
+        "augmentation": Augmentation(flip=True, shift=1, erase=0.5, mixup=0.4, cutmix=1.0),
+    },
+}
+
+
+@pytest.mark.parametrize("array", list(ArrayLibrary), ids=lambda array: array.value)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipes(recipe: str, array: ArrayLibrary) -> None:
+    input_shape, hidden = MODELS["cnn_norm"]
+    problem = keras_problem(hidden, input_shape=input_shape, task=Task.multiclass, epochs=25,
+                   optimizer=Momentum(learning_rate=0.005), **RECIPES[recipe])  # fmt: skip
+    agree(problem, array)
 
 
 def chapter_problem(epochs: int) -> Problem:

@@ -371,8 +371,6 @@ def _check_combination(experiment: Experiment) -> None:
         )
     if isinstance(e.engine, KerasEngine) and e.engine.mixed_precision and e.engine.dtype is Dtype.float64:
         raise ConfigError("engine.mixed_precision=true: expected engine.dtype=float32; received float64")
-    if isinstance(e.engine, ScratchEngine):
-        _check_scratch(e)
     soft = [name for name in ("mixup", "cutmix") if getattr(e.augmentation, name)]
     soft = [f"augmentation.{name}" for name in soft] + (["label_smoothing"] if e.label_smoothing else [])
     if soft and (task is not Task.multiclass or trained is not Loss.categorical_crossentropy):
@@ -401,20 +399,3 @@ def _check_data(data: schema.Data, model: schema.Model, augmentation: Augmentati
             raise ConfigError(f"model.kernel_size: expected an odd number up to {side}; received {model.kernel_size}")  # type: ignore[attr-defined]  # a CNN
         if 2 * data.margin >= side:
             raise ConfigError(f"data.margin: expected 0 to {(side - 1) // 2} pixels; received {data.margin}")
-
-
-def _check_scratch(e: Experiment) -> None:
-    """What only the Keras engine does."""
-    unused = Augmentation(flip_at_test=e.augmentation.flip_at_test)
-    for name in ("flip", "shift", "erase", "mixup", "cutmix"):
-        if getattr(e.augmentation, name) != getattr(unused, name):
-            raise ConfigError(
-                f"augmentation.{name}: expected engine=keras; the scratch engine does not augment; "
-                f"set augmentation.{name}={str(getattr(unused, name)).lower()} or engine=keras"
-            )
-    for name, off in (("label_smoothing", 0.0), ("ema", None)):
-        if getattr(e, name) != off:
-            raise ConfigError(
-                f"{name}: expected engine=keras; the scratch engine has none; "
-                f"set {name}={'null' if off is None else '0'} or engine=keras"
-            )

@@ -282,7 +282,7 @@ class EarlyStopping:
 
 @dataclass
 class Augmentation:
-    """Random changes of the training images (keras engine only), and the mirror images of the evaluated ones."""
+    """Random changes of the training images, and the mirror images of the evaluated ones."""
 
     flip: bool = False  # left and right
     shift: int = 0  # pixels, either way, filled with zeros: a random crop of the padded image
@@ -307,8 +307,8 @@ class Experiment:
     device: DeviceChoice = DeviceChoice.auto  # auto: a GPU if the engine finds one
     allow_degenerate: bool = False  # train even where the loss cannot teach the network anything
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
-    label_smoothing: float = 0.0  # of the training targets, for categorical_crossentropy (keras engine only)
-    ema: float | None = None  # decay of the moving average of the weights that is evaluated and kept (keras only)
+    label_smoothing: float = 0.0  # of the training targets, for categorical_crossentropy
+    ema: float | None = None  # decay of the moving average of the weights that is evaluated and kept
     augmentation: Augmentation = field(default_factory=Augmentation)
     checkpoint_seconds: float | None = 60.0  # between two checkpoints of a training; None: no checkpoints
     limits: Limits = field(default_factory=lambda: II("profile"))

@@ -35,10 +35,10 @@ def moved(image: np.ndarray, flip: int, down: int, right: int) -> np.ndarray:
 
 
 def test_images_are_mirrored_and_moved_as_drawn(problem: Problem) -> None:
-    from twinnet.engines.keras import augmentation
+    from twinnet.core import augmentation
 
     drawn = augmentation.sample(problem, 4)
-    images, targets = augmentation.augment(problem.X_train, problem.y_train, drawn, 2)
+    images, targets = augmentation.augment(problem.X_train, problem.y_train, drawn, 2, np)
     changes = np.column_stack([drawn["flip"], drawn["shift"]]).astype(int)
     expected = [moved(image, *change) for image, change in zip(problem.X_train, changes, strict=True)]
     np.testing.assert_array_equal(np.asarray(images), expected)
@@ -59,11 +59,11 @@ def boxed(height: int, width: int, box: np.ndarray) -> np.ndarray:
 
 
 def test_boxes_are_erased_as_drawn(problem: Problem) -> None:
-    from twinnet.engines.keras import augmentation
+    from twinnet.core import augmentation
 
     problem = replace(problem, augmentation=Augmentation(erase=0.5))
     drawn = augmentation.sample(problem, 4)
-    images, _ = augmentation.augment(problem.X_train, problem.y_train, drawn, 0)
+    images, _ = augmentation.augment(problem.X_train, problem.y_train, drawn, 0, np)
     hits = 0
     for before, after, values in zip(problem.X_train, np.asarray(images), drawn["erase"], strict=True):
         inside = boxed(5, 7, values[:4])
@@ -76,13 +76,13 @@ def test_boxes_are_erased_as_drawn(problem: Problem) -> None:
 
 @pytest.mark.parametrize("chosen", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}], ids=str)
 def test_images_and_targets_are_mixed_in_the_same_share(chosen: dict[str, float], problem: Problem) -> None:
-    from twinnet.engines.keras import augmentation
+    from twinnet.core import augmentation
     from twinnet.engines.keras.batches import targets
 
     problem = replace(problem, augmentation=Augmentation(**chosen))
     X, y = problem.X_train, targets(problem, problem.y_train)
     drawn = augmentation.sample(problem, 4)
-    images, mixed = map(np.asarray, augmentation.augment(X, y, drawn, 0))
+    images, mixed = map(np.asarray, augmentation.augment(X, y, drawn, 0, np))
     cut = 0
     for i, (kept, *box) in enumerate(drawn["mix"]):
         other = (i + 1) % len(X)
@@ -100,7 +100,7 @@ def test_images_and_targets_are_mixed_in_the_same_share(chosen: dict[str, float]
 
 
 def test_changes_come_from_seed_and_epoch_alone(problem: Problem) -> None:
-    from twinnet.engines.keras import augmentation
+    from twinnet.core import augmentation
 
     everything = Augmentation(flip=True, shift=2, erase=0.5, mixup=0.2, cutmix=1.0)
     problem = replace(problem, augmentation=everything)

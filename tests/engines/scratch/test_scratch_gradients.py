@@ -161,6 +161,23 @@ def test_losses(loss: Loss, activation: Activation, task: Task, classes: int, sa
     np.testing.assert_allclose(general, numerical(of_output, Z), atol=1e-6)
 
 
+@FEW
+@given(smoothing=st.floats(0.01, 0.5), classes=st.integers(2, 4), samples=st.integers(1, 5), seed=st.integers(0, 99))
+def test_smoothed_targets(smoothing: float, classes: int, samples: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    Z, y = random.normal(0, 2, (classes, samples)), random.integers(0, classes, samples)
+    Y = losses.smooth(losses.target_matrix(Task.multiclass, classes, y, Z, np), smoothing)
+    np.testing.assert_allclose(Y.sum(axis=0), 1)
+    np.testing.assert_allclose(Y[y, range(samples)], 1 - smoothing + smoothing / classes)
+    loss, softmax = Loss.categorical_crossentropy, Activation.softmax
+
+    def of_output(Z: np.ndarray) -> float:
+        return losses.mean_loss(loss, Z, activations.activate(softmax, Z, np), Y, np) * samples
+
+    A = activations.activate(softmax, Z, np)
+    np.testing.assert_allclose(losses.output_delta(loss, softmax, A, Y, np), numerical(of_output, Z), atol=1e-7)
+
+
 NETWORKS = {
     "mlp": ((3,), (Dense(4, Activation.tanh), Dropout(0.4), Dense(3, Activation.relu))),
     "normalised": ((3,), (Dense(4, Activation.identity), BatchNorm(), Activate(Activation.sigmoid))),

@@ -6,10 +6,11 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
+from twinnet.core import augmentation
 from twinnet.core.problem import Problem
 from twinnet.core.schema import Loss, Task
-from twinnet.engines.keras import augmentation
 
 
 def has_soft_targets(problem: Problem) -> bool:
@@ -60,7 +61,7 @@ class _Sequence(keras.utils.PyDataset):
         rows = slice(step * problem.batch_size, (step + 1) * problem.batch_size)
         X, y = problem.X_train[self.order[rows]], self.y[self.order[rows]]
         if augmentation.is_enabled(problem):
-            X, y = augmentation.augment(X, y, augmentation.take(self.changes, rows), problem.augmentation.shift)
+            X, y = augmentation.augment(X, y, augmentation.take(self.changes, rows), problem.augmentation.shift, ops)
         return np.asarray(X), np.asarray(y)
 
 
@@ -83,14 +84,14 @@ def _dataset(problem: Problem, first_epoch: int) -> Any:
     def batch(step: Any, order: Any, changes: augmentation.Sample) -> tuple[Any, Any]:
         rows = slice(step * problem.batch_size, (step + 1) * problem.batch_size)
         samples, labels = tf.gather(X, order[rows]), tf.gather(y, order[rows])
-        return augmentation.augment(samples, labels, augmentation.take(changes, rows), problem.augmentation.shift)
+        return augmentation.augment(samples, labels, augmentation.take(changes, rows), problem.augmentation.shift, ops)
 
     def epoch_batches(order: Any, changes: augmentation.Sample) -> Any:
         steps = tf.data.Dataset.range(problem.steps_per_epoch)
         return steps.map(lambda step: batch(step, order, changes))
 
     drawn = {
-        name: tf.TensorSpec((None, *values.shape[1:]), tf.float32)
+        name: tf.TensorSpec((None, *values.shape[1:]), values.dtype)
         for name, values in augmentation.sample(problem, first_epoch).items()
     }
     signature = (tf.TensorSpec((None,), tf.int64), drawn)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import jax
 import numpy as np
 
+from twinnet.core import augmentation
 from twinnet.core.errors import DeviceError
 from twinnet.core.history import Chunk
 from twinnet.core.problem import Problem
@@ -13,7 +14,15 @@ from twinnet.engines.scratch import optimizers
 from twinnet.engines.scratch.arrays import Parameters, to_engine_layout
 from twinnet.engines.scratch.jit import CallShape, Masks, Metrics, TrainState, compile_chunks
 from twinnet.engines.scratch.step import expand_weights
-from twinnet.engines.scratch.trainer import DropoutMasks, evaluation_batch, flatten_inputs, n_threads, step_spec
+from twinnet.engines.scratch.trainer import (
+    DropoutMasks,
+    evaluation_batch,
+    flatten_inputs,
+    is_unchanging,
+    n_threads,
+    step_spec,
+    training_samples,
+)
 
 CALL_WORK = 1 << 29  # multiplications of one call at most, unless one chunk has more
 CHUNKS_PER_CALL = 100  # at most
@@ -35,13 +44,10 @@ class JaxTrainer:
         with self.context():
             weights = expand_weights(problem.network.layers, to_engine_layout(problem.weights))
             self.carry: TrainState = jax.device_put(
-                (weights, optimizers.init_state(self.spec.optimizer, weights, np)), self.device
+                (weights, optimizers.init_state(self.spec.optimizer, weights, np, problem.ema)), self.device
             )
             self.rate = jax.device_put(np.asarray(problem.optimizer.learning_rate, problem.X_train.dtype), self.device)
-            X_train, X_valid = (
-                flatten_inputs(problem.network, problem.X_train),
-                flatten_inputs(problem.network, problem.X_valid),
-            )
+            X_train, X_valid = training_samples(problem), flatten_inputs(problem.network, problem.X_valid)
             self.data = jax.device_put((X_train, problem.y_train, X_valid, problem.y_valid), self.device)
 
     @contextmanager
@@ -69,7 +75,14 @@ class JaxTrainer:
 
     def _call(self, epochs: range, chunks: int, length: int) -> tuple[Metrics, Metrics]:
         self.carry, train, valid = compile_chunks(self.spec, self.size, self.one_thread)(
-            self.carry, self.rate, self.data, self.orders(epochs), self.sample_masks(epochs), chunks, length
+            self.carry,
+            self.rate,
+            self.data,
+            self.orders(epochs),
+            self.sample_masks(epochs),
+            self.changes(epochs),
+            chunks,
+            length,
         )
         return train, valid
 
@@ -80,13 +93,18 @@ class JaxTrainer:
         self.carry = jax.device_put(state, self.device)
 
     def parameters(self) -> Parameters:
-        return jax.tree.map(np.array, self.carry[0])
+        return jax.tree.map(np.array, optimizers.evaluated_weights(*self.carry))
 
     def orders(self, epochs: range) -> np.ndarray | None:
-        """(epochs of a whole call, samples), or None if a batch is all samples in their order."""
-        if self.problem.full_batch:
+        """(epochs of a whole call, samples), or None if a batch is all samples in their order, unchanged."""
+        if is_unchanging(self.problem):
             return None
         return self._padded(np.array([self.problem.order(epoch) for epoch in epochs], np.int32))
+
+    def changes(self, epochs: range) -> augmentation.Sample:
+        """Of the images: (epochs of a whole call, samples, …) each, in the order of the epoch."""
+        drawn = [augmentation.sample(self.problem, epoch) for epoch in epochs] or [augmentation.sample(self.problem, 0)]
+        return {name: self._padded(np.array([each[name] for each in drawn])) for name in drawn[0]}
 
     def sample_masks(self, epochs: range) -> tuple[Masks, Masks]:
         """Of the whole batches (epochs of a call, batches, units, samples), and of a smaller one that ends an epoch."""

@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 
 from twinnet.core import paths
+from twinnet.core.augmentation import Sample, take
 from twinnet.core.errors import TwinnetError
 from twinnet.core.network import Conv2D
 from twinnet.engines.scratch import optimizers
 from twinnet.engines.scratch.arrays import Array, Parameters
-from twinnet.engines.scratch.step import StepSpec, evaluate, inputs, step
+from twinnet.engines.scratch.step import StepSpec, evaluate, inputs, step, training_inputs
 
 # Loops over arrays of fewer bytes become one kernel. compiler_options refuses this flag.
 LOOP_FLAG = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=1000000"
@@ -107,6 +108,7 @@ def train_chunks(
     data: tuple[Array, ...],
     orders: Array | None,
     masks: tuple[Masks, Masks],
+    changes: Sample,
     chunks: Array,
     length: Array,
 ) -> tuple[TrainState, Metrics, Metrics]:
@@ -116,12 +118,13 @@ def train_chunks(
     split after each chunk, (chunks of a call,) each.
     """
     X, y, X_valid, y_valid = data
-    everything = inputs(spec, X, y, jnp)
+    everything = training_inputs(spec, X, y, {}, jnp)
 
     def epoch(number: Array, carry: TrainState) -> tuple[TrainState, Metrics]:
         if orders is None:
             return _step(spec, rate, carry, everything, jax.tree.map(lambda mask: mask[number, 0], masks[0]))
-        return _epoch(spec, size.batch, rate, carry, X, y, *jax.tree.map(lambda array: array[number], (orders, *masks)))
+        drawn = jax.tree.map(lambda array: array[number], (orders, changes, *masks))
+        return _epoch(spec, size.batch, rate, carry, X, y, *drawn)
 
     def chunk(i: Array, held: tuple[TrainState, Metrics, Metrics]) -> tuple[TrainState, Metrics, Metrics]:
         def record(number: Array, held: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
@@ -130,7 +133,7 @@ def train_chunks(
 
         carry, train, valid = held
         carry, train = jax.lax.fori_loop(i * length, (i + 1) * length, record, (carry, train))
-        evaluated = _evaluate(spec, size.evaluated, carry[0], X_valid, y_valid)
+        evaluated = _evaluate(spec, size.evaluated, optimizers.evaluated_weights(*carry), X_valid, y_valid)
         return carry, train, _written(valid, i, evaluated)
 
     train, valid = ((jnp.zeros(count, X.dtype),) * 2 for count in (size.chunks * size.length, size.chunks))
@@ -156,21 +159,25 @@ def _epoch(
     X: Array,
     y: Array,
     order: Array,
+    changes: Sample,
     masks: Masks,
     last_masks: Masks,
 ) -> tuple[TrainState, Metrics]:
-    """The batches of an epoch in `order`, and loss and metric averaged over them."""
+    """The batches of an epoch in `order`, changed as drawn, and loss and metric averaged over them."""
     samples = len(X)
     whole = samples // batch * batch
 
-    def one(carry: TrainState, chosen: tuple[Array, Masks]) -> tuple[TrainState, Metrics]:
-        index, masks = chosen
-        return _step(spec, rate, carry, inputs(spec, _rows(X, index), _rows(y, index), jnp), masks)
+    def one(carry: TrainState, chosen: tuple[Array, Sample, Masks]) -> tuple[TrainState, Metrics]:
+        index, drawn, masks = chosen
+        return _step(spec, rate, carry, training_inputs(spec, _rows(X, index), _rows(y, index), drawn, jnp), masks)
 
-    carry, measured = jax.lax.scan(one, carry, (order[:whole].reshape(-1, batch), masks))
+    def by_batch(array: Array) -> Array:
+        return array[:whole].reshape(-1, batch, *array.shape[1:])
+
+    carry, measured = jax.lax.scan(one, carry, (*jax.tree.map(by_batch, (order, changes)), masks))
     loss, metric = (values.sum() * batch for values in measured)
     if whole < samples:
-        carry, (last_loss, last_metric) = one(carry, (order[whole:], last_masks))
+        carry, (last_loss, last_metric) = one(carry, (order[whole:], take(changes, slice(whole, None)), last_masks))
         loss, metric = loss + last_loss * (samples - whole), metric + last_metric * (samples - whole)
     return carry, (loss / samples, metric / samples)
 

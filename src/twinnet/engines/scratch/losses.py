@@ -22,6 +22,11 @@ def target_matrix(task: Task, units: int, y: Array, like: Array, xp: Any) -> Arr
     return y[None, :].astype(like.dtype)
 
 
+def smooth(Y: Array, smoothing: float) -> Array:
+    """(1 - e) Y + e / units: targets less sure of their class (Szegedy et al. 2016, section 7)."""
+    return (1 - smoothing) * Y + smoothing / len(Y)
+
+
 def mean_loss(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
     """Return the mean loss over the samples, a scalar.
 
@@ -58,7 +63,7 @@ def loss_gradient(loss: Loss, A: Array, Y: Array, xp: Any) -> Array:
     """dJ/dA of each sample, (units, samples).
 
     binary_crossentropy        -(Y / A - (1 - Y) / (1 - A)), which is 1 / (1 - Y - A), as Y is 0 or 1
-    categorical_crossentropy   -Y / A + 1 / sum A
+    categorical_crossentropy   -Y / A + 1 / sum A, as the Y of a sample sum to 1
     mean_squared_error         2 (A - Y) / units
     """
     match loss:

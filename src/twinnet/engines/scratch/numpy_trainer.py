@@ -6,18 +6,21 @@ from contextlib import contextmanager
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from twinnet.core import augmentation
 from twinnet.core.history import Chunk
 from twinnet.core.problem import Problem
 from twinnet.engines.scratch import optimizers
 from twinnet.engines.scratch.arrays import Array, Parameters, to_engine_layout
-from twinnet.engines.scratch.step import evaluate, expand_weights, inputs, step
+from twinnet.engines.scratch.step import evaluate, expand_weights, inputs, step, training_inputs
 from twinnet.engines.scratch.trainer import (
     DropoutMasks,
     batches,
     evaluation_batch,
     flatten_inputs,
+    is_unchanging,
     n_threads,
     step_spec,
+    training_samples,
 )
 
 
@@ -30,11 +33,11 @@ class NumpyTrainer:
         self.problem = problem
         self.spec = step_spec(problem)
         self.weights = expand_weights(problem.network.layers, to_engine_layout(problem.weights))
-        self.slots = optimizers.init_state(self.spec.optimizer, self.weights, np)
+        self.slots = optimizers.init_state(self.spec.optimizer, self.weights, np, problem.ema)
         self.rate = np.asarray(problem.optimizer.learning_rate, problem.X_train.dtype)
         self.masks = DropoutMasks(problem, self.spec)
-        self.X, self.X_valid = (flatten_inputs(problem.network, X) for X in (problem.X_train, problem.X_valid))
-        self.whole = inputs(self.spec, self.X, problem.y_train, np) if problem.full_batch else None
+        self.X, self.X_valid = training_samples(problem), flatten_inputs(problem.network, problem.X_valid)
+        self.whole = training_inputs(self.spec, self.X, problem.y_train, {}, np) if is_unchanging(problem) else None
         self.threads = n_threads(problem)
 
     @contextmanager
@@ -53,15 +56,18 @@ class NumpyTrainer:
         self.weights, self.slots = state
 
     def parameters(self) -> Parameters:
-        return [{name: value.copy() for name, value in layer.items()} for layer in self.weights]
+        weights = optimizers.evaluated_weights(self.weights, self.slots)
+        return [{name: value.copy() for name, value in layer.items()} for layer in weights]
 
     def _epoch(self, epoch: int) -> np.ndarray:
         """Loss and metric of the epoch, averaged over its batches."""
         if self.whole:
             return self._step(epoch, *self.whole)
         problem, order, total = self.problem, self.problem.order(epoch), np.zeros(2)
+        drawn = augmentation.sample(problem, epoch)
         for number, part in enumerate(batches(problem), epoch * problem.steps_per_epoch):
-            A, Y = inputs(self.spec, self.X[order[part]], problem.y_train[order[part]], np)
+            changes = augmentation.take(drawn, part)
+            A, Y = training_inputs(self.spec, self.X[order[part]], problem.y_train[order[part]], changes, np)
             total += self._step(number, A, Y) * A.shape[-1]
         return total / len(problem.X_train)
 
@@ -73,8 +79,9 @@ class NumpyTrainer:
 
     def _evaluate(self) -> np.ndarray:
         total, size = np.zeros(2), evaluation_batch(self.problem)
+        weights = optimizers.evaluated_weights(self.weights, self.slots)
         for start in range(0, len(self.X_valid), size):
             part = slice(start, start + size)
             A, Y = inputs(self.spec, self.X_valid[part], self.problem.y_valid[part], np)
-            total += np.array(evaluate(self.spec, self.weights, A, Y, np), dtype=float) * A.shape[-1]
+            total += np.array(evaluate(self.spec, weights, A, Y, np), dtype=float) * A.shape[-1]
         return total / len(self.X_valid)

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from twinnet.core.network import STATE
 from twinnet.core.schedules import factor
 from twinnet.core.schema import Adam, AdamW, GradientDescent, Momentum, Nesterov, Optimizer, RMSprop, ScheduleKind
 from twinnet.engines.scratch.arrays import Array, Parameters
 
 Slots = tuple[Array, ...]
-State = tuple[Array, list[dict[str, Slots]]]  # steps taken, and the slots of every weight
+# Steps taken, the slots of every weight, and its moving average (nothing if the problem asks for none).
+State = tuple[Array, list[dict[str, Slots]], Parameters]
 
 
 def gradient_descent(
@@ -81,12 +83,16 @@ UPDATE_RULES: dict[type, UpdateRule] = {
 }
 
 
-def init_state(optimizer: Optimizer, weights: Parameters, xp: Any) -> State:
-    """Return the state before the first step: a count of 0 in the weights' type, and zeros for every weight."""
+def init_state(optimizer: Optimizer, weights: Parameters, xp: Any, ema: float | None = None) -> State:
+    """Return the state before the first step: a count of 0 in the weights' type, and zeros for every weight.
+
+    With `ema` the averages start as copies of the weights.
+    """
     count = UPDATE_RULES[type(optimizer)].slots
     dtype = next(value.dtype for layer in weights for value in layer.values())
     slots = [{name: (xp.zeros_like(w),) * count for name, w in layer.items()} for layer in weights]
-    return xp.zeros((), dtype), slots
+    averages = [{name: xp.array(w) for name, w in layer.items() if name not in STATE} for layer in weights]
+    return xp.zeros((), dtype), slots, averages if ema is not None else []
 
 
 def update(
@@ -97,10 +103,11 @@ def update(
     learning_rate: Array,
     total_steps: int,
     xp: Any,
+    ema: float | None = None,
 ) -> tuple[Parameters, State]:
     """Return every weight after one step, and the state; a weight without a gradient (a running average) stays."""
     update_rule = UPDATE_RULES[type(optimizer)]
-    taken, slots = state
+    taken, slots, averages = state
     rate, t = learning_rate, taken + 1
     if (schedule := optimizer.schedule).kind is not ScheduleKind.constant or schedule.warmup:
         rate = rate * factor(taken, total_steps, schedule, xp)
@@ -112,4 +119,20 @@ def update(
         for name, g in own_gradients.items():
             rule = update_rule.rule if name == "W" else update_rule.undecayed or update_rule.rule
             updated[-1][name], new_slots[-1][name] = rule(optimizer, own[name], g, own_slots[name], rate, t, xp)
-    return updated, (t, new_slots)
+    if ema is not None:
+        averages = moving_average(ema, averages, updated, taken)
+    return updated, (t, new_slots, averages)
+
+
+def moving_average(ema: float, averages: Parameters, weights: Parameters, taken: Array) -> Parameters:
+    """Return ema a + (1 - ema) w for each average a; after the first step (`taken` 0) w itself, as Keras does."""
+    decay = ema * (taken > 0)
+    return [
+        {name: decay * a + (1 - decay) * own[name] for name, a in layer.items()}
+        for layer, own in zip(averages, weights, strict=True)
+    ]
+
+
+def evaluated_weights(weights: Parameters, state: State) -> Parameters:
+    """Return the weights that are evaluated and saved: their averages if the state has some."""
+    return [own | average for own, average in zip(weights, state[2], strict=True)] if state[2] else weights

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from twinnet.core import augmentation
 from twinnet.core.network import Add, BatchNorm, Dense, Dropout, Layer, Network
 from twinnet.core.schema import Activation, Loss, Optimizer, Task
 from twinnet.engines.scratch import losses, optimizers
@@ -30,6 +31,9 @@ class StepSpec:
     optimizer: Optimizer
     l2: float = 0.0
     total_steps: int = 0
+    label_smoothing: float = 0.0
+    ema: float | None = None
+    shift: int = 0  # of augmented images, at most
 
     def __hash__(self) -> int:  # the schema's optimizers are not hashable, and nobody changes them here
         return hash(repr(self))
@@ -122,6 +126,15 @@ def inputs(spec: StepSpec, X: Array, y: Array, xp: Any) -> tuple[Array, Array]:
     return samples_last(X, xp), losses.target_matrix(spec.task, spec.units, y, X, xp)
 
 
+def training_inputs(spec: StepSpec, X: Array, y: Array, changes: augmentation.Sample, xp: Any) -> tuple[Array, Array]:
+    """Return `inputs` of a training batch: targets smoothed, images and targets changed as drawn."""
+    Y = losses.target_matrix(spec.task, spec.units, y, X, xp)
+    if spec.label_smoothing:
+        Y = losses.smooth(Y, spec.label_smoothing)
+    X, rows = augmentation.augment(X, Y.T, changes, spec.shift, xp)
+    return samples_last(X, xp), rows.T
+
+
 def evaluate(spec: StepSpec, weights: Parameters, A: Array, Y: Array, xp: Any) -> tuple[Array, Array]:
     """Return loss and metric of a batch in prediction, two scalars."""
     Z, _ = forward(spec, weights, A, xp)
@@ -143,7 +156,9 @@ def step(
     output = _activate_output(spec, Z, xp)
     loss, metric = _measure(spec, weights, Z, output, Y, xp)
     gradients = backward(spec, weights, caches, losses.output_delta(spec.loss, spec.output, output, Y, xp), xp)
-    updated, state = optimizers.update(spec.optimizer, weights, gradients, state, learning_rate, spec.total_steps, xp)
+    updated, state = optimizers.update(
+        spec.optimizer, weights, gradients, state, learning_rate, spec.total_steps, xp, spec.ema
+    )
     for i, layer in enumerate(spec.layers):
         if isinstance(layer, BatchNorm):
             updated[i] |= batch_norm_running(layer, weights[i], caches[i])

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from twinnet.core import augmentation
 from twinnet.core.history import Arrays, Chunk
 from twinnet.core.monitor import Monitor
 from twinnet.core.network import Dropout, Flatten, Network
@@ -79,14 +80,25 @@ def call_batches(chunks: list[range], chunks_per_call: int) -> Iterator[list[ran
 def step_spec(problem: Problem) -> StepSpec:
     """Return the problem's spec without its learning rate, which every step is given: it changes no program."""
     optimizer = replace(problem.optimizer, learning_rate=1.0)
-    return build_step_spec(
+    spec = build_step_spec(
         problem.network, problem.loss, problem.task, optimizer, problem.epochs * problem.steps_per_epoch
     )
+    return replace(spec, label_smoothing=problem.label_smoothing, ema=problem.ema, shift=problem.augmentation.shift)
 
 
 def flatten_inputs(network: Network, X: np.ndarray) -> np.ndarray:
     """Return X with each sample in one row if the network begins by flattening it."""
     return X.reshape(len(X), -1) if isinstance(network.layers[0], Flatten) else X
+
+
+def training_samples(problem: Problem) -> np.ndarray:
+    """Return the training samples as the engine reads them: flattened, unless images are changed first."""
+    return problem.X_train if augmentation.is_enabled(problem) else flatten_inputs(problem.network, problem.X_train)
+
+
+def is_unchanging(problem: Problem) -> bool:
+    """Return whether each step sees the same batch: all samples as they are."""
+    return problem.full_batch and not augmentation.is_enabled(problem)
 
 
 def batches(problem: Problem) -> Iterator[slice]:

@@ -1,6 +1,6 @@
-"""Random changes of the training samples, drawn from (seed, epoch) alone, so that every backend makes the same ones.
+"""Random changes of the training samples, drawn from (seed, epoch) alone: both engines make the same ones.
 
-`draw` gives, for each position in the epoch's order, the changes that are asked for:
+`sample` gives, for each position in the epoch's order, the changes that are asked for:
 
     flip    (samples,)    1 where the image is mirrored, left and right exchanged
     shift   (samples, 2)  pixels down and to the right, zeros coming in: a random crop of the padded image
@@ -13,7 +13,6 @@
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from twinnet.core.problem import Problem
 
@@ -34,7 +33,7 @@ def mixes_labels(problem: Problem) -> bool:
 
 
 def sample(problem: Problem, epoch: int) -> Sample:
-    """The changes of this epoch, float32; nothing for those that are not asked for."""
+    """The changes of this epoch, in the type of the samples; nothing for those that are not asked for."""
     chosen, samples = problem.augmentation, len(problem.X_train)
     random = np.random.default_rng([problem.seed, epoch, STREAM])
     drawn: dict[str, np.ndarray] = {}
@@ -46,7 +45,7 @@ def sample(problem: Problem, epoch: int) -> Sample:
         drawn["erase"] = _erasures(problem, random)
     if mixes_labels(problem):
         drawn["mix"] = _mixtures(problem, random)
-    return {name: values.astype(np.float32) for name, values in drawn.items()}
+    return {name: values.astype(problem.X_train.dtype) for name, values in drawn.items()}
 
 
 def take(drawn: Sample, chosen: Any) -> Sample:
@@ -54,20 +53,21 @@ def take(drawn: Sample, chosen: Any) -> Sample:
     return {name: values[chosen] for name, values in drawn.items()}
 
 
-def augment(images: Any, targets: Any, drawn: Sample, shift: int) -> tuple[Any, Any]:
+def augment(images: Any, targets: Any, drawn: Sample, shift: int, xp: Any) -> tuple[Any, Any]:
     """Images (samples, height, width, channels) and targets of a batch, changed as drawn for them.
 
-    Images move by at most `shift` pixels. Where the batch mixes, targets are (samples, classes).
+    Images move by at most `shift` pixels. Where the batch mixes, targets are (samples, classes). `xp` is numpy,
+    jax.numpy or keras.ops.
     """
     if "flip" in drawn:
-        images = ops.where(_columns(drawn["flip"]) == 1, ops.flip(images, axis=2), images)
+        images = xp.where(_columns(drawn["flip"], xp) == 1, xp.flip(images, axis=2), images)
     if "shift" in drawn:
-        images = _shifted(images, drawn["shift"], shift)
+        images = _shifted(_shifted(images, drawn["shift"][:, 0], 1, shift, xp), drawn["shift"][:, 1], 2, shift, xp)
     if "erase" in drawn:
-        erase = ops.cast(drawn["erase"], images.dtype)
-        images = ops.where(_inside(images, erase[:, :4]), _columns(erase[:, 4]), images)
+        erase = drawn["erase"]
+        images = xp.where(_inside(images, erase[:, :4], xp), _columns(erase[:, 4], xp), images)
     if "mix" in drawn:
-        images, targets = _mixed(images, targets, ops.cast(drawn["mix"], images.dtype))
+        images, targets = _mixed(images, targets, drawn["mix"], xp)
     return images, targets
 
 
@@ -105,34 +105,36 @@ def _mixtures(problem: Problem, random: np.random.Generator) -> np.ndarray:
     return np.column_stack([share, top, left, tall, wide])
 
 
-def _mixed(images: Any, targets: Any, mix: Any) -> tuple[Any, Any]:
+def _mixed(images: Any, targets: Any, mix: Any, xp: Any) -> tuple[Any, Any]:
     share, boxes = mix[:, 0], mix[:, 1:]
-    others, other_targets = ops.roll(images, -1, axis=0), ops.roll(targets, -1, axis=0)
-    averaged = _columns(share) * images + (1 - _columns(share)) * others
-    pasted = ops.where(_inside(images, boxes), others, images)
-    images = ops.where(_columns(boxes[:, 2] > 0), pasted, averaged)
+    others, other_targets = xp.roll(images, -1, axis=0), xp.roll(targets, -1, axis=0)
+    averaged = _columns(share, xp) * images + (1 - _columns(share, xp)) * others
+    pasted = xp.where(_inside(images, boxes, xp), others, images)
+    images = xp.where(_columns(boxes[:, 2] > 0, xp), pasted, averaged)
     return images, share[:, None] * targets + (1 - share[:, None]) * other_targets
 
 
-def _shifted(images: Any, shifts: Any, most: int) -> Any:
-    height, width = images.shape[1:3]
-    shifts = ops.cast(shifts, "int32")
-    padded = ops.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
-    down = ops.arange(height)[None] + most - shifts[:, :1]
-    right = ops.arange(width)[None] + most - shifts[:, 1:]
-    padded = ops.take_along_axis(padded, down[:, :, None, None], axis=1)
-    return ops.take_along_axis(padded, right[:, None, :, None], axis=2)
+def _shifted(images: Any, shifts: Any, axis: int, most: int, xp: Any) -> Any:
+    """The images moved along an axis by `shifts` (samples,), zeros coming in: one selection for each distance."""
+    length, padding = images.shape[axis], [(0, 0)] * 4
+    padding[axis] = (most, most)
+    padded, shifted = xp.pad(images, padding), images
+    for distance in (*range(-most, 0), *range(1, most + 1)):
+        window = [slice(None)] * 4
+        window[axis] = slice(most - distance, most - distance + length)
+        shifted = xp.where(_columns(shifts, xp) == distance, padded[tuple(window)], shifted)
+    return shifted
 
 
-def _inside(images: Any, boxes: Any) -> Any:
+def _inside(images: Any, boxes: Any, xp: Any) -> Any:
     """True at the pixels within each sample's box (top, left, height, width); (samples, height, width, 1)."""
     height, width = images.shape[1:3]
-    y, x = ops.arange(height, dtype=images.dtype)[None], ops.arange(width, dtype=images.dtype)[None]
-    tall = ops.logical_and(y >= boxes[:, :1], y < boxes[:, :1] + boxes[:, 2:3])
-    wide = ops.logical_and(x >= boxes[:, 1:2], x < boxes[:, 1:2] + boxes[:, 3:])
-    return ops.logical_and(tall[:, :, None], wide[:, None])[..., None]
+    y, x = xp.arange(height, dtype=images.dtype)[None], xp.arange(width, dtype=images.dtype)[None]
+    tall = xp.logical_and(y >= boxes[:, :1], y < boxes[:, :1] + boxes[:, 2:3])
+    wide = xp.logical_and(x >= boxes[:, 1:2], x < boxes[:, 1:2] + boxes[:, 3:])
+    return xp.logical_and(tall[:, :, None], wide[:, None])[..., None]
 
 
-def _columns(values: Any) -> Any:
+def _columns(values: Any, xp: Any) -> Any:
     """(samples,) as (samples, 1, 1, 1)."""
-    return ops.reshape(values, (-1, 1, 1, 1))
+    return xp.reshape(values, (-1, 1, 1, 1))
