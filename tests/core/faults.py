@@ -272,9 +272,9 @@ WRONG: list[tuple[str, ...]] = [
     # combinations
     ("model=cnn", "expected images", "'nba'"),
     ("model=resnet20", "model.kind=resnet", "expected images", "'nba'"),
-    ("label_smoothing=0.1", "label_smoothing", "engine=keras", "label_smoothing=0"),
-    ("ema=0.99", "ema", "engine=keras", "ema=null"),
-    ("augmentation.flip=true", "augmentation.flip=false", "engine=keras"),
+    ("label_smoothing=0.1", "label_smoothing", "categorical_crossentropy", "binary"),
+    ("ema=1", "ema", "a decay between 0 and 1"),
+    ("augmentation.flip=true", "augmentation", "expected images", "'nba'"),
     ("model.activation=softmax", "softmax", "hidden layers"),
     ("data.scaling=unit", "data.scaling: expected none or standard"),
     ("engine.batch_configs=true", "engine.batch_configs=true: expected a sweep"),
