@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,16 +24,19 @@ def programs() -> Path:
 
 
 @contextmanager
-def cluster() -> Iterator[str]:
-    """A private cluster; yields the address of its database. As root it runs as `nobody`: PostgreSQL refuses root."""
+def cluster(host: str = "127.0.0.1", enter: Sequence[str] = ()) -> Iterator[str]:
+    """A private cluster; yields the address of its database. As root it runs as `nobody`: PostgreSQL refuses root.
+
+    `enter` begins a command that runs on the machine with the address `host`.
+    """
     binaries = programs()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     folder = Path(tempfile.mkdtemp(prefix="twinnet-postgres-", dir="/tmp"))
-    other = ["runuser", "-u", "nobody", "--"] if os.getuid() == 0 else []
+    other = [*enter, *(["runuser", "-u", "nobody", "--"] if os.getuid() == 0 else [])]
     (folder / "password").write_text(PASSWORD)
-    if other:
+    if os.getuid() == 0:
         for path in (folder, folder / "password"):
             shutil.chown(path, "nobody")
 
@@ -47,9 +50,11 @@ def cluster() -> Iterator[str]:
             str(binaries / "initdb"), "-D", data, "-U", "tester", "-A", "scram-sha-256", "-E", "UTF8", "--no-sync",
             "--locale=C", f"--pwfile={folder / 'password'}",
         )  # fmt: skip
-        options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off"
+        with Path(data, "pg_hba.conf").open("a", encoding="utf-8") as file:
+            file.write(f"host all all {host}/24 scram-sha-256\n")
+        options = f"-c listen_addresses={host} -p {port} -k {folder} -c fsync=off"
         run(str(binaries / "pg_ctl"), "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
-        yield f"postgresql://tester:{PASSWORD}@127.0.0.1:{port}/postgres"
+        yield f"postgresql://tester:{PASSWORD}@{host}:{port}/postgres"
     finally:
         subprocess.run([*other, binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop"], capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)

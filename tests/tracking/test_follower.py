@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ import pytest
 from sqlalchemy import event
 
 from twinnet.core.schema import Tracking
-from twinnet.tracking import follow, live
+from twinnet.tracking import follow, live, sweeps
+from twinnet.tracking.process import this_process
 from twinnet.tracking.publish import publish
 from twinnet.tracking.store import connect
 from twinnet.training.run import Run
@@ -147,3 +149,41 @@ def test_runs_for_another_store_are_named(
     with caplog.at_level(logging.WARNING):
         publish(project / "runs", root=project)
     assert f"1 runs in build/live/ wait for another store, {CLOSED}; MLFLOW_TRACKING_URI chooses it" in caplog.text
+
+
+JOB = {sweeps.KIND: "sweep", sweeps.KEY: "job", sweeps.LEADER: this_process()}
+
+
+def test_run_that_another_machine_has_trained_again_stays_killed(
+    train: Callable[..., Run], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine was cut off, and the sweep gave it up; back again, it sends the end of its run."""
+    store = connect(f"sqlite:///{project}/mlflow.db")
+    train(name="nba_scratch", tags=JOB)
+
+    def give_up(history: Any) -> None:
+        if history.epochs == 10:
+            until = time.monotonic() + 60
+            while not (found := list(store.search("attributes.status = 'RUNNING'"))) and time.monotonic() < until:
+                time.sleep(0.05)
+            sweeps._give_up_lost(store, "sweep", this_process(), str(project), [])
+            assert store.client.get_run(found[0].info.run_id).info.status == "KILLED"
+
+    late = {"settings": Tracking(live_seconds=0.0), "at": give_up}
+    train("seed=2", tags=JOB, directory=project / "runs" / "late", **late)
+    assert statuses(project) == {"FINISHED": 1, "KILLED": 1}
+    train("seed=3", tags=JOB | {sweeps.KEY: "other"}, directory=project / "runs" / "other", **late)
+    assert statuses(project) == {"FINISHED": 2, "KILLED": 1}  # nobody else has trained it: nothing is lost
+    assert waiting(project) == []
+
+
+def test_sweep_leaves_one_run_of_a_job_of_another_machine(train: Callable[..., Run], project: Path) -> None:
+    store = connect(f"sqlite:///{project}/mlflow.db")
+    runs = [train(f"seed={seed}", tags=JOB, directory=project / "runs" / str(seed)) for seed in (1, 2)]
+    for leader in (this_process(), "other 1 boot:1:1"):
+        store.client.create_run("0", tags=JOB | {sweeps.LEADER: leader})
+    child = sweeps.SweepRun("job", None, JOB, runs[1].metrics["seconds"])
+    ids = sweeps.sync_children(QUICK, None, [child], root=project)
+    assert store.client.get_run(ids["job"]).data.params["seed"] == "2"
+    sweeps.give_up_lost(QUICK, "sweep", root=project)
+    assert statuses(project) == {"FINISHED": 1, "KILLED": 1, "RUNNING": 1}  # the last of a leader that may run

@@ -54,7 +54,7 @@ class TwinnetSweeper(Sweeper):
 
     def launch(self, task: partial[Any], overrides: Sequence[Sequence[str]], first: int) -> Sequence[Any]:
         """Pass jobs to the chosen launcher; `first` is the number of the first one in this sweep."""
-        from twinnet.sweeps import slurm  # loaded by `sweep`, as the next
+        from twinnet.sweeps import ray_cluster, slurm  # loaded by `sweep`, as the next
         from twinnet.sweeps.expand import JobConfigLoader
 
         assert self.hydra_context is not None
@@ -63,6 +63,9 @@ class TwinnetSweeper(Sweeper):
         launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=task, config=self.config
         )
-        if self.config.hydra.runtime.choices["hydra/launcher"] == "submitit_slurm":
-            return slurm.launch(launcher, overrides, first)
+        match self.config.hydra.runtime.choices["hydra/launcher"]:
+            case "ray":
+                return ray_cluster.launch(launcher, overrides, first)
+            case "submitit_slurm":
+                return slurm.launch(launcher, overrides, first)
         return launcher.launch(overrides, initial_job_idx=first)

@@ -2,15 +2,14 @@
 
 import importlib.util
 import os
-import socket
 from collections.abc import Mapping
 from typing import Any
 
 from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
-from twinnet.core.errors import ConfigError, one_line_text
-from twinnet.sweeps import slurm
+from twinnet.core.errors import ConfigError
+from twinnet.sweeps import ray_cluster, slurm
 
 PLUGINS = {  # launcher -> module, package, extra of this project
     "joblib": ("hydra_plugins.hydra_joblib_launcher", "hydra-joblib-launcher", ""),
@@ -27,7 +26,6 @@ THREAD_VARIABLES = (
     "TF_NUM_INTRAOP_THREADS",
     "TF_NUM_INTEROP_THREADS",
 )
-RAY_SECONDS = 3.0  # for the head node of a cluster to answer
 
 
 def check_installed(key: str, module: str, package: str, extra: str) -> None:
@@ -47,7 +45,7 @@ def check(name: str, settings: Mapping[str, Any]) -> None:
     if name in PLUGINS:
         check_installed(f"hydra/launcher={name}", *PLUGINS[name])
     if name == "ray":
-        _join_ray(dict(settings["ray"]["init"]))
+        ray_cluster.check(dict(settings["ray"]["init"]))
     if name == "submitit_slurm":
         slurm.check(settings)
 
@@ -77,53 +75,3 @@ def limit_threads(number: int | None) -> None:
         return
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(number)))
     threadpool_limits(number)  # BLAS and OpenMP libraries that are loaded already
-
-
-def _join_ray(init: dict[str, Any]) -> None:
-    import ray  # 1 s, and an extra
-
-    address = init.get("address") or os.environ.get("RAY_ADDRESS")
-    if ray.is_initialized():
-        return
-    if address == "auto":
-        address = _local_ray_address()
-    if address and address != "local":
-        _check_reachable(address)
-    try:
-        ray.init(**init)
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        reason = one_line_text(error)
-        raise ConfigError(
-            f"hydra.launcher.ray.init: Ray does not start: {reason[:300]}{_auth_hint(address)}"
-        ) from error
-
-
-def _auth_hint(address: str | None) -> str:
-    """Return the most frequent cause of a refused connection, which Ray's own message does not name."""
-    if not address or os.environ.get("RAY_AUTH_MODE"):
-        return ""
-    return "; a cluster with a token expects RAY_AUTH_MODE=token here, and its ~/.ray/auth_token"
-
-
-def _local_ray_address() -> str:
-    """Return the address of the cluster that this machine belongs to."""
-    from ray._private.services import find_gcs_addresses  # as address=auto does; Ray has no public function for it
-
-    found = sorted(find_gcs_addresses())
-    if not found:
-        raise ConfigError(
-            "hydra.launcher.ray.init.address=auto: expected a Ray cluster on this machine; found none; "
-            "start one (ray start --head), or leave the address out"
-        )
-    return found[0]
-
-
-def _check_reachable(address: str) -> None:
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=RAY_SECONDS).close()
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"hydra.launcher.ray.init.address={address}: expected a Ray cluster there; it does not answer ({error}); "
-            "start one (ray start --head), or use address=auto or no address"
-        ) from error

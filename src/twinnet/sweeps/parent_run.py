@@ -9,6 +9,7 @@ from twinnet.sweeps import cache, figures, summary
 from twinnet.sweeps.job import Job, JobResult, Status
 from twinnet.sweeps.summary import Summary
 from twinnet.tracking import sweeps
+from twinnet.tracking.process import this_process
 from twinnet.training.run import Run
 
 log = logging.getLogger(__name__)
@@ -20,17 +21,27 @@ class ParentRun:
     def __init__(self, root: Path, settings: Tracking, sweep: sweeps.Sweep, folder: Path, objective: str) -> None:
         """`folder` is for the summary; begins the run in MLflow if tracking is on."""
         self.root, self.settings, self.sweep, self.folder, self.objective = root, settings, sweep, folder, objective
-        self.tags = {sweeps.KIND: sweep.key}  # of the children
+        self.tags = {sweeps.KIND: sweep.key, sweeps.LEADER: this_process()}  # of the children
         self.run_id = sweeps.begin(settings, sweep, root=root)
 
     def end(
-        self, jobs: Sequence[Job], results: Mapping[str, JobResult], status: str, draw_all: bool = False
+        self,
+        jobs: Sequence[Job],
+        results: Mapping[str, JobResult],
+        status: str,
+        draw_all: bool = False,
+        lost: Sequence[str] = (),
     ) -> Summary:
-        """Write and draw the summary, draw the best run (or all), and bring the store up to date."""
+        """Write and draw the summary, draw the best run (or all), and bring the store up to date.
+
+        `lost` are keys of jobs that another machine has begun, and will not end.
+        """
         whole = summary.summarise(jobs, results, self.objective)
         drawn = self._draw_runs(whole, results, draw_all)
         drawn += figures.draw(whole.table, whole.swept, self.objective, self.folder)  # while the last jobs are sent
         runs = self._sync_children(jobs, results)
+        if self.run_id and status != "KILLED":  # else jobs of a cluster may go on
+            sweeps.give_up_lost(self.settings, self.sweep.key, lost, root=self.root)
         files = summary.write_tables(whole, self.folder, runs)
         if self.run_id:
             result = sweeps.SweepResult(
@@ -61,11 +72,13 @@ class ParentRun:
         """Send the finished runs of this disk that the store lacks; return key -> run id."""
         if not self.settings.enabled:
             return {}
-        children = [
-            sweeps.SweepRun(job.key, cache.directory(job.key, self.root), job.tags(self.tags))
-            for job in jobs
-            if job.key in results and results[job.key].is_done and cache.find(job.key, self.root)
-        ]
+        children = []
+        for job in jobs:
+            result = results.get(job.key)
+            if result and result.is_done and result.directory:
+                children.append(sweeps.SweepRun(job.key, cache.directory(job.key, self.root), job.tags(self.tags)))
+            elif result and result.status is Status.finished and "seconds" in result.metrics:
+                children.append(sweeps.SweepRun(job.key, None, job.tags(self.tags), result.metrics["seconds"]))
         return sweeps.sync_children(self.settings, self.run_id, children, root=self.root)
 
 

@@ -63,7 +63,7 @@ def run_search(root: Path, words: Sequence[str], composed: DictConfig, search: S
         for helper in helpers:
             helper.terminate()
             helper.join()
-        whole = parent.end(*_results(opened, objective, experiment), status, composed.figures)
+        whole = parent.end(*_results(opened, objective, experiment), status, composed.figures, study.lost_keys(opened))
         for line in [_count_line(opened, time.monotonic() - start), *whole.report_lines()]:
             print(line, flush=True)
     return len(whole.failures)

@@ -22,7 +22,7 @@ from twinnet.core.config import to_override
 from twinnet.core.errors import ConfigError, TwinnetError
 from twinnet.core.search_schema import Dimension, DimensionKind, Pruner, Sampler, Search
 from twinnet.core.secrets import mask
-from twinnet.sweeps.objective import REASON, Objective
+from twinnet.sweeps.objective import KEY, REASON, Objective
 from twinnet.sweeps.summary import minimizes
 from twinnet.tracking.store import with_driver
 
@@ -148,3 +148,10 @@ def count_trials(study: optuna.Study) -> tuple[int, int]:
 def process_died(trial: FrozenTrial) -> bool:
     """Return whether the trial ended with its process and not by an error that it recorded."""
     return trial.state is TrialState.FAIL and REASON not in trial.user_attrs
+
+
+def lost_keys(study: optuna.Study) -> list[str]:
+    """Return the keys of trials whose process died and that no process trains now."""
+    trials = [trial for trial in study.trials if KEY in trial.user_attrs]
+    running = {trial.user_attrs[KEY] for trial in trials if trial.state is TrialState.RUNNING}
+    return sorted({trial.user_attrs[KEY] for trial in trials if process_died(trial)} - running)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from twinnet.tracking.store import (
     database_file,
     store_errors,
 )
+from twinnet.tracking.sweeps import KEY, LEADER
 from twinnet.training.run import Run
 from twinnet.training.run_info import RunInfo, now
 
@@ -182,6 +184,11 @@ class Follower:
             log_run.attach_figures(store, found[0], end["figures"])
             live.finish(found[0], is_new=False)
             return
+        if end and result and (other := self._trained_elsewhere(store, record["tags"], state, is_retry)):
+            if "run_id" in state:
+                store.give_up(state["run_id"], "another machine has trained this job meanwhile")
+            live.finish(other, is_new=False)
+            return
         run, broken = _finished_run(end)
         if broken and live.has_reader:
             live.write(DONE, {"broken": broken})
@@ -252,6 +259,18 @@ class Follower:
         owners = {LiveRun(folder).owner.get("process") for folder in self.runs.folder.iterdir()}
         for process in {*died} - owners:
             (locks / f"{process}.lock").unlink(missing_ok=True)
+
+    @staticmethod
+    def _trained_elsewhere(
+        store: Store, tags: Mapping[str, str], state: Mapping[str, Any], is_retry: bool
+    ) -> str | None:
+        """Return the run of the same job that the same sweep launched again while this machine was cut off, if any."""
+        run_id = state.get("run_id")
+        if LEADER not in tags or not (is_retry or (run_id and store.client.get_run(run_id).info.status != "RUNNING")):
+            return None
+        same = " AND ".join(f"tags.`{name}` = '{tags[name]}'" for name in (KEY, LEADER))
+        found = store.search(f"{same} AND attributes.status = 'FINISHED'")
+        return next((run.info.run_id for run in found if run.info.run_id != run_id), None)
 
     @staticmethod
     def _drop_twins(store: Store, found: list[str], unfinished: str | None) -> None:

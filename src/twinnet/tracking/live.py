@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 LIVE = Path("build/live")
 OWNER, RECORD, POINTS, END = "owner.json", "record.json", "points.jsonl", "end.json"  # by the training
 STATE, PROBLEM, DONE = "state.json", "problem.json", "done.json"  # by the follower
-LOCKS = ".processes"  # the folder of the locks of processes that write here
+LOCKS = Path("build/processes")  # the locks of processes that write runs
 CALL = "call.json"  # instead of a run: a function of the store, whose value done.json holds
 LOCAL_SECONDS = 300.0  # at most, for what no server can delay: importing MLflow, writing to a local store
 STUCK_SECONDS = 60.0  # without a sign of life
@@ -101,7 +101,7 @@ class LiveRun:
     @property
     def is_owned(self) -> bool:
         """Whether the process that made the folder runs, or cannot be seen from this machine."""
-        return not has_died(str(self.owner.get("process", "")), self.folder.parent / LOCKS)
+        return not has_died(str(self.owner.get("process", "")), self.folder.parents[2] / LOCKS)
 
     @property
     def is_ended(self) -> bool:
@@ -177,7 +177,7 @@ class LiveRuns:
         self.root, self.folder, self.uri = root, root / LIVE, tracking_uri(root)
         self.store = mask(self.uri, self.uri)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.locks = self.folder / LOCKS
+        self.locks = root / LOCKS
         name = hashlib.sha256(self.store.encode()).hexdigest()[:12]
         self.lock = FileLock(self.folder / f".{name}.lock")
         self.heartbeat = self.folder / f".{name}.follower"  # its time is the follower's last sign of life

@@ -1,7 +1,9 @@
 """A sweep in MLflow: one parent run, described by what is swept, and a child run for each of its jobs."""
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from twinnet.core.schema import Experiment, Tracking
 from twinnet.core.secrets import mask
 from twinnet.tracking import description
 from twinnet.tracking.live import LiveRuns, await_ended, call_follower
-from twinnet.tracking.process import this_process
+from twinnet.tracking.process import has_died, this_process
 from twinnet.tracking.publish import send
 from twinnet.tracking.store import PARENT, PROCESS, RESULT, Store, StoreError
 from twinnet.training.run import Run
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 
 KIND = "twinnet.sweep"  # on the parent and its children: which sweep; the parent has no KEY
 KEY = "twinnet.key"  # on a child: its result key
+LEADER = "twinnet.leader"  # on a child: the process of the sweep that launched it
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class StoredRun:
     metrics: dict[str, float]
     result: str
     parent: str
+    leader: str
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,12 @@ class SweepResult:
 
 @dataclass(frozen=True)
 class SweepRun:
-    """A result on this disk, and the tags of its run in the store."""
+    """A result, and the tags of its run in the store."""
 
     key: str
-    directory: Path
+    directory: Path | None  # None: on the disk of another machine
     tags: dict[str, str]
+    seconds: float = 0.0  # that it took there
 
 
 def experiment_name(experiment: Experiment) -> str:
@@ -121,9 +126,8 @@ def _finished(store: Store, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
     for run in store.search(f"tags.`{KEY}` LIKE '%' AND attributes.status = 'FINISHED'"):
         tags = run.data.tags
         if tags[KEY] in found:
-            stored = StoredRun(
-                run.info.run_id, final_metrics(run.data.metrics), tags.get(RESULT, ""), tags.get(PARENT, "")
-            )
+            names = [tags.get(name, "") for name in (RESULT, PARENT, LEADER)]
+            stored = StoredRun(run.info.run_id, final_metrics(run.data.metrics), *names)
             found[tags[KEY]].append(asdict(stored))
     return found
 
@@ -131,45 +135,87 @@ def _finished(store: Store, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
 def sync_children(
     settings: Tracking, parent: str | None, children: Iterable[SweepRun], *, root: Path | None = None
 ) -> dict[str, str]:
-    """Leave exactly one finished run in the store for each result on this disk; return result key -> run id.
+    """Leave exactly one finished run in the store for each result; return result key -> run id.
 
-    A job that was killed before the store had all of it is sent now. A store that does not answer is a line in the
-    log: the same command sends what is missing another time.
+    A job that was killed before the store had all of it is sent now; other machines send what they have trained. A
+    store that does not answer is a line in the log: the same command sends what is missing another time.
     """
     parents = {PARENT: parent} if parent else {}
     children = list(children)
+    trained = {child.key: str(child.directory or child.seconds) for child in children}
     live_runs = LiveRuns(root or paths.main_root())
     await_ended(live_runs, settings)  # the jobs did not
     try:
-        ids = call_follower(
-            _only_runs, settings, root, directories={child.key: str(child.directory) for child in children}
-        )
-        missing = [child for child in children if ids[child.key] is None]
+        ids = _await_elsewhere(trained, settings, root)
+        missing = {child.directory: child for child in children if child.directory and ids[child.key] is None}
         runs = []
-        for child in missing:
+        for directory, child in missing.items():
             try:
-                runs.append((Run.read(child.directory), child.tags | parents))
+                runs.append((Run.read(directory), child.tags | parents))
             except DataError as error:
                 log.warning("%s", error)
         sent, reason = send(runs, settings, live_runs) if runs else ({}, "")
     except (StoreError, DataError) as error:
-        ids, missing, sent, reason = {}, [], {}, str(error)
+        ids, missing, sent, reason = {}, {}, {}, str(error)
     if reason:
         log.warning("%s; the sweep is not complete in the store; the same command sends what is missing", reason)
-    ids |= {child.key: sent[child.directory].run_id for child in missing if child.directory in sent}
+    ids |= {child.key: sent[directory].run_id for directory, child in missing.items() if directory in sent}
     return {key: run_id for key, run_id in ids.items() if run_id}
 
 
-def _only_runs(store: Store, directories: dict[str, str]) -> dict[str, str | None]:
-    """Return result key -> its run, None if there is none; delete others, sent by two processes at once."""
+def _await_elsewhere(trained: dict[str, str], settings: Tracking, root: Path | None) -> dict[str, str | None]:
+    """Return the result of `_only_runs`, as soon as other machines have sent what they trained, or are slow."""
+    known, until = dict[str, str | None](), 0.0
+    while True:
+        ids = call_follower(_only_runs, settings, root, trained=trained, leader=this_process())
+        n_late = sum(run_id is None and not Path(trained[key]).is_absolute() for key, run_id in ids.items())
+        if ids != known:
+            known, until = ids, time.monotonic() + settings.patience_seconds
+        if not n_late:
+            return ids
+        if time.monotonic() > until:
+            log.warning("the store lacks %d runs that other machines have trained, and send if they can", n_late)
+            return ids
+        time.sleep(0.5)
+
+
+def _only_runs(store: Store, trained: dict[str, str], leader: str) -> dict[str, str | None]:
+    """Return result key -> its run, None if there is none; delete others of the same training or the same job.
+
+    `trained` maps a key to the run's directory, or to the seconds it took on another machine. Two processes may have
+    sent a result at once; a machine that was cut off may have trained a job that was then trained again elsewhere.
+    """
     ids: dict[str, str | None] = {}
-    for key, runs in _finished(store, list(directories)).items():
-        result = Run(Path(directories[key])).content_hash
-        same = [run["run_id"] for run in runs if run["result"] == result]
-        for twin in same[1:]:
+    for key, runs in _finished(store, list(trained)).items():
+        ours = [run for run in runs if run["leader"] == leader]
+        if Path(trained[key]).is_absolute():
+            result = Run(Path(trained[key])).content_hash
+            same = [run for run in runs if run["result"] == result]
+        else:
+            same = [run for run in ours if str(run["metrics"].get("seconds")) == trained[key]]
+        ids[key] = same[0]["run_id"] if same else None
+        for twin in {run["run_id"] for run in [*same, *ours]} - {ids[key]}:
             store.client.delete_run(twin)
-        ids[key] = same[0] if same else None
     return ids
+
+
+def give_up_lost(settings: Tracking, sweep: str, lost: Sequence[str] = (), *, root: Path | None = None) -> None:
+    """Mark the runs of a sweep KILLED that nobody goes on with after its end: their machines were lost.
+
+    Those are its own, those of its earlier leaders, and those of `lost` keys, whoever launched them.
+    """
+    locks = str(LiveRuns(root or paths.main_root()).locks)
+    with suppress(StoreError):  # `sync_children` reports it
+        call_follower(_give_up_lost, settings, root, sweep=sweep, leader=this_process(), locks=locks, lost=list(lost))
+
+
+def _give_up_lost(store: Store, sweep: str, leader: str, locks: str, lost: list[str]) -> None:
+    for run in list(store.search(f"tags.`{KIND}` = '{sweep}' AND attributes.status = 'RUNNING'")):
+        tags = run.data.tags
+        leads = tags.get(LEADER, "")
+        if KEY in tags and (leads == leader or tags[KEY] in lost or has_died(leads, Path(locks))):
+            host = tags.get(PROCESS, "").partition(" ")[0]
+            store.give_up(run.info.run_id, f"the sweep has ended, and {host} did not report the end of this run")
 
 
 def end(settings: Tracking, parent: str, result: SweepResult, *, root: Path | None = None) -> None:
