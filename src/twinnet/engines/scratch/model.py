@@ -2,11 +2,13 @@
 
 import json
 import os
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from twinnet.core import network as networks
 from twinnet.core.errors import DataError
@@ -17,6 +19,7 @@ from twinnet.engines.scratch.arrays import samples_first, samples_last, to_engin
 from twinnet.engines.scratch.step import build_step_spec, expand_weights, forward
 from twinnet.engines.scratch.trainer import EVALUATION_BATCH, flatten_inputs
 
+CONVOLVED_AT_ONCE = 64  # images: the patches of more do not fit the cache; products so small are for one thread
 KINDS: dict[str, type] = {kind.__name__: kind for kind in networks.Layer.__args__}
 
 
@@ -43,9 +46,11 @@ class ScratchNetwork:
         spec = build_step_spec(self.network, Loss.mean_squared_error, Task.regression, GradientDescent(), 0)
         weights = expand_weights(self.network.layers, to_engine_layout(self.trained))
         outputs = [np.empty((0, spec.units), X.dtype)]
-        with np.errstate(over="ignore", under="ignore"):
-            for start in range(0, len(X), EVALUATION_BATCH):
-                Z, _ = forward(spec, weights, samples_last(X[start : start + EVALUATION_BATCH], np), np)
+        convolutional = any(isinstance(layer, networks.Conv2D) for layer in self.network.layers)
+        size = CONVOLVED_AT_ONCE if convolutional else EVALUATION_BATCH
+        with np.errstate(over="ignore", under="ignore"), threadpool_limits(1) if convolutional else nullcontext():
+            for start in range(0, len(X), size):
+                Z, _ = forward(spec, weights, samples_last(X[start : start + size], np), np)
                 outputs.append(samples_first(activate(spec.output, Z, np), np))
         return np.concatenate(outputs)
 
