@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import re
 import socket
 import sqlite3
 import tempfile
@@ -319,7 +320,7 @@ def store_errors(uri: str) -> Iterator[None]:
         reason, code = _explain(error), getattr(error, "error_code", "")
         raise StoreError(
             f"the tracking store {mask(uri, uri)} {mask(reason, uri)}",
-            is_unreachable=reason.startswith(SILENT) or code in (*UNAVAILABLE, "UNAUTHENTICATED"),
+            is_unreachable=reason.startswith((SILENT, "answers")) or code in (*UNAVAILABLE, "UNAUTHENTICATED"),
             is_refused=code in REFUSED,
         ) from None  # the chain would print the address that the message hides
 
@@ -331,11 +332,14 @@ def _explain(error: Exception) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, requests.RequestException):
-            return f"{SILENT} ({type(cause).__name__})"
+            status = re.search(r"too many (\d+) error responses", str(cause))
+            return (
+                f"answers with error {status[1]}, as its log tells" if status else f"{SILENT} ({type(cause).__name__})"
+            )
         cause = cause.__cause__ or cause.__context__
     text = " ".join(str(error).split())
     text = text if len(text) < 300 else f"{text[:300]} ..."
-    if status := REFUSED.get(getattr(error, "error_code", "")):
+    if refused := REFUSED.get(getattr(error, "error_code", "")):
         answer = text.rpartition("Response body: ")[2].strip("'").partition(". ")[0]
-        return f"refuses the user ({status}: {answer}); {USER} say who it is"
+        return f"refuses the user ({refused}: {answer}); {USER} say who it is"
     return f"failed: {type(error).__name__}: {text}"
