@@ -32,6 +32,15 @@ def finished(root: Path) -> list[Any]:
     return list(connect(f"sqlite:///{root}/mlflow.db").search(""))
 
 
+def test_search_reads_every_page(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twinnet.tracking.store.PAGE", 2)
+    client = connect(f"sqlite:///{project}/mlflow.db").client
+    made = [client.create_run("0", start_time=start).info.run_id for start in (3, 3, 1, 2, 2)]
+    found = [run.info.run_id for run in finished(project)]
+    assert found[0] == made[2]
+    assert sorted(found) == sorted(made)
+
+
 def test_damaged_runs_are_named_and_others_sent(train: Callable[..., Run], project: Path) -> None:
     run = train(settings=UNTRACKED)
     for name, (file, damage) in DAMAGES.items():

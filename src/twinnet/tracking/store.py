@@ -43,6 +43,8 @@ FINISHED_OR_RUNNING = f"""
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens its GenAI view
 
 LOCK_SECONDS = 120.0  # for another process that makes the store
+PAGE = 200  # runs in one answer: 1,000, which MLflow takes by itself, outlast the timeout on a busy server
+EARLIEST = "attributes.start_time ASC"
 MAX_METRICS = 1000  # of one log_batch
 SILENT = "does not answer"
 USER = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
@@ -137,7 +139,7 @@ class Store:
         ids = experiments if experiments is not None else [e.experiment_id for e in self.client.search_experiments()]
         token = None
         while ids:
-            page = self.client.search_runs(ids, condition, order_by=["attributes.start_time ASC"], page_token=token)
+            page = self.client.search_runs(ids, condition, max_results=PAGE, order_by=[EARLIEST], page_token=token)
             yield from page
             token = page.token
             if not token:
