@@ -119,7 +119,7 @@ def test_training_without_the_right_to_write(server: Server, checkout: Checkout,
         "stranger": server.as_user("member", "wrong-pass-word"),
         "reader": server.as_user("reader"),
     }
-    reasons = {"dead": "does not answer", "nobody": "(401: ", "stranger": "(401: ", "reader": "(403: "}
+    reasons = {"dead": "does not answer", "nobody": "(401 ", "stranger": "(401 ", "reader": "(403 "}
     for seed, (name, client) in enumerate(clients.items()):
         done = checkout.run(*TRAIN, f"seed={seed}", f"hydra.run.dir=runs/{name}", **client)
         assert done.returncode == 0, "a dead store costs no training, and one that refuses neither"

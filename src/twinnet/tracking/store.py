@@ -334,14 +334,13 @@ def _explain(error: Exception) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, requests.RequestException):
-            status = re.search(r"too many (\d+) error responses", str(cause))
-            return (
-                f"answers with error {status[1]}, as its log tells" if status else f"{SILENT} ({type(cause).__name__})"
-            )
+            if status := re.search(r"too many (\d+) error responses", str(cause)):
+                return f"answers with error {status[1]}: see its log"
+            return f"{SILENT} ({type(cause).__name__})"
         cause = cause.__cause__ or cause.__context__
     text = " ".join(str(error).split())
     text = text if len(text) < 300 else f"{text[:300]} ..."
-    if refused := REFUSED.get(getattr(error, "error_code", "")):
+    if number := REFUSED.get(getattr(error, "error_code", "")):
         answer = text.rpartition("Response body: ")[2].strip("'").partition(". ")[0]
-        return f"refuses the user ({refused}: {answer}); {USER} say who it is"
+        return f"refuses the user ({' '.join([str(number), answer]).strip()}); {USER} say who it is"
     return f"failed: {type(error).__name__}: {text}"
