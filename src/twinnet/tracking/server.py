@@ -9,7 +9,6 @@ import os
 import secrets
 import sys
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -118,16 +117,14 @@ def _authentication(uri: str) -> str:
             pass
         case other:
             raise ConfigError(f"{AUTH}: expected basic or none; received {other}")
-    needs = f"MLFLOW_HOST={host}: expected users with passwords, as other machines reach it"
-    if not find_spec("flask_wtf"):
-        raise ConfigError(f"{needs}; received no Flask-WTF, by which MLflow checks them; `make .venv/dev` installs it")
     has_users = CONFIG in os.environ  # MLflow looks there
     with create_engine(uri).connect() as database:
         if inspect(database).has_table("users"):
             has_users |= database.execute(text("SELECT 1 FROM users")).first() is not None
     if not has_users and len(os.environ.get(ADMIN_PASSWORD, "")) < MIN_PASSWORD:
         raise ConfigError(
-            f"{needs}; received none; set {ADMIN_PASSWORD} for this first start (user `admin`, {MIN_PASSWORD} "
+            f"MLFLOW_HOST={host}: expected users with passwords, as other machines reach it; received none; "
+            f"set {ADMIN_PASSWORD} for this first start (user `admin`, {MIN_PASSWORD} "
             f"characters or more), or {AUTH}=none, and whoever reaches the server writes and deletes"
         )
     return "basic"

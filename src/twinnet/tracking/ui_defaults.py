@@ -14,14 +14,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.server import app as pages
 
 if os.environ.get("TWINNET_SERVER_AUTH") == "basic":
-    from mlflow.server import auth
-
-    users = auth.auth_config.database_uri or os.environ["MLFLOW_BACKEND_STORE_URI"]  # which holds a password itself
-    auth.auth_config = auth.auth_config._replace(database_uri=users)
     try:
+        from mlflow.server import auth  # asks for Flask-WTF, of an extra
+
+        users = auth.auth_config.database_uri or os.environ["MLFLOW_BACKEND_STORE_URI"]  # which holds a password itself
+        auth.auth_config = auth.auth_config._replace(database_uri=users)
         app = auth.create_app(pages)
-    except MlflowException as error:
-        sys.exit(f"error: {error.message}")
+    except (ImportError, MlflowException) as error:
+        sys.exit(f"error: {error}")
 else:
     from mlflow.server.fastapi_app import app
 
