@@ -188,9 +188,7 @@ def _warn(line: str) -> None:
 
 
 def _returned(job: "Job[JobReturn]") -> JobReturn:
-    from submitit.core.utils import pickle_load  # imported already
-
-    outcome, value = pickle_load(job.paths.result_pickle)
+    outcome, value = job._get_outcome_and_result()  # job.result() puts the reason into a page
     return value if outcome == "success" else _failed(f"{value.strip().splitlines()[-1]}; {job.paths.stderr}")
 
 
