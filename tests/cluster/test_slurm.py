@@ -1,5 +1,6 @@
 """Sweeps on SLURM: each job once, whatever becomes of jobs, nodes, the controller and the leading process."""
 
+import json
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ from twinnet.tracking.store import PROCESS
 WORDS = ["experiment=nba_scratch", "engine=scratch_numpy", "hydra/launcher=submitit_slurm"]
 WORDS += [f"hydra.launcher.{setting}" for setting in ("cpus_per_task=1", "mem_gb=1", "timeout_min=5")]
 SHORT = "epochs=20"
-LONG = "epochs=30000"  # seconds
+LONG = "epochs=10000"  # 2 s
 DIVERGES = "1e+308"
 SECONDS = 600.0  # for a sweep on a machine that is busy
 
@@ -69,6 +70,12 @@ def finish(process: subprocess.Popen[str]) -> CommandResult:
 def results(project: Path) -> dict[str, int]:
     """Result key -> when its run was completed."""
     return {file.parent.name: file.stat().st_mtime_ns for file in (project / cache.RESULTS).glob("*/metrics.json")}
+
+
+def n_trained(project: Path) -> int:
+    """Return how many jobs of all sweeps were trained rather than found."""
+    files = (project / "outputs" / "sweeps").glob("*/results/*.json")
+    return sum(json.loads(file.read_text())["status"] == "finished" for file in files)
 
 
 def await_that(is_true: Callable[[], object], process: subprocess.Popen[str]) -> None:
@@ -134,16 +141,16 @@ def test_cancelled_job_is_trained_by_the_same_command(
     start: Callable[..., subprocess.Popen[str]], project: Path, cluster: Cluster, tried: Callable[..., None]
 ) -> None:
     """SLURM: scancel of one job of 12 in its training."""
-    words = [f"epochs=100000,{','.join(map(str, range(20, 31)))}", "checkpoint_seconds=1"]
+    words = [f"epochs=60000,{','.join(map(str, range(20, 31)))}", "checkpoint_seconds=1"]
     sweep = start(*words)
-    await_that(lambda: len(results(project)) >= 6, sweep)
+    await_that(lambda: len(results(project)) >= 3, sweep)
     (longest,) = [job for job in cluster.jobs("RUNNING") if job.endswith("_0")]
     cluster.run("scancel", longest)
     ended = finish(sweep)
     assert (ended.status, ended.err) == (1, "")
     assert ended.counted() == {"finished": 11, "failed": 1}
     (line,) = [line for line in ended.out.splitlines() if line.startswith("failed: ")]
-    assert line.startswith("failed: epochs=100000: it was cancelled (scancel)")
+    assert line.startswith("failed: epochs=60000: it was cancelled (scancel)")
     (parent,), children = runs(project)
     assert parent.info.status == "FAILED"
     assert Counter(run.info.status for run in children) == {"FINISHED": 11, "KILLED": 1}
@@ -197,6 +204,7 @@ def test_killed_leader_is_started_again(
     assert before.items() <= results(project).items()
     check_every_job_once(project)
     cluster.clear()
+    assert n_trained(project) == 12
     after = results(project)
     last = finish(start(*words))
     assert (last.status, last.counted()) == (0, {"reused": 12})
@@ -209,7 +217,7 @@ def test_interrupted_leader_cancels_its_jobs(
     start: Callable[..., subprocess.Popen[str]], project: Path, cluster: Cluster, tried: Callable[..., None]
 ) -> None:
     """SLURM: Ctrl-C of the leading process."""
-    sweep = start("epochs=10000000", "seed=1,2,3")
+    sweep = start("epochs=6000000", "seed=1,2,3")
     await_that(lambda: len(runs(project)[1]) == 3, sweep)
     sweep.send_signal(signal.SIGINT)
     ended = finish(sweep)
@@ -225,9 +233,9 @@ def test_killed_process_of_a_job_is_tried_once_more(
     start: Callable[..., subprocess.Popen[str]], project: Path, tried: Callable[..., None]
 ) -> None:
     """SLURM: kill -9 of the process of a job."""
-    sweep = start("epochs=60000", "seed=1")
-    await_that(lambda: (project / "outputs" / "results").is_dir() and job_processes(), sweep)
-    (process,) = job_processes()
+    sweep = start(LONG, "seed=1")
+    await_that(lambda: job_processes(project), sweep)
+    (process,) = job_processes(project)
     process.kill()
     ended = finish(sweep)
     assert (ended.status, ended.counted()) == (0, {"finished": 1}), ended
@@ -235,10 +243,11 @@ def test_killed_process_of_a_job_is_tried_once_more(
     tried("it was submitted once more, and finished")
 
 
-def job_processes() -> list[psutil.Process]:
-    """Return the Python processes of the jobs that run on this machine."""
+def job_processes(project: Path) -> list[psutil.Process]:
+    """Return the Python processes of the jobs that run."""
     commands = [(process, process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
-    return [process for process, words in commands if words[1:4] == ["-u", "-m", "submitit.core._submit"]]
+    jobs = [process for process, words in commands if words[1:4] == ["-u", "-m", "submitit.core._submit"]]
+    return [process for process in jobs if process.info["cmdline"][4].startswith(str(project))]
 
 
 def test_sweep_outlives_the_controller(
@@ -297,12 +306,14 @@ def test_controller_that_does_not_answer_is_one_line(
     tried("one line, exit status 1, before anything begins")
 
 
-def test_time_limit_is_told_and_may_be_resumed(
+BRIEF = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=45"]  # at most 15 s
+
+
+def test_time_limit_is_told(
     start: Callable[..., subprocess.Popen[str]], project: Path, tried: Callable[..., None]
 ) -> None:
     """SLURM: a job is longer than its time limit."""
-    words = ["seed=1", "checkpoint_seconds=1", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=45"]
-    ended = finish(start("epochs=10000000", *words))
+    ended = finish(start("epochs=10000000", "seed=1", *BRIEF))
     assert (ended.status, ended.err) == (1, "")
     (line,) = [line for line in ended.out.splitlines() if line.startswith("failed: ")]
     assert "its time limit ended; use a larger hydra.launcher.timeout_min" in line
@@ -310,3 +321,18 @@ def test_time_limit_is_told_and_may_be_resumed(
     assert child.info.status == "FAILED"
     assert "its time limit ended" in child.data.tags["reason"]
     tried("the job failed and says so, its run too; exit status 1")
+
+
+def test_job_resumes_after_its_time_limit(
+    start: Callable[..., subprocess.Popen[str]], project: Path, tried: Callable[..., None]
+) -> None:
+    """SLURM: the same with max_num_timeout=9."""
+    words = ["epochs=200000", "seed=1", "checkpoint_seconds=1", *BRIEF, "hydra.launcher.max_num_timeout=9"]
+    ended = finish(start(*words))
+    assert (ended.status, ended.counted()) == (0, {"finished": 1}), ended
+    children = check_every_job_once(project, 1)
+    (log,) = (project / "outputs" / "sweeps").glob("*/0/train.log")
+    resumed = log.read_text().count("resumes from the checkpoint after epoch")
+    assert resumed > 0
+    assert len(children) > 1
+    tried(f"the job went back into the queue {resumed} times, resumed each time from its checkpoint, and finished")
