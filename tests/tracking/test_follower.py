@@ -14,6 +14,7 @@ import psutil
 import pytest
 from sqlalchemy import event
 
+from tests.data.faults import server
 from twinnet.core.schema import Tracking
 from twinnet.tracking import follow, live, sweeps
 from twinnet.tracking.process import this_process
@@ -47,6 +48,23 @@ def broken_store(root: Path) -> Iterator[None]:
     yield
     file.rmdir()
     (root / "mlflow.away").rename(file)
+
+
+@pytest.mark.parametrize(("status", "reason"), [("401 Unauthorized", "(401)"), ("403 Forbidden", "(403)")])
+def test_refused_follower_makes_way_for_another_password(
+    train: Callable[..., Run], project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    status: str, reason: str,
+) -> None:  # fmt: skip
+    """Else it would answer the next training, too, for as long as this one may wait."""
+    with server.serving() as refusing:
+        refusing.otherwise = server.refused(status)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", refusing.address)
+        train(settings=Tracking(patience_seconds=60.0))
+        assert f"refuses the user {reason}; MLFLOW_TRACKING_USERNAME" in caplog.text
+        until = time.monotonic() + follow.LINGER_SECONDS / 2
+        while live.LiveRuns(project).has_follower():
+            assert time.monotonic() < until
+            time.sleep(0.05)
 
 
 def test_short_trainings_share_one_follower(train: Callable[..., Run], project: Path) -> None:
