@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from tests.postgres import PASSWORD, cluster
 from tests.servers import serving
 from twinnet.core.schema import Tracking
 from twinnet.tracking.publish import publish
-from twinnet.tracking.store import connect
+from twinnet.tracking.store import client_environment, connect, with_driver
 from twinnet.training.run import Run
 
 pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("postgres")]
@@ -65,3 +66,10 @@ def test_silent_database_is_reported_in_one_line(root: Path) -> None:
     assert "Connection refused" in ran.stderr
     assert ran.stderr.count("\n") == 1
     assert PASSWORD not in ran.stderr
+
+
+def test_locks_of_a_machine_lost_in_a_transaction_are_freed(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that loses its power; the server learns nothing of that for two hours otherwise."""
+    monkeypatch.setenv("PGOPTIONS", client_environment(Tracking(), {})["PGOPTIONS"])
+    with create_engine(with_driver(database)).connect() as connection:
+        assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "1min"

@@ -3,6 +3,7 @@
 Optuna is driven directly: the Hydra sweeper for it stays with Optuna 2, which no longer works with databases.
 """
 
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from twinnet.core.search_schema import Dimension, DimensionKind, Pruner, Sampler
 from twinnet.core.secrets import mask
 from twinnet.sweeps.objective import KEY, REASON, Objective
 from twinnet.sweeps.summary import minimizes
-from twinnet.tracking.store import with_driver
+from twinnet.tracking.store import PGOPTIONS, with_driver
 
 HEARTBEAT, GRACE = 5, 30  # seconds between two heartbeats of a trial, and until a trial without one is dead
 
@@ -33,6 +34,7 @@ def open_study(search: Search, metric: str, epochs: int, root: Path) -> optuna.S
     """Return the study with its trials so far. Raises ConfigError if its storage does not answer."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats, since release 2.8
+    os.environ.setdefault("PGOPTIONS", PGOPTIONS)
     try:
         with _lock(root):
             storage = RDBStorage(

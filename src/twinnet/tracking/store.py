@@ -42,6 +42,8 @@ FINISHED_OR_RUNNING = f"""
     AND status IN ('FINISHED', 'RUNNING')"""
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens its GenAI view
 
+# PostgreSQL would keep the locks of a machine that was lost in a transaction for two hours. A user's own value stays.
+PGOPTIONS = "-c idle_in_transaction_session_timeout=60s"
 LOCK_SECONDS = 120.0  # for another process that makes the store
 PAGE = 200  # runs in one answer: 1,000, which MLflow takes by itself, outlast the timeout on a busy server
 EARLIEST = "attributes.start_time ASC"
@@ -100,6 +102,7 @@ def client_environment(settings: Tracking, environment: Mapping[str, str] | None
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_UV_AUTO_DETECT": "false",
         "GIT_PYTHON_REFRESH": "quiet",
+        "PGOPTIONS": PGOPTIONS,
     }
     environment = os.environ if environment is None else environment
     return {name: environment.get(name, value) for name, value in wanted.items()}
