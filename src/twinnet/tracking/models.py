@@ -73,7 +73,8 @@ def _save(run: Run, target: Path) -> None:
             package = packages_distributions().get(backend, [backend])[0]
             requirements += [f"keras=={keras}", _pinned(backend, info).replace(backend, package)]
         else:
-            requirements += [_pinned("numpy", info), f"omegaconf=={version('omegaconf')}"]
+            own = (f"{name}=={version(name)}" for name in ("omegaconf", "threadpoolctl"))
+            requirements += [_pinned("numpy", info), *own]
             files["code"] = _zip_code(Path(folder))  # `code_paths` would stay in the sys.path of who loads the model
         pyfunc.save_model(
             target,
