@@ -45,21 +45,27 @@ def project(tiny_project: Path, migrated: Path, root: Path, cluster: Cluster) ->
 
 
 @pytest.fixture
-def start(project: Path, cluster: Cluster) -> Callable[..., subprocess.Popen[str]]:
-    """`start("seed=1,2")`: a sweep led by a process in a group of its own."""
+def start(project: Path, cluster: Cluster) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """`start("seed=1,2")`: a sweep led by a process in a group of its own, which ends with the test."""
+    processes = []
 
-    def started(*words: str, **environment: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "twinnet.train", "-m", *WORDS, *words],
+    def started(*words: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "twinnet.train", "-m", *WORDS, *words],
             cwd=project,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env=os.environ | cluster.environment | {"MPLBACKEND": "Agg"} | environment,
+            env=os.environ | cluster.environment | {"MPLBACKEND": "Agg"},
         )
+        processes.append(process)
+        return process
 
-    return started
+    yield started
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 def finish(process: subprocess.Popen[str]) -> CommandResult:
