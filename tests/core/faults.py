@@ -273,7 +273,6 @@ WRONG: list[tuple[str, ...]] = [
     ("model=cnn", "expected images", "'nba'"),
     ("model=resnet20", "model.kind=resnet", "expected images", "'nba'"),
     ("label_smoothing=0.1", "label_smoothing", "categorical_crossentropy", "binary"),
-    ("ema=1", "ema", "a decay between 0 and 1"),
     ("augmentation.flip=true", "augmentation", "expected images", "'nba'"),
     ("model.activation=softmax", "softmax", "hidden layers"),
     ("data.scaling=unit", "data.scaling: expected none or standard"),
