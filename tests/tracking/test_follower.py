@@ -197,7 +197,10 @@ def test_run_that_another_machine_has_trained_again_stays_killed(
 
 def test_sweep_leaves_one_run_of_a_job_of_another_machine(train: Callable[..., Run], project: Path) -> None:
     store = connect(f"sqlite:///{project}/mlflow.db")
-    runs = [train(f"seed={seed}", tags=JOB, directory=project / "runs" / str(seed)) for seed in (1, 2)]
+    runs = [  # of one key, told apart by their seconds
+        train(f"seed={seed}", f"epochs={epochs}", tags=JOB, directory=project / "runs" / str(seed))
+        for seed, epochs in ((1, 10), (2, 1000))
+    ]
     for leader in (this_process(), "other 1 boot:1:1"):
         store.client.create_run("0", tags=JOB | {sweeps.LEADER: leader})
     child = sweeps.SweepRun("job", None, JOB, runs[1].metrics["seconds"])

@@ -97,7 +97,8 @@ def test_logged_model_predicts_what_the_run_predicts(run: Run) -> None:
     model = store(project).client.get_logged_model(output.model_id)
     loaded = mlflow.pyfunc.load_model(model.artifact_location)
     requirements = (Path(model.artifact_location.removeprefix("file://")) / "requirements.txt").read_text().split()
-    assert [line.partition("==")[0] for line in requirements] == ["mlflow", "pandas", "numpy", "omegaconf"]
+    names = [line.partition("==")[0] for line in requirements]
+    assert names == ["mlflow", "pandas", "numpy", "omegaconf", "threadpoolctl"]
     assert loaded.metadata.get_input_schema().input_types() == [np.dtype("float64")]
     shown = loaded.input_example
     X = np.random.default_rng(0).normal(size=(9, 2))

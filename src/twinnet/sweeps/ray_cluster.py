@@ -15,10 +15,14 @@ from twinnet.sweeps import cache
 from twinnet.sweeps.job import JobResult, Status, SweepContext, write_result
 
 RAY_SECONDS = 3.0  # for the head node of a cluster to answer
+# Of the process that leads: else Ray notices after seven minutes that a machine with a job of ours has lost its power.
+KEEPALIVE = {"RAY_grpc_client_keepalive_time_ms": "10000", "RAY_grpc_client_keepalive_timeout_ms": "20000"}
 
 
 def check(init: dict[str, Any]) -> None:
     """Start or join the cluster; `init` is the composed hydra.launcher.ray.init. Raises ConfigError."""
+    for name, value in KEEPALIVE.items():
+        os.environ.setdefault(name, value)
     import ray  # 1 s, and an extra
 
     address = init.get("address") or os.environ.get("RAY_ADDRESS")
