@@ -103,6 +103,8 @@ class JaxTrainer:
 
     def changes(self, epochs: range) -> augmentation.Sample:
         """Of the images: (epochs of a whole call, samples, …) each, in the order of the epoch."""
+        if not augmentation.is_enabled(self.problem):
+            return {}
         drawn = [augmentation.sample(self.problem, epoch) for epoch in epochs] or [augmentation.sample(self.problem, 0)]
         return {name: self._padded(np.array([each[name] for each in drawn])) for name in drawn[0]}
 
