@@ -34,8 +34,8 @@ SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,sched_interval=1,bf_interval=1
 SlurmctldTimeout=5
-SlurmdTimeout=5
-MessageTimeout=5
+SlurmdTimeout=60
+MessageTimeout=20
 KillWait=2
 ReturnToService=0
 PartitionName=short Nodes=ALL Default=YES MaxTime=60

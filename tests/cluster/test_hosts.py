@@ -213,7 +213,7 @@ def test_ray_sweep_with_a_lost_node(nodes: list[Host], tracked: dict[str, str], 
     node.kill()
     assert "12 of 12 jobs are finished" in sweep.finish()
     found = await_finished(store, seeds)
-    assert [run.info.run_id for run in found if run.info.status != "FINISHED"] == lost
+    assert {*lost} <= {run.info.run_id for run in found if run.info.status == "KILLED"}
     assert {run.info.status for run in found} == {"FINISHED", "KILLED"}
     tried("12 jobs; one of three hosts is killed after the fourth: 12 finished, the lost run KILLED, none RUNNING")
 
