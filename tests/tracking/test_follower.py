@@ -203,6 +203,9 @@ def test_sweep_leaves_one_run_of_a_job_of_another_machine(train: Callable[..., R
     ]
     for leader in (this_process(), "other 1 boot:1:1"):
         store.client.create_run("0", tags=JOB | {sweeps.LEADER: leader})
+    unsent = sweeps.SweepRun("job", None, JOB, 1e6)
+    assert sweeps.sync_children(QUICK, None, [unsent], root=project) == {}
+    assert statuses(project) == {"FINISHED": 2, "RUNNING": 2}  # the run that is meant may never arrive
     child = sweeps.SweepRun("job", None, JOB, runs[1].metrics["seconds"])
     ids = sweeps.sync_children(QUICK, None, [child], root=project)
     assert store.client.get_run(ids["job"]).data.params["seed"] == "2"

@@ -226,11 +226,7 @@ class LiveRuns:
             pass
         with suppress(OSError, ValueError, psutil.Error):
             process = self.heartbeat.read_text("utf-8")
-            if (
-                time.time() - self.heartbeat.stat().st_mtime > STUCK_SECONDS
-                and is_local(process)
-                and is_running(process)
-            ):
+            if time.time() - self.heartbeat.stat().st_mtime > STUCK_SECONDS and is_running(process):
                 follower = psutil.Process(int(process.split()[1]))
                 follower.kill()
                 follower.wait(timeout=10)

@@ -188,14 +188,16 @@ def _only_runs(store: Store, trained: dict[str, str], leader: str) -> dict[str, 
     ids: dict[str, str | None] = {}
     for key, runs in _finished(store, list(trained)).items():
         ours = [run for run in runs if run["leader"] == leader]
-        if Path(trained[key]).is_absolute():
+        is_here = Path(trained[key]).is_absolute()
+        if is_here:
             result = Run(Path(trained[key])).content_hash
             same = [run for run in runs if run["result"] == result]
         else:
             same = [run for run in ours if str(run["metrics"].get("seconds")) == trained[key]]
         ids[key] = same[0]["run_id"] if same else None
-        for twin in {run["run_id"] for run in [*same, *ours]} - {ids[key]}:
-            store.client.delete_run(twin)
+        if same or is_here:  # else the run that is meant may never arrive
+            for twin in {run["run_id"] for run in [*same, *ours]} - {ids[key]}:
+                store.client.delete_run(twin)
     return ids
 
 
