@@ -27,6 +27,11 @@ def is_enabled(problem: Problem) -> bool:
     return chosen.flip or any((chosen.shift, chosen.erase, chosen.mixup, chosen.cutmix))
 
 
+def is_unchanging(problem: Problem) -> bool:
+    """Return whether each step sees the same batch: all samples as they are."""
+    return problem.full_batch and not is_enabled(problem)
+
+
 def mixes_labels(problem: Problem) -> bool:
     """Whether targets are mixed with their images."""
     return bool(problem.augmentation.mixup or problem.augmentation.cutmix)

@@ -53,7 +53,7 @@ class _Sequence(keras.utils.PyDataset):
         problem = self.problem
         epoch, step = divmod(index, problem.steps_per_epoch)
         epoch += self.first_epoch
-        if _unchanging(problem):
+        if augmentation.is_unchanging(problem):
             return problem.X_train, self.y
         if epoch != self.epoch:
             self.epoch, self.order = epoch, problem.order(epoch)
@@ -65,16 +65,12 @@ class _Sequence(keras.utils.PyDataset):
         return np.asarray(X), np.asarray(y)
 
 
-def _unchanging(problem: Problem) -> bool:
-    return problem.full_batch and not augmentation.is_enabled(problem)
-
-
 def _dataset(problem: Problem, first_epoch: int) -> Any:
     """A tf.data pipeline: Python draws the order once an epoch, TensorFlow gathers the batches beside the training."""
     tf = import_module("tensorflow")
     with tf.device("cpu:0"):
         X, y = tf.constant(problem.X_train), tf.constant(_training_targets(problem))
-    if _unchanging(problem):
+    if augmentation.is_unchanging(problem):
         return tf.data.Dataset.from_tensors((X, y)).repeat(problem.epochs - first_epoch)
 
     def draws() -> Iterator[tuple[np.ndarray, augmentation.Sample]]:

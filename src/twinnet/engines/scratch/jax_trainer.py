@@ -18,7 +18,6 @@ from twinnet.engines.scratch.trainer import (
     DropoutMasks,
     evaluation_batch,
     flatten_inputs,
-    is_unchanging,
     n_threads,
     step_spec,
     training_samples,
@@ -97,7 +96,7 @@ class JaxTrainer:
 
     def orders(self, epochs: range) -> np.ndarray | None:
         """(epochs of a whole call, samples), or None if a batch is all samples in their order, unchanged."""
-        if is_unchanging(self.problem):
+        if augmentation.is_unchanging(self.problem):
             return None
         return self._padded(np.array([self.problem.order(epoch) for epoch in epochs], np.int32))
 

@@ -17,7 +17,6 @@ from twinnet.engines.scratch.trainer import (
     batches,
     evaluation_batch,
     flatten_inputs,
-    is_unchanging,
     n_threads,
     step_spec,
     training_samples,
@@ -37,7 +36,9 @@ class NumpyTrainer:
         self.rate = np.asarray(problem.optimizer.learning_rate, problem.X_train.dtype)
         self.masks = DropoutMasks(problem, self.spec)
         self.X, self.X_valid = training_samples(problem), flatten_inputs(problem.network, problem.X_valid)
-        self.whole = training_inputs(self.spec, self.X, problem.y_train, {}, np) if is_unchanging(problem) else None
+        self.whole = (
+            training_inputs(self.spec, self.X, problem.y_train, {}, np) if augmentation.is_unchanging(problem) else None
+        )
         self.threads = n_threads(problem)
 
     @contextmanager

@@ -96,11 +96,6 @@ def training_samples(problem: Problem) -> np.ndarray:
     return problem.X_train if augmentation.is_enabled(problem) else flatten_inputs(problem.network, problem.X_train)
 
 
-def is_unchanging(problem: Problem) -> bool:
-    """Return whether each step sees the same batch: all samples as they are."""
-    return problem.full_batch and not augmentation.is_enabled(problem)
-
-
 def batches(problem: Problem) -> Iterator[slice]:
     """Yield the slice of each batch in the order of an epoch."""
     for start in range(0, len(problem.X_train), problem.batch_size):
