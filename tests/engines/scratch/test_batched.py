@@ -1,8 +1,10 @@
 """Trainings that run at once: each is the one that it would have been alone."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -14,6 +16,9 @@ from twinnet.core.problem import Problem
 from twinnet.core.schema import Activation, Adam, EarlyStopping, Initializer, Task
 from twinnet.engines import scratch
 from twinnet.engines.scratch import jit
+from twinnet.engines.scratch.batched import train_stacked
+from twinnet.engines.scratch.jax_trainer import JaxTrainer
+from twinnet.engines.scratch.trainer import train
 from twinnet.training.checkpoint import Checkpoint
 
 
@@ -111,6 +116,20 @@ def test_each_batched_training_has_its_own_checkpoint(tmp_path: Path) -> None:
     assert [checkpoint.file.exists() for checkpoint in checkpoints] == [True, True]
     for each in zip(problems, networks, monitors, strict=True):
         assert_trained_as_alone(*each)
+
+
+def test_trainings_in_one_program_agree_with_single_ones() -> None:
+    """As on a GPU, within rounding: chunks of 3 epochs and a last of 1, one that diverges, averaged weights."""
+    problem = replace(scratch_problem((Dense(6, Activation.relu),), array="jax", epochs=2500), ema=0.9)
+    problems = configurations(problem, [0.1, 0.01, float("inf"), 0.05])
+    networks = train_stacked(problems, monitors := start_monitors(problems))
+    for i in (0, 1, 3):
+        alone = train(problems[i], JaxTrainer(problems[i]), expected := Monitor(problem.metric))
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9), networks[i], alone)
+        for name, values in expected.history.arrays().items():
+            np.testing.assert_allclose(monitors[i].history.arrays()[name], values, rtol=1e-9, err_msg=name)
+    assert isinstance(networks[2], DivergedError)
+    assert len(networks[2].history.arrays()["train/loss"]) < 2500
 
 
 def test_batched_checks_every_problem_first() -> None:

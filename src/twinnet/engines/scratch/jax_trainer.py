@@ -13,7 +13,7 @@ from twinnet.core.problem import Problem
 from twinnet.engines.scratch import optimizers
 from twinnet.engines.scratch.arrays import Parameters, to_engine_layout
 from twinnet.engines.scratch.jit import CallShape, Masks, Metrics, TrainState, compile_chunks
-from twinnet.engines.scratch.step import expand_weights
+from twinnet.engines.scratch.step import StepSpec, expand_weights
 from twinnet.engines.scratch.trainer import (
     DropoutMasks,
     evaluation_batch,
@@ -41,10 +41,7 @@ class JaxTrainer:
         self.size = CallShape(problem.batch_size, evaluation_batch(problem), self.chunks_per_call, length)
         self.one_thread = problem.device == "cpu" and n_threads(problem) == 1
         with self.context():
-            weights = expand_weights(problem.network.layers, to_engine_layout(problem.weights))
-            self.carry: TrainState = jax.device_put(
-                (weights, optimizers.init_state(self.spec.optimizer, weights, np, problem.ema)), self.device
-            )
+            self.carry: TrainState = jax.device_put(initial_state(problem, self.spec), self.device)
             self.rate = jax.device_put(np.asarray(problem.optimizer.learning_rate, problem.X_train.dtype), self.device)
             X_train, X_valid = training_samples(problem), flatten_inputs(problem.network, problem.X_valid)
             self.data = jax.device_put((X_train, problem.y_train, X_valid, problem.y_valid), self.device)
@@ -124,6 +121,12 @@ class JaxTrainer:
         """Pad to the epochs of the longest call, so that all calls are the same program."""
         missing = self.size.chunks * self.size.length - len(array)
         return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+
+
+def initial_state(problem: Problem, spec: StepSpec) -> TrainState:
+    """The weights and the optimizer's state before the first step, as NumPy arrays."""
+    weights = expand_weights(problem.network.layers, to_engine_layout(problem.weights))
+    return weights, optimizers.init_state(spec.optimizer, weights, np, problem.ema)
 
 
 def gpus() -> list[str]:
