@@ -3,7 +3,20 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.problems import keras_problem
+from twinnet.core.network import Flatten
+from twinnet.core.schema import Augmentation, KerasEngine
+from twinnet.engines.keras import backend
+
+pytestmark = pytest.mark.xdist_group("keras")  # one worker loads TensorFlow
 
 PROGRAM = """
 import sys
@@ -41,6 +54,15 @@ monitor = Monitor(images.metric, EarlyStopping(patience=3))
 fitted, history = train_arrays(images, monitor)
 assert history["train/loss"][-1] < history["train/loss"][0]
 
+# Several steps in one call, as on a GPU: epochs of three batches and a smaller one.
+one, many = (
+    train_arrays(replace(images, epochs=3, engine=replace(engine_on_jax, steps_per_execution=steps), batch_size=15))
+    for steps in (1, 3)
+)
+for name, values in one[1].items():
+    np.testing.assert_allclose(many[1][name], values, rtol=1e-5, atol=1e-6, err_msg=name)
+np.testing.assert_allclose(many[0].predict(images.X_valid), one[0].predict(images.X_valid), rtol=1e-4, atol=1e-6)
+
 # All that the experiments for a GPU ask for, in few numbers; interrupted, it goes on with the same bits.
 class MemoryStore:
     arrays = None
@@ -67,6 +89,31 @@ for name, values in expected.items():
 np.testing.assert_array_equal(resumed.predict(gpu.X_valid), whole.predict(gpu.X_valid))
 print("agreed")
 """
+
+
+@settings(deadline=None)  # the first call imports Keras
+@given(
+    samples=st.integers(1, 200), batch=st.integers(1, 200), epochs=st.integers(1, 30), most=st.integers(1, 60),
+    flip=st.booleans(), data=st.data(),
+)  # fmt: skip
+def test_calls_make_every_step_once(samples: int, batch: int, epochs: int, most: int, flip: bool, data: Any) -> None:
+    """In order, from the first epoch that is left, with one size of batch each; each chunk ends with a call."""
+    backend.load(KerasEngine())
+    from twinnet.engines.keras.jax_training import calls
+
+    problem = keras_problem((Flatten(),), input_shape=(2, 2, 1), samples=samples, epochs=epochs)
+    problem = replace(problem, batch_size=min(batch, samples), augmentation=Augmentation(flip=flip))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("twinnet.core.problem.MAX_RECORDS", 7)
+        steps, ends = problem.steps_per_epoch, [0, *(chunk.stop for chunk in problem.chunks())]
+        first = data.draw(st.sampled_from(ends))
+        found = calls(problem, most, first)
+    assert [step for call in found for step in call] == list(range(first * steps, epochs * steps))
+    assert {end * steps for end in ends if end > first} <= {call.stop for call in found}
+    for call in found:
+        assert 1 <= len(call) <= most
+        sizes = {min(problem.batch_size, samples - step % steps * problem.batch_size) for step in call}
+        assert len(sizes) == 1
 
 
 def test_keras_on_jax_is_the_reference_too(root: Path, tmp_path: Path) -> None:

@@ -1,10 +1,9 @@
-"""Batches for Keras `fit`, in the problem's order."""
+"""Targets, and batches for Keras `fit` on TensorFlow, in the problem's order."""
 
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -27,49 +26,20 @@ def targets(problem: Problem, y: np.ndarray) -> np.ndarray:
     return np.eye(problem.network.shapes()[-1][0], dtype=problem.X_train.dtype)[y]
 
 
-def _training_targets(problem: Problem) -> np.ndarray:
+def training_targets(problem: Problem) -> np.ndarray:
     """Return the targets of the training split, smoothed: (1 - e) y + e / classes (Szegedy et al. 2016, section 7)."""
     y, smoothing = targets(problem, problem.y_train), problem.label_smoothing
     return y * (1 - smoothing) + smoothing / y.shape[-1] if smoothing else y
 
 
-def batches(problem: Problem, first_epoch: int = 0) -> Any:
-    """The batches of all epochs from `first_epoch` on, one after the other."""
-    return (_dataset if keras.backend.backend() == "tensorflow" else _Sequence)(problem, first_epoch)
+def dataset(problem: Problem, first_epoch: int = 0) -> Any:
+    """The batches of all epochs from `first_epoch` on, one after the other, as a tf.data pipeline.
 
-
-class _Sequence(keras.utils.PyDataset):
-    """Batches by their position, for a backend that takes NumPy arrays."""
-
-    def __init__(self, problem: Problem, first_epoch: int) -> None:
-        super().__init__()
-        self.problem, self.y, self.first_epoch = problem, _training_targets(problem), first_epoch
-        self.epoch = -1
-
-    def __len__(self) -> int:
-        return self.problem.steps_per_epoch * (self.problem.epochs - self.first_epoch)
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        problem = self.problem
-        epoch, step = divmod(index, problem.steps_per_epoch)
-        epoch += self.first_epoch
-        if augmentation.is_unchanging(problem):
-            return problem.X_train, self.y
-        if epoch != self.epoch:
-            self.epoch, self.order = epoch, problem.order(epoch)
-            self.changes = augmentation.sample(problem, epoch)
-        rows = slice(step * problem.batch_size, (step + 1) * problem.batch_size)
-        X, y = problem.X_train[self.order[rows]], self.y[self.order[rows]]
-        if augmentation.is_enabled(problem):
-            X, y = augmentation.augment(X, y, augmentation.take(self.changes, rows), problem.augmentation.shift, ops)
-        return np.asarray(X), np.asarray(y)
-
-
-def _dataset(problem: Problem, first_epoch: int) -> Any:
-    """A tf.data pipeline: Python draws the order once an epoch, TensorFlow gathers the batches beside the training."""
+    Python draws the order once an epoch, TensorFlow gathers the batches beside the training.
+    """
     tf = import_module("tensorflow")
     with tf.device("cpu:0"):
-        X, y = tf.constant(problem.X_train), tf.constant(_training_targets(problem))
+        X, y = tf.constant(problem.X_train), tf.constant(training_targets(problem))
     if augmentation.is_unchanging(problem):
         return tf.data.Dataset.from_tensors((X, y)).repeat(problem.epochs - first_epoch)
 

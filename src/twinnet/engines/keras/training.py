@@ -7,8 +7,9 @@ metrics, and are read after each chunk of epochs: 100,000 epochs of one batch ar
 import logging
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -19,14 +20,15 @@ from twinnet.core.history import Arrays, Chunk
 from twinnet.core.monitor import Monitor
 from twinnet.core.network import Conv2D, Dense, Dropout
 from twinnet.core.problem import Problem
-from twinnet.core.schema import Activation, Backend, KerasEngine, Loss, Task
+from twinnet.core.schema import Activation, Backend, KerasEngine, Loss
 from twinnet.engines.keras import backend, build, optimizers
-from twinnet.engines.keras.batches import batches, has_soft_targets, targets
+from twinnet.engines.keras.batches import dataset, has_soft_targets, targets
 from twinnet.engines.keras.model import ROWS, KerasNetwork
+from twinnet.engines.keras.training_model import EpochMetrics, TaskMetric, TrainingModel
 
 log = logging.getLogger(__name__)
 
-CONVOLUTIONAL_STEPS = 50  # in one call: a training can be interrupted between calls
+FEW_STEPS = 50  # in one call: a training can be interrupted between calls
 
 
 def fit(problem: Problem, monitor: Monitor) -> KerasNetwork:
@@ -39,27 +41,43 @@ def fit(problem: Problem, monitor: Monitor) -> KerasNetwork:
         trained = _compiled(network, problem, engine)
         reporter = MonitorCallback(problem, monitor, trained)
         if monitor.history.epochs < problem.epochs:
-            trained.fit(batches(problem, monitor.history.epochs), callbacks=[reporter], shuffle=False, verbose=0)
+            batches, reporter.steps_done = _batches(problem, engine, monitor.history.epochs)
+            trained.fit(batches, callbacks=[reporter], shuffle=False, verbose=0)
         if reporter.best is not None:
             trained.set_weights(reporter.best)
     return KerasNetwork(network, problem.device)
 
 
-def _compiled(network: keras.Model, problem: Problem, engine: KerasEngine) -> "TrainingModel":
+def _batches(problem: Problem, engine: KerasEngine, first_epoch: int) -> tuple[Any, Sequence[int]]:
+    """What `fit` is given, and the steps of the training that are done after each batch that it counts."""
+    if engine.backend is Backend.tensorflow:
+        first, last = first_epoch * problem.steps_per_epoch, problem.epochs * problem.steps_per_epoch
+        return dataset(problem, first_epoch), range(first + 1, last + 1)
+    calls = _jax_training().calls(problem, _steps_per_execution(problem, engine), first_epoch)
+    return _jax_training().Batches(problem, calls), [call.stop for call in calls]
+
+
+def _jax_training() -> ModuleType:
+    from twinnet.engines.keras import jax_training  # imports JAX
+
+    return jax_training
+
+
+def _compiled(network: keras.Model, problem: Problem, engine: KerasEngine) -> TrainingModel:
     output, dtype = problem.network.layers[-1], engine.dtype.value
     assert isinstance(output, Dense)
     outputs, from_logits = build.loss_inputs(network, problem.loss, output.activation)
-    trained = TrainingModel(network.input, outputs)
-    chunk = len(next(problem.chunks()))
+    on_jax = engine.backend is Backend.jax
+    trained = (_jax_training().JaxTrainingModel if on_jax else TrainingModel)(network.input, outputs)
     trained.objective = _loss(problem, output.activation, from_logits, dtype)
     trained.task_metric = TaskMetric(problem.task, 0.0 if from_logits else 0.5)
-    trained.epoch_metrics = EpochMetrics(chunk, problem.steps_per_epoch, dtype)
+    trained.epoch_metrics = EpochMetrics(len(next(problem.chunks())), problem.steps_per_epoch, dtype)
     trained.valid_metrics = EpochMetrics(1, problem.steps_per_epoch, dtype)
-    convolutional = any(isinstance(layer, Conv2D) for layer in problem.network.layers)
+    trained.shift = problem.augmentation.shift
     trained.compile(
         optimizers.build_optimizer(problem, trained, dtype),
         jit_compile=_jit_compile(problem) if engine.jit_compile is None else engine.jit_compile,
-        steps_per_execution=_steps_per_execution(engine, chunk * problem.steps_per_epoch, convolutional),
+        steps_per_execution=1 if on_jax else _steps_per_execution(problem, engine),
     )
     return trained
 
@@ -73,15 +91,23 @@ def _jit_compile(problem: Problem) -> bool:
     return keras.backend.backend() == "jax" or problem.device == "gpu" or not slow
 
 
-def _steps_per_execution(engine: KerasEngine, steps: int, convolutional: bool) -> int:
-    """How many of a chunk's `steps` one call into the backend makes: a divisor, so that a chunk ends with a call.
+def _steps_per_execution(problem: Problem, engine: KerasEngine) -> int:
+    """How many of a chunk's steps one call into the backend makes: a divisor, so that a chunk ends with a call.
 
-    TensorFlow makes all of them at once, and few for convolutions, whose steps are long beside the call. Keras on JAX
-    makes one call a step whatever is asked for.
+    All of them, but few for convolutions, whose steps are long beside the call, and for what is drawn for each step
+    of JAX; a CPU convolves slowly in JAX's loop.
     """
+    steps = len(next(problem.chunks())) * problem.steps_per_epoch
     most = engine.steps_per_execution
     if most is None:
-        most = 1 if engine.backend is Backend.jax else CONVOLUTIONAL_STEPS if convolutional else steps
+        convolutional = any(isinstance(layer, Conv2D) for layer in problem.network.layers)
+        on_jax = engine.backend is Backend.jax
+        if on_jax and convolutional and problem.device == "cpu":
+            most = 1
+        else:
+            most = FEW_STEPS if convolutional or (on_jax and not problem.full_batch) else steps
+    if engine.backend is Backend.jax:
+        return most
     return max(divisor for divisor in range(1, min(most, steps) + 1) if steps % divisor == 0)
 
 
@@ -99,77 +125,10 @@ def _loss(problem: Problem, activation: Activation, from_logits: bool, dtype: st
             return keras.losses.MeanSquaredError(dtype=dtype)
 
 
-class TaskMetric:
-    """The task's metric over a batch: accuracy, or the mean absolute error for regression.
-
-    `threshold` separates the two classes of a binary task: 0.5 for probabilities, 0 for logits.
-    """
-
-    def __init__(self, task: Task, threshold: float) -> None:
-        self.task, self.threshold = task, threshold
-
-    def __call__(self, y: Any, outputs: Any) -> Any:
-        match self.task:
-            case Task.regression:
-                return ops.mean(ops.absolute(outputs - y))
-            case Task.binary:
-                right = ops.equal(outputs > self.threshold, y > 0.5)
-            case Task.multiclass:
-                classes = y if len(y.shape) == 1 else ops.argmax(y, axis=-1)
-                right = ops.equal(ops.argmax(outputs, axis=-1), ops.cast(classes, "int32"))
-        return ops.mean(ops.cast(right, outputs.dtype))
-
-
-class EpochMetrics(keras.metrics.Metric):
-    """Sums of loss and metric over the samples of each epoch of a chunk, added up where the training computes."""
-
-    def __init__(self, epochs: int, steps_per_epoch: int, dtype: str) -> None:
-        super().__init__(dtype, "record")
-        self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
-        self.step = self.add_variable((), "zeros", "int32", name="step")
-        self.sums = self.add_variable((3, epochs), "zeros", dtype, name="sums")  # loss, metric, samples
-
-    def update_state(self, loss: Any, metric: Any, samples: Any) -> None:
-        samples = ops.cast(samples, self.dtype)
-        values = ops.stack([ops.cast(loss, self.dtype) * samples, ops.cast(metric, self.dtype) * samples, samples])
-        here = ops.equal(ops.arange(self.epochs), ops.floor_divide(self.step, self.steps_per_epoch))
-        # Not a product with 0 and 1, which would spread a loss that is not a number over the whole chunk.
-        self.sums.assign_add(ops.where(here[None], values[:, None], ops.zeros((), self.dtype)))
-        self.step.assign_add(1)
-
-    def result(self) -> Any:
-        return self.sums[0, 0]
-
-    def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean loss and metric of each epoch since the last reset, (epochs,) each."""
-        loss, metric, samples = ops.convert_to_numpy(self.sums)
-        done = samples > 0
-        return loss[done] / samples[done], metric[done] / samples[done]
-
-
-class TrainingModel(keras.Model):
-    """A functional model that keeps a `EpochMetrics` of what its training and its evaluation compute."""
-
-    objective: keras.losses.Loss
-    task_metric: TaskMetric
-    epoch_metrics: EpochMetrics
-    valid_metrics: EpochMetrics
-
-    def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
-    ) -> Any:
-        loss = self.objective(y, y_pred)  # Keras' own version of this method rounds it to float32
-        for penalty in self.losses:
-            loss += penalty
-        epoch_metrics = self.epoch_metrics if training else self.valid_metrics
-        epoch_metrics.update_state(loss, self.task_metric(y, y_pred), ops.shape(y_pred)[0])
-        return loss
-
-
 class MonitorCallback(keras.callbacks.Callback):
     """Reports each chunk to the monitor, stops where it says so, and keeps the best weights and checkpoints."""
 
-    build: TrainingModel
+    steps_done: Sequence[int]  # of the training, after each batch that Keras counts
 
     def __init__(self, problem: Problem, monitor: Monitor, trained: TrainingModel) -> None:
         super().__init__()
@@ -182,12 +141,10 @@ class MonitorCallback(keras.callbacks.Callback):
             for start in range(0, len(X), ROWS)
         ]
         done = monitor.history.epochs
-        self.ends = deque((chunk.stop - done) * problem.steps_per_epoch for chunk in problem.chunks())
-        while self.ends and self.ends[0] <= 0:
-            self.ends.popleft()
+        self.ends = deque(chunk.stop * problem.steps_per_epoch for chunk in problem.chunks() if chunk.stop > done)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if batch + 1 < self.ends[0]:
+        if self.steps_done[min(batch, len(self.steps_done) - 1)] < self.ends[0]:  # Keras counts the last call as whole
             return
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()
