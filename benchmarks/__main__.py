@@ -8,17 +8,18 @@ from benchmarks import growth
 from benchmarks.interleaved import ROOT, keep, measure, table
 
 BENCH = ROOT / "build" / "bench"
-NAMES = ("tiny", "dense", "batch", "keras_images", "tracking", "commands", "sweep", "growth")
+NAMES = ("tiny", "dense", "batch", "keras_images", "tracking", "commands", "sweep", "growth", "devices")
 MODULES = tuple(f"benchmarks.{name}" for name in NAMES)
 
 
 def main() -> None:
     rows = {row.name: row for module in MODULES for row in import_module(module).ROWS}
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="row", help=f"any of {', '.join(rows)}; all where none is named")
-    chosen = parser.parse_args().rows or list(rows)
+    known = ", ".join(rows)
+    parser.add_argument("rows", nargs="*", metavar="row", help=f"any of {known}; by default all that need no GPU")
+    chosen = parser.parse_args().rows or [name for name, row in rows.items() if not row.only_named]
     if unknown := set(chosen) - set(rows):
-        parser.error(f"expected any of {', '.join(rows)}; received {', '.join(sorted(unknown))}")
+        parser.error(f"expected any of {known}; received {', '.join(sorted(unknown))}")
     results, failed = [], []
     for name in chosen:
         print(f"measuring {name} ...", flush=True)

@@ -32,7 +32,7 @@ ROWS = [
 def at_once() -> Callable[[], int]:
     from twinnet.engines import scratch
 
-    problems = [_configuration("jax", EPOCHS, seed) for seed in range(CONFIGURATIONS)]
+    problems = [configuration("jax", EPOCHS, seed) for seed in range(CONFIGURATIONS)]
 
     def train() -> int:
         scratch.fit_batched(problems, [Monitor(problem.metric) for problem in problems])
@@ -52,7 +52,7 @@ def reference() -> Callable[[], int]:
 def _one_after_the_other(array: str, count: int, epochs: int) -> Callable[[], int]:
     from twinnet.core import engine
 
-    problems = [_configuration(array, epochs, seed) for seed in range(count)]
+    problems = [configuration(array, epochs, seed) for seed in range(count)]
 
     def train() -> int:
         for problem in problems:
@@ -62,6 +62,6 @@ def _one_after_the_other(array: str, count: int, epochs: int) -> Callable[[], in
     return train
 
 
-def _configuration(array: str, epochs: int, seed: int) -> Problem:
+def configuration(array: str, epochs: int, seed: int) -> Problem:
     problem = players(array, epochs, seed)
     return replace(problem, optimizer=replace(problem.optimizer, learning_rate=0.001 * (1 + seed / CONFIGURATIONS)))

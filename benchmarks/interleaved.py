@@ -40,6 +40,7 @@ class Row:
     note: str = ""
     kind: str = "ratio"  # or "seconds" of each peer (at_least is then at most), or "growth", a size a peer
     one_process: bool = False  # of all peers, which differ by less than one process from another of the same
+    only_named: bool = False  # measured where it is named alone, as it needs what most machines lack
 
 
 class Worker:
@@ -55,9 +56,12 @@ class Worker:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
             env=inherited | {"TF_CPP_MIN_LOG_LEVEL": "3"} | peer.environment,
         )  # fmt: skip
+
+    def prepare(self) -> None:
+        """Wait until its work is prepared, or skipped."""
         answer, _, self.reason = self._read().partition(" ")
         if answer not in (READY, SKIPPED):
-            raise RuntimeError(f"{peer.name}: expected {READY} or {SKIPPED}; received {answer!r}")
+            raise RuntimeError(f"{self.peers[0].name}: expected {READY} or {SKIPPED}; received {answer!r}")
         self.ready = answer == READY
 
     def slice(self, peer: int) -> float:
@@ -85,8 +89,10 @@ def measure(row: Row) -> dict:
     A ratio is the median, over the rounds, of the ratio within a round; `best` compares the fastest rounds.
     """
     workers = [Worker(peers) for peers in ([row.peers] if row.one_process else [[peer] for peer in row.peers])]
-    present = [(worker, i, peer.name) for worker in workers if worker.ready for i, peer in enumerate(worker.peers)]
     try:
+        for worker in workers:  # which prepare side by side
+            worker.prepare()
+        present = [(worker, i, peer.name) for worker in workers if worker.ready for i, peer in enumerate(worker.peers)]
         seconds: dict[str, list[float]] = {name: [] for _, _, name in present}
         for _ in range(row.rounds):
             for worker, i, name in present:
