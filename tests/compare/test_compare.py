@@ -17,7 +17,7 @@ from tests.processed import write_arrays, write_table
 from twinnet.compare.__main__ import main
 from twinnet.compare.draw import seasons
 from twinnet.compare.report import leaderboard_text
-from twinnet.compare.tables import FLIPPED, MAX_SHOWN, NO_DIFFERENCE
+from twinnet.compare.tables import MAX_SHOWN, NO_DIFFERENCE
 from twinnet.compare.write import write_comparison
 from twinnet.core import config, provenance, rules
 from twinnet.core.errors import ConfigError, DataError
@@ -390,8 +390,9 @@ def test_report_says_that_images_were_flipped(project: Project) -> None:
     project.leave("cnn", base="fashion_cnn", y_true=labels)
     project.leave("dense", base="fashion_dense", y_true=labels, right=0.6)
     project.compare()
-    assert f"* cnn {FLIPPED}" in project.text()
-    assert f"- **cnn** {FLIPPED}" in project.report()
+    flipped = "is evaluated on each image and its mirror image"
+    assert f"* cnn {flipped}" in project.text()
+    assert f"- **cnn** {flipped}" in project.report()
     assert "dense is" not in project.text()
 
 

@@ -19,7 +19,6 @@ from twinnet.core.splits import Splits
 from twinnet.figures.run import draw_figures, has_boundary
 from twinnet.figures.style import BLUE, FONTS
 from twinnet.training.dataset import load_splits
-from twinnet.training.experiment import evaluated_prediction
 from twinnet.training.fingerprint import code_hash
 from twinnet.training.run import FULL_HISTORY, Run
 
@@ -115,6 +114,6 @@ def _draw(run: Run, directory: Path, read: _SplitsReader, colour: str = BLUE) ->
     except TwinnetError as error:
         log.warning("%s: no figures are drawn: %s", run.name, error)
         return []
-    predict = evaluated_prediction(experiment, run.network().predict) if has_boundary(experiment) else None
+    predict = run.network().predict if has_boundary(experiment) else None
     history, season = run.full_history(), seasons(run.dataset, read.root)
     return draw_figures(directory, experiment, splits, history, run.y_true, run.y_prob, predict, season, colour)

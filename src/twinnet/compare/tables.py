@@ -9,13 +9,13 @@ import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
 from twinnet.compare.statistics import accuracy_interval, calibration, compare_pairs, mean_interval
+from twinnet.core.augmentation import views
 from twinnet.core.metrics import count_confusions
 from twinnet.core.schema import Compare
 from twinnet.training.run import Run
 
 NO_DIFFERENCE = "no difference shown"
 MAX_SHOWN = 40  # runs of a section in figures and pairs, the best ones: pairs grow with the square
-FLIPPED = "is evaluated on each image and its mirror image"
 PAIRS = (
     "data_set", "synthetic", "first", "second", "difference", "low", "high", "only_first", "only_second", "p",
     "p_corrected", "verdict",
@@ -69,7 +69,8 @@ def _row(run: Run, settings: Compare) -> dict[str, object]:
         low, high = accuracy_interval(run.is_correct, settings.confidence)
         ece = calibration(run.y_true, run.y_prob, settings.bins).error
         majority = float(np.bincount(run.y_true.astype(int)).max() / len(run.y_true))
-    notes = [*run.notes, *([FLIPPED] if run.experiment.augmentation.flip_at_test else [])]
+    averaged = views(run.experiment.augmentation)
+    notes = [*run.notes, *([f"is evaluated on each image and {averaged}"] if averaged else [])]
     return {
         "data_set": run.dataset,
         "synthetic": run.is_synthetic,

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from twinnet.core.metrics import Predict
 from twinnet.core.problem import Problem
+from twinnet.core.schema import Augmentation
 
 Sample = dict[str, Any]  # name of a change -> its values
 STREAM = 1  # beside the stream that draws the order of the samples
@@ -76,6 +78,34 @@ def augment(images: Any, targets: Any, drawn: Sample, shift: int, xp: Any) -> tu
     if "mix" in drawn:
         images, targets = _mixed(images, targets, drawn["mix"], xp)
     return images, targets
+
+
+def average_views(predict: Predict, chosen: Augmentation) -> Predict:
+    """The prediction that is evaluated: the mean over the views of an image that the experiment asks for, if any."""
+    if chosen.shift_at_test:
+        predict = _average_shifts(predict, chosen.shift_at_test)
+    if chosen.flip_at_test:
+        return lambda X: (predict(X) + predict(X[:, :, ::-1])) / 2
+    return predict
+
+
+def views(chosen: Augmentation) -> str:
+    """What `average_views` averages, for people; empty if nothing."""
+    mirrored = ["its mirror image"] if chosen.flip_at_test else []
+    moved = [f"copies moved by {chosen.shift_at_test} px"] if chosen.shift_at_test else []
+    return " and ".join(mirrored + moved)
+
+
+def _average_shifts(predict: Predict, pixels: int) -> Predict:
+    def average(X: np.ndarray) -> np.ndarray:
+        moved = (
+            predict(_shifted(X, np.full(len(X), distance), axis, pixels, np))
+            for axis in (1, 2)
+            for distance in (-pixels, pixels)
+        )
+        return predict(X) / 2 + sum(moved) / 8
+
+    return average
 
 
 def _erasures(problem: Problem, random: np.random.Generator) -> np.ndarray:

@@ -13,11 +13,6 @@ from twinnet.core.schema import Loss, Task
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
-def flip_tta(predict: Predict) -> Predict:
-    """The mean of the prediction for an image and for its mirror image, left and right exchanged."""
-    return lambda X: (predict(X) + predict(X[:, :, ::-1])) / 2
-
-
 def class_probabilities(y_prob: np.ndarray) -> np.ndarray:
     """Probability of each class, (samples, classes), float64; one unit is the probability of class 1."""
     y_prob = np.asarray(y_prob, dtype=float)

@@ -140,6 +140,7 @@ RULES: dict[type, dict[str, Rule]] = {
     schema.EarlyStopping: {"patience": COUNT, "min_delta": at_least(0)},
     schema.Augmentation: {
         "shift": at_least(0, " pixels"),
+        "shift_at_test": at_least(0, " pixels"),
         "erase": between(0, 1, ", a probability"),
         "mixup": at_least(0),
         "cutmix": at_least(0),
@@ -393,8 +394,9 @@ def _check_data(data: schema.Data, model: schema.Model, augmentation: Augmentati
                 raise ConfigError(f"data.features: expected columns without data.{key}; received {getattr(data, key)}")
     if isinstance(data, ImageData):
         side = min(data.image_shape[:2])
-        if augmentation.shift >= side:
-            raise ConfigError(f"augmentation.shift: expected 0 to {side - 1} pixels; received {augmentation.shift}")
+        for name in ("shift", "shift_at_test"):
+            if (pixels := getattr(augmentation, name)) >= side:
+                raise ConfigError(f"augmentation.{name}: expected 0 to {side - 1} pixels; received {pixels}")
         if getattr(model, "kernel_size", 1) > side:
             raise ConfigError(f"model.kernel_size: expected an odd number up to {side}; received {model.kernel_size}")  # type: ignore[attr-defined]  # a CNN
         if 2 * data.margin >= side:

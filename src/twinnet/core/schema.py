@@ -282,7 +282,7 @@ class EarlyStopping:
 
 @dataclass
 class Augmentation:
-    """Random changes of the training images, and the mirror images of the evaluated ones."""
+    """Random changes of the training images, and the views of an evaluated one that are averaged."""
 
     flip: bool = False  # left and right
     shift: int = 0  # pixels, either way, filled with zeros: a random crop of the padded image
@@ -290,6 +290,7 @@ class Augmentation:
     mixup: float = 0.0  # alpha of the Beta distribution that says how much of another image is mixed in; 0: never
     cutmix: float = 0.0  # alpha of the same for the box that another image replaces; with mixup one of the two
     flip_at_test: bool = False  # evaluate the mean of the predictions for an image and for its mirror image
+    shift_at_test: int = 0  # pixels; half of the mean is of the image in its place, half of it moved in four directions
 
 
 @dataclass

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from twinnet.core import engine
+from twinnet.core.augmentation import average_views
 from twinnet.core.errors import ConfigError, DataError, TwinnetError, one_line_text
-from twinnet.core.metrics import Predict, class_probabilities, flip_tta
+from twinnet.core.metrics import Predict, class_probabilities
 from twinnet.core.network import output_units
 from twinnet.core.schema import ImageData, Task
 from twinnet.predict.pictures import InputImage
@@ -79,6 +80,5 @@ class ImageClassifier:
             raise DataError(
                 f"{self.file}: expected {units} outputs, for the classes in config.yaml; received {output.shape[-1]}"
             )
-        if self.experiment.augmentation.flip_at_test:
-            predict = flip_tta(predict)
-        return lambda X: class_probabilities(predict(X))
+        averaged = average_views(predict, self.experiment.augmentation)
+        return lambda X: class_probabilities(averaged(X))

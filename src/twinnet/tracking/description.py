@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from twinnet.core import config
+from twinnet.core.augmentation import views
 from twinnet.core.errors import ConfigError
 from twinnet.core.provenance import SYNTHETIC, SYNTHETIC_NOTE
 from twinnet.training.run import Run, flatten
@@ -72,8 +73,8 @@ def failed(info: RunInfo, status: str, reason: str) -> str:
 def finished(run: Run, info: RunInfo, model_id: str) -> str:
     scores = "; ".join(f"{split}: {text}" for split, text in _scores(run.metrics))
     lines = [f"**Result.** {scores}; {run.metrics['epochs']:,} epochs in {float(run.metrics['seconds']):.3g} s."]
-    if run.experiment.augmentation.flip_at_test:
-        lines[0] += " Test images were mirrored: each score is of the mean prediction of an image and its mirror image."
+    if averaged := views(run.experiment.augmentation):
+        lines[0] += f" Each score is of the mean of the predictions for an image and {averaged}."
     lines += [f"**Warning.** {warning}" for warning in info.warnings]
     shape = ", ".join(["samples", *map(str, info.input_shape)])
     usage = (

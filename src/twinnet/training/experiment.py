@@ -13,9 +13,10 @@ from typing import Protocol
 import numpy as np
 
 from twinnet.core import engine, paths, rules
+from twinnet.core.augmentation import average_views
 from twinnet.core.errors import DataError, DivergedError, TwinnetError, one_line_text
 from twinnet.core.history import History
-from twinnet.core.metrics import Predict, compute_metrics, flip_tta
+from twinnet.core.metrics import Predict, compute_metrics
 from twinnet.core.monitor import Monitor
 from twinnet.core.network import build_network
 from twinnet.core.problem import Problem, TrainedNetwork
@@ -185,11 +186,6 @@ def build_problem(experiment: Experiment, splits: Splits, device: str) -> Proble
     )
 
 
-def evaluated_prediction(experiment: Experiment, predict: Predict) -> Predict:
-    """Return the prediction that is evaluated: averaged over mirror images if the experiment says so."""
-    return flip_tta(predict) if experiment.augmentation.flip_at_test else predict
-
-
 def _warnings(experiment: Experiment, splits: Splits) -> list[str]:
     warnings = []
     if reason := rules.degenerate(experiment):
@@ -210,7 +206,7 @@ def _evaluate(training: Training, predict: Predict, monitor: Monitor) -> tuple[M
     evaluated = {"valid": (splits.X_valid, splits.y_valid)}
     if splits.X_test is not None and splits.y_test is not None:
         evaluated["test"] = (splits.X_test, splits.y_test)
-    predict = evaluated_prediction(experiment, predict)
+    predict = average_views(predict, experiment.augmentation)
     for name, (X, y) in evaluated.items():
         y_prob = predict(X)
         for key, value in compute_metrics(experiment.data.task, rules.loss(experiment), y, y_prob).items():
