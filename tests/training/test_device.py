@@ -2,16 +2,18 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from twinnet.core.engine import gpus
 from twinnet.core.errors import DeviceError
-from twinnet.core.schema import ArrayLibrary, Backend, DeviceChoice, Engine, KerasEngine, ScratchEngine
+from twinnet.core.schema import ArrayLibrary, Backend, DeviceChoice, Dtype, Engine, KerasEngine, ScratchEngine
 from twinnet.engines.keras import backend
 from twinnet.engines.scratch import jax_trainer
-from twinnet.training.device import Device, choose_device
+from twinnet.training import device as devices
+from twinnet.training.device import Device, choose_device, choose_precision
 
 NUMPY = ScratchEngine(array=ArrayLibrary.numpy)
 JAX = ScratchEngine(array=ArrayLibrary.jax)
@@ -77,3 +79,34 @@ def test_no_library_is_loaded_that_is_not_asked() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "faster"),
+    [
+        ("flags\t\t: fpu sse2 avx512f avx512_bf16 avx512_vnni", True),
+        ("flags\t\t: fpu amx_bf16 amx_tile", True),
+        ("Features\t: fp asimd bf16 i8mm", True),
+        ("flags\t\t: fpu sse2 avx2 avx512f", False),
+        ("model name\t: one with avx512_bf16 in its name", False),
+    ],
+)
+def test_null_is_mixed_precision_where_the_processor_multiplies_bfloat16(
+    line: str, faster: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+    monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "cpuinfo")
+    chosen = choose_precision(KerasEngine(mixed_precision=None), "cpu")
+    assert chosen == KerasEngine(mixed_precision=faster)
+    assert choose_precision(KerasEngine(mixed_precision=None, dtype=Dtype.float64), "cpu").mixed_precision is False
+    for said in (True, False):
+        assert choose_precision(KerasEngine(mixed_precision=said), "cpu").mixed_precision is said
+    assert choose_precision(JAX, "cpu") is JAX
+
+
+def test_a_processor_that_nothing_describes_keeps_full_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "cpuinfo")
+    assert choose_precision(KerasEngine(mixed_precision=None), "cpu").mixed_precision is False
+    assert choose_precision(KerasEngine(mixed_precision=None), "gpu").mixed_precision is True

@@ -254,7 +254,7 @@ class KerasEngine(Engine):
     backend: Backend = Backend.tensorflow  # that Keras computes with
     steps_per_execution: int | None = None  # None: chosen by the engine for the model
     jit_compile: bool | None = None  # None: chosen by the engine for the model
-    mixed_precision: bool = False  # activations in bfloat16, weights in float32
+    mixed_precision: bool | None = False  # activations in bfloat16, weights in float32; null: where that is faster
 
     @property
     def library(self) -> str:

@@ -1,10 +1,11 @@
-"""Choose the device of an experiment."""
+"""Choose the device of an experiment, and the precision that it multiplies fast."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from twinnet.core.engine import gpus
 from twinnet.core.errors import DeviceError, one_line_text
-from twinnet.core.schema import DeviceChoice, Engine
+from twinnet.core.schema import DeviceChoice, Dtype, Engine, KerasEngine
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class Device:
 
 
 CPU = Device("cpu", "cpu")
+CPU_INFO = Path("/proc/cpuinfo")
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of an x86-64 or an Arm processor, as Linux writes them
 
 
 def choose_device(device: DeviceChoice, engine: Engine) -> Device:
@@ -38,3 +41,21 @@ def choose_device(device: DeviceChoice, engine: Engine) -> Device:
             f"device=gpu: expected a GPU; {engine.library} finds none here; use device=auto or device=cpu"
         )
     return CPU
+
+
+def choose_precision(engine: Engine, device: str) -> Engine:
+    """Return the engine with mixed precision on or off: with `null` on where `device` multiplies bfloat16."""
+    if not isinstance(engine, KerasEngine) or engine.mixed_precision is not None:
+        return engine
+    return replace(engine, mixed_precision=engine.dtype is Dtype.float32 and _multiplies_bfloat16(device))
+
+
+def _multiplies_bfloat16(device: str) -> bool:
+    """Whether the device has instructions for it; a processor that Linux does not describe has none."""
+    if device == "gpu":
+        return True
+    try:
+        lines = CPU_INFO.read_text("utf-8").splitlines()
+    except OSError:
+        return False
+    return any(BFLOAT16_FLAGS & set(line.split()) for line in lines if line.startswith(("flags", "Features")))

@@ -21,11 +21,11 @@ from twinnet.core.monitor import Monitor
 from twinnet.core.network import build_network
 from twinnet.core.problem import Problem, TrainedNetwork
 from twinnet.core.provenance import SYNTHETIC, SYNTHETIC_NOTE
-from twinnet.core.schema import Experiment
+from twinnet.core.schema import Experiment, KerasEngine
 from twinnet.core.splits import Splits
 from twinnet.training.checkpoint import Checkpoint, checkpoint_for
 from twinnet.training.dataset import load_splits
-from twinnet.training.device import Device, choose_device
+from twinnet.training.device import Device, choose_device, choose_precision
 from twinnet.training.fingerprint import fingerprint
 from twinnet.training.progress import Progress
 from twinnet.training.run import Metrics, Run, write_history, write_run
@@ -107,6 +107,9 @@ def prepare(experiment: Experiment, root: Path) -> Training:
     """Read the data, choose the device and build the problem."""
     rules.check(experiment)
     device = choose_device(experiment.device, experiment.engine)
+    chosen = choose_precision(experiment.engine, device.kind)
+    if isinstance(chosen, KerasEngine) and chosen.mixed_precision:
+        device = replace(device, name=f"{device.name}, bfloat16")
     splits = load_splits(experiment.data, root=root, dtype=experiment.engine.dtype, samples=experiment.limits.samples)
     problem = build_problem(experiment, splits, device.kind)
     return Training(experiment, splits, device, problem, tuple(_warnings(experiment, splits)))
@@ -171,7 +174,7 @@ def build_problem(experiment: Experiment, splits: Splits, device: str) -> Proble
         loss=rules.loss(experiment),
         task=experiment.data.task,
         optimizer=experiment.optimizer,
-        engine=experiment.engine,
+        engine=choose_precision(experiment.engine, device),
         X_train=splits.X_train,
         y_train=splits.y_train,
         X_valid=splits.X_valid,
