@@ -66,6 +66,8 @@ def problem(experiment: str, samples: int) -> Problem:
     random = np.random.default_rng(0)
     described = config.experiment(config.compose(ROOT, "train", [f"experiment={experiment}", "epochs=1000"]))
     described = replace(described, augmentation=Augmentation(), label_smoothing=0.0, ema=None)
+    if isinstance(described.engine, KerasEngine):
+        described = replace(described, engine=replace(described.engine, mixed_precision=False))
     X = random.random((samples + VALID, 28, 28, 1), dtype=np.float32)
     y = random.integers(0, 10, len(X))
     zero, one = np.zeros(1), np.ones(1)
