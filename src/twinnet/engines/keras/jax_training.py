@@ -32,10 +32,11 @@ def calls(problem: Problem, most: int, first_epoch: int = 0) -> list[range]:
 
 
 def _pieces(steps: range, most: int) -> Iterator[range]:
-    """Pieces of equal length, as each length is compiled once more."""
-    length = next((n for n in range(min(most, len(steps)), 0, -1) if len(steps) % n == 0), 1)
-    for start in range(steps.start, steps.stop, length):
-        yield range(start, start + length)
+    """Pieces of equal length if at least half of `most` divides the steps, as each length is compiled once more."""
+    longest = min(most, len(steps))
+    length = next((n for n in range(longest, longest // 2, -1) if len(steps) % n == 0), longest)
+    for start in range(steps.start, steps.stop, length or 1):
+        yield range(start, min(start + length, steps.stop))
 
 
 class Batches(keras.utils.PyDataset):
