@@ -196,7 +196,7 @@ def test_ray_sweep_with_a_node_cut_off(nodes: list[Host], tracked: dict[str, str
     node.run("python", "-m", "pipelines.publish", **tracked)
     found = await_finished(store, seeds)
     assert {run.info.status for run in found} <= {"FINISHED", "KILLED"}
-    tried("12 jobs; after two of them one of three hosts is cut off for a minute and taken for lost after 4; it returns")
+    tried("12 jobs; after two of them one of three hosts is cut off for a minute, and taken for lost after 4 s")
 
 
 def restart_ray(node: Host, head: Host, tracked: dict[str, str]) -> None:

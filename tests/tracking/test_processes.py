@@ -35,7 +35,6 @@ TRAIN = """
 
     conf, root, name, *overrides = sys.argv[1:]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background of a shell inherit it ignored
     overrides = ["experiment=nba_scratch", "engine=scratch_numpy", *overrides]
     experiment = config.experiment(config.compose(Path(conf), "train", overrides))
     live = tracker(Tracking(live_seconds=0.2), root=Path(root))
