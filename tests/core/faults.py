@@ -264,6 +264,7 @@ WRONG: list[tuple[str, ...]] = [
     ("experiment=fashion_cnn data.margin=-1", "data.margin: expected"),
     ("experiment=fashion_cnn data.margin=14", "data.margin: expected 0 to 13"),
     ("experiment=fashion_cnn augmentation.shift=28", "augmentation.shift: expected 0 to 27"),
+    ("experiment=fashion_cnn augmentation.shift_at_test=28", "augmentation.shift_at_test: expected 0 to 27"),
     ("experiment=fashion_cnn augmentation.erase=2", "augmentation.erase: expected"),
     ("tracking.timeout_seconds=0", "tracking.timeout_seconds: expected"),
     ("objective=accuracy", "objective: expected"),
@@ -329,7 +330,7 @@ RIGHT = [
     "experiment=fashion_cnn data=mnist",
     "experiment=fashion_cnn data.train_fraction=0.0001",
     "experiment=fashion_cnn data.margin=13",
-    "experiment=fashion_cnn augmentation.shift=27",
+    "experiment=fashion_cnn augmentation.shift=27 augmentation.shift_at_test=27",
     "experiment=fashion_resnet20 model.stem_stride=3",
     "experiment=fashion_best",
 ]
