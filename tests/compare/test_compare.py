@@ -202,8 +202,10 @@ def test_the_printed_leaderboard_fits_a_terminal(project: Project) -> None:
     project.leave("a_run_whose_name_is_longer_than_any_column", device="gpu: NVIDIA H100 80GB HBM3", right=1.0)
     for seed in range(5):
         project.leave(f"another_run_with_a_long_name_{seed}", "engine=keras", right=0.8, seed=seed)
+    project.leave("a_run_in_bfloat16", device="cpu, bfloat16", right=0.7)
     project.compare()
     text = project.text()
+    assert "bfloat16 " not in text.replace("a_run_in_bfloat16", "")
     assert max(map(len, text.splitlines())) <= 100
     assert "100.00%" in text
     with pytest.raises(DataError, match="dvc repro compare"):

@@ -1,5 +1,6 @@
 """The comparison in words: Markdown for people who read files, plain text for a terminal."""
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
@@ -183,7 +184,7 @@ def _text_cells(row: Row) -> dict[str, str]:
     return {name.replace("parameters", "params"): cell for name, cell in cells if name not in LEFT_OUT} | {
         "experiment": row["experiment"] + ("*" if row["note"] else ""),
         "engine": row["engine"].replace("tensorflow", "tf"),
-        "device": row["device"].partition(":")[0],
+        "device": re.split("[:,]", row["device"])[0],
     }
 
 
