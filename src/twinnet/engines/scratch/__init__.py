@@ -44,8 +44,8 @@ def fit(problem: Problem, monitor: Monitor) -> ScratchNetwork:
 def fit_batched(problems: Sequence[Problem], monitors: Sequence[Monitor]) -> list[ScratchNetwork | DivergedError]:
     """Train many problems at once on the cores of this machine, each compiled, whatever its engine.array.
 
-    Return for each the network that `fit` would return, bit for bit, or the DivergedError that ended it, which stops
-    none of the others. Problems of one shape share one compiled program.
+    Return for each the network that `fit` would return, bit for bit (on a GPU within rounding), or the DivergedError
+    that ended it, which stops none of the others. Problems of one shape share one compiled program.
     """
     from twinnet.engines.scratch.batched import train_batched  # 0.7 s: JAX
 
