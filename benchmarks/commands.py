@@ -143,7 +143,8 @@ def startup(part: int) -> Callable[[], tuple[int, float]]:
     """Return the CPU seconds of a part of a new process; the first part starts it, and the others read its answers."""
     if part == 0:
         STARTED.append(project("nba_scratch"))
-    code = "\n".join(["import gc, time", "gc.set_threshold(10_000)", *map(MEASURED.format, PARTS.values())])
+    start = "import time; from twinnet.core.garbage import collect_rarely; collect_rarely()"
+    code = "\n".join([start, *map(MEASURED.format, PARTS.values())])
 
     def run() -> tuple[int, float]:
         if part == 0:

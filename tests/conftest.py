@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from tests.followers import start_follower
 from tests.processed import write_players
 from twinnet.core import config
+from twinnet.core.garbage import collect_rarely
 from twinnet.core.schema import Experiment
 from twinnet.tracking.live import LiveRuns
 from twinnet.tracking.store import connect
@@ -27,6 +28,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell began the tests
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process that a test starts compiles what it imports
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+collect_rarely()
 
 # One folder for all workers, which inherit the variable, and for the processes that tests start.
 SHARED = Path(os.environ.get("TESTS_SHARED") or tempfile.mkdtemp(prefix="twinnet-tests-"))

@@ -3,7 +3,6 @@
 With `-m` it is a sweep: `python -m twinnet.train -m seed=1,2,3 optimizer.learning_rate=0.1,0.01`.
 """
 
-import gc
 import logging
 import os
 import signal
@@ -45,7 +44,6 @@ def job(composed: DictConfig) -> float:
 
 def main() -> None:
     """Validate the overrides, then start Hydra."""
-    gc.set_threshold(10_000)  # by default a sixth of the seconds of importing JAX and Matplotlib
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sweeps.silence_launcher_warning()
     with exit_on_error():

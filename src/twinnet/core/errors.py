@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from twinnet.core.garbage import collect_rarely
+
 log = logging.getLogger(__name__)
 
 
@@ -39,7 +41,11 @@ class PrunedError(TwinnetError):
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Turn a TwinnetError into one line on stderr and exit status 1; TWINNET_TRACEBACK=1 shows the traceback."""
+    """Turn a TwinnetError into one line on stderr and exit status 1; TWINNET_TRACEBACK=1 shows the traceback.
+
+    Every command runs in it.
+    """
+    collect_rarely()
     logging.raiseExceptions = False  # a full disk under a log file is no traceback
     try:
         yield

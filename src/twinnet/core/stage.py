@@ -1,6 +1,5 @@
 """Set-up of every DVC stage: params.yaml, a plain log, a user's mistake in one line."""
 
-import gc
 import logging
 import signal
 import sys
@@ -25,7 +24,6 @@ def stage() -> Iterator[None]:
     def terminate(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    gc.set_threshold(10_000)  # as `twinnet.train` does
     signal.signal(signal.SIGTERM, terminate)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
     logging.getLogger("jax").setLevel(logging.WARNING)  # it reports each device that it does not find

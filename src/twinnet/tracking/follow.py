@@ -19,6 +19,7 @@ import psutil
 from filelock import Timeout
 
 from twinnet.core.errors import ConfigError, DataError, one_line_text
+from twinnet.core.garbage import collect_rarely
 from twinnet.core.secrets import mask
 from twinnet.tracking.live import CALL, DONE, END, POINTS, PROBLEM, RECORD, STATE, LiveRun, LiveRuns
 from twinnet.tracking.process import dead_processes, this_process
@@ -299,6 +300,7 @@ def _finished_run(end: dict[str, Any] | None) -> tuple[Run | None, str]:
 
 
 def main(root: Path) -> None:
+    collect_rarely()
     runs = LiveRuns(root)
     follower = Follower(runs)
     try:
