@@ -67,6 +67,19 @@ def test_refused_follower_makes_way_for_another_password(
             time.sleep(0.05)
 
 
+def test_follower_with_a_password_makes_way_for_another_user(
+    train: Callable[..., Run], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next training, of somebody without a password, is sent by the user of the one before."""
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "pass-word")
+    train()
+    until = time.monotonic() + follow.LINGER_SECONDS / 2
+    while live.LiveRuns(project).has_follower():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert statuses(project) == {"FINISHED": 1}
+
+
 def test_short_trainings_share_one_follower(train: Callable[..., Run], project: Path) -> None:
     followers = set()
     for seed in range(3):

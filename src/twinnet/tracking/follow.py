@@ -20,7 +20,7 @@ from filelock import Timeout
 
 from twinnet.core.errors import ConfigError, DataError, one_line_text
 from twinnet.core.garbage import collect_rarely
-from twinnet.core.secrets import mask
+from twinnet.core.secrets import has_secrets, mask
 from twinnet.tracking.live import CALL, DONE, END, POINTS, PROBLEM, RECORD, STATE, LiveRun, LiveRuns
 from twinnet.tracking.process import dead_processes, this_process
 from twinnet.tracking.store import (
@@ -72,10 +72,14 @@ class Follower:
         self.marked_at = 0.0  # monotonic, of the last look for dead runs
 
     def follow(self) -> None:
-        """Send what is new, again and again, until nothing has been active for LINGER_SECONDS, or can be if refused."""
+        """Send what is new, again and again, until nothing has been active for LINGER_SECONDS, or can be if refused.
+
+        With a password it does not linger: the next training may be that of another user, or of one without.
+        """
         threading.Thread(target=self._watch, daemon=True).start()
         with suppress(Exception):  # `_send` finds it again, and leaves the reason
             import twinnet.tracking.log_run  # noqa: F401  # MLflow, 3 s, while the first run is prepared
+        linger = 0.0 if has_secrets(self.runs.uri) else LINGER_SECONDS
         active_at = time.monotonic()
         while True:
             for live in sorted(self.runs, key=lambda live: self.attempts[live.folder.name].retry_at):
@@ -86,7 +90,7 @@ class Follower:
                     active_at = time.monotonic()
             if self.is_active():
                 active_at = time.monotonic()
-            elif self.is_refused or time.monotonic() - active_at > LINGER_SECONDS:
+            elif self.is_refused or time.monotonic() - active_at > linger:
                 return
             time.sleep(POLL_SECONDS)
 
