@@ -269,10 +269,16 @@ class Follower:
     def _trained_elsewhere(
         store: Store, tags: Mapping[str, str], state: Mapping[str, Any], is_retry: bool
     ) -> str | None:
-        """Return the run of the same job that the same sweep launched again while this machine was cut off, if any."""
+        """Return the finished run of the same job that another machine has sent, if any.
+
+        A sweep launches a job again while its machine is cut off, and both may finish it; only a server has both.
+        """
         run_id = state.get("run_id")
-        if LEADER not in tags or not (is_retry or (run_id and store.client.get_run(run_id).info.status != "RUNNING")):
+        if LEADER not in tags:
             return None
+        if database_file(store.address) and not is_retry:
+            if run_id is None or store.client.get_run(run_id).info.status == "RUNNING":
+                return None
         same = " AND ".join(f"tags.`{name}` = '{tags[name]}'" for name in (KEY, LEADER))
         found = store.search(f"{same} AND attributes.status = 'FINISHED'")
         return next((run.info.run_id for run in found if run.info.run_id != run_id), None)
