@@ -108,6 +108,11 @@ class Cluster:
         """Return the ids of the jobs in the queue, as 8_3."""
         return self.run("squeue", "-h", "--array", f"--states={states}", "-o", "%i").split()
 
+    def await_saved(self) -> None:
+        """Wait until the controller has written what it knows now, which it does every five seconds."""
+        now, saved = time.time(), self.folder / "state" / "job_state"
+        _await(lambda: saved.exists() and saved.stat().st_mtime > now, "the state of the jobs")
+
     def clear(self) -> None:
         """Cancel what is left of a test, and wait until both nodes are idle."""
         self.run("scancel", "--user=root")

@@ -82,6 +82,7 @@ def launch(launcher: "SlurmLauncher", overrides: Sequence[Sequence[str]], first:
     returns = _run_array(launcher, calls)
     if died := [number for number, returned in returns.items() if returned is None]:
         log.warning("SLURM: %d jobs ended without a result; they are tried once more", len(died))
+        launcher.params["submitit_folder"] += "-again"  # a controller that has lost its queue counts from 1 again
         returns |= _run_array(launcher, {number: calls[number] for number in died})
     return [returns[number] or _failed("the process that trained it died twice") for number in calls]
 
