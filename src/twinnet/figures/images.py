@@ -14,6 +14,9 @@ from twinnet.figures.style import BLACK, RIGHT, WRONG, new_figure, styled
 
 ROWS, COLUMNS = 3, 5
 PAIRS = 4  # of classes, in the picture of the hardest ones
+CAPTION, IMAGE = 0.27, 0.87  # of a cell 1 wide: the height of two lines, and the longer side of the image below them
+CELL = CAPTION + IMAGE + 0.05  # high
+WORDS = 1.7  # cells, the width of what is said of a pair
 
 
 @styled
@@ -28,21 +31,31 @@ def image_grid(
     figure = new_figure(8.6, 6.2, title, notes)
     low, high = float(images.min()), float(images.max())
     shown = list(zip(images, captions, colours or [BLACK] * len(captions), strict=True))[: ROWS * COLUMNS]
-    panels = figure.subplots(ROWS, COLUMNS).flat
-    for axes in panels:
-        axes.set_axis_off()
-    for axes, (image, caption, colour) in zip(figure.axes, shown, strict=False):
-        _show(axes, image, low, high, caption, colour)
+    axes = _cells(figure, ROWS, COLUMNS)
+    for number, (image, caption, colour) in enumerate(shown):
+        _show(axes, *divmod(number, COLUMNS), image, low, high, caption, colour)
     return figure
 
 
-def _show(axes: Axes, image: np.ndarray, low: float, high: float, caption: str, colour: str) -> None:
-    """Show one image under its caption; `low` is black, `high` white."""
+def _cells(figure: Figure, rows: int, columns: float) -> Axes:
+    """Add empty cells in one axes: an axes for each image would take three times as long."""
+    axes = figure.add_subplot(xlim=(0, columns), ylim=(rows * CELL, 0))
+    axes.set_axis_off()
+    return axes
+
+
+def _show(
+    axes: Axes, row: int, column: float, image: np.ndarray, low: float, high: float, caption: str, colour: str
+) -> None:
+    """Show one image in a cell under its caption; `low` is black, `high` white."""
+    height, width = np.divide(image.shape[:2], max(image.shape[:2])) * IMAGE
+    left, top = column + (1 - width) / 2, row * CELL + CAPTION
+    extent = (left, left + width, top + height, top)
     if image.ndim == 2 or image.shape[-1] == 1:
-        axes.imshow(np.squeeze(image), cmap="gray", vmin=low, vmax=high)
+        axes.imshow(image.reshape(image.shape[:2]), cmap="gray", vmin=low, vmax=high, extent=extent)
     else:
-        axes.imshow((image - low) / max(high - low, 1e-12))
-    axes.set_title(caption, color=colour, fontsize=9)
+        axes.imshow((image - low) / max(high - low, 1e-12), extent=extent)
+    axes.text(column + 0.5, top - 0.02, caption, color=colour, fontsize=9, ha="center", va="bottom")
 
 
 def sample_grid(
@@ -131,17 +144,15 @@ def hardest_pairs(
     low, high = float(images.min()), float(images.max())
 
     figure = new_figure(9.6, 0.4 + 1.75 * len(hardest), title, notes)
-    grid = figure.subplots(len(hardest), 1 + COLUMNS, squeeze=False, width_ratios=[1.7] + [1] * COLUMNS)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for row, index in zip(grid, hardest, strict=True):
+    axes = _cells(figure, len(hardest), WORDS + COLUMNS)
+    for row, index in enumerate(hardest):
         pair = first[index], second[index]
         one, other = (classes[label] for label in pair)
-        row[0].text(0, 0.85, f"{one}\n{other}", fontweight="bold", va="top")
+        axes.text(0, row * CELL + CAPTION, f"{one}\n{other}", fontweight="bold", va="top")
         lines = [f"{counts[pair]:,} {one} as {other}", f"{counts[pair[::-1]]:,} {other} as {one}"]
         total = f"{both[index]:,} mistake{'s' if both[index] > 1 else ''}:"
-        row[0].text(0, 0.45, "\n".join([total, *lines]), fontsize=9, va="top")
+        axes.text(0, row * CELL + CAPTION + 0.35, "\n".join([total, *lines]), fontsize=9, va="top")
         surest, captions = surest_mistakes(y_true, y_prob, classes, np.isin(y_true, pair) & np.isin(y_pred, pair))
-        for axes, sample, caption in zip(row[1:], surest, captions, strict=False):
-            _show(axes, images[sample], low, high, caption, WRONG)
+        for column, (sample, caption) in enumerate(list(zip(surest, captions, strict=True))[:COLUMNS]):
+            _show(axes, row, WORDS + column, images[sample], low, high, caption, WRONG)
     return figure
