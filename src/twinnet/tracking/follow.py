@@ -276,9 +276,9 @@ class Follower:
         run_id = state.get("run_id")
         if LEADER not in tags:
             return None
-        if database_file(store.address) and not is_retry:
-            if run_id is None or store.client.get_run(run_id).info.status == "RUNNING":
-                return None
+        is_local = database_file(store.address) and not is_retry
+        if is_local and (run_id is None or store.client.get_run(run_id).info.status == "RUNNING"):
+            return None
         same = " AND ".join(f"tags.`{name}` = '{tags[name]}'" for name in (KEY, LEADER))
         found = store.search(f"{same} AND attributes.status = 'FINISHED'")
         return next((run.info.run_id for run in found if run.info.run_id != run_id), None)
