@@ -62,8 +62,9 @@ repro: $(VENV)/runtime ## environment, data, every experiment trained, leaderboa
 	dvc repro
 	@$(SUMMARY)
 
+# One worker more than two cores: a quarter of its time a worker waits for servers, pages and killed processes.
 test: $(VENV)/dev ## the whole test suite, no network needed
-	python -m pytest -n 2 --dist loadgroup
+	python -m pytest -n 3 --dist loadgroup
 
 exhaustive: $(VENV)/dev ## the tests of every combination, which `make test` leaves out
 	python -m pytest -n 2 -m exhaustive
