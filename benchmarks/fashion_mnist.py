@@ -44,6 +44,10 @@ class Point:
         return min(float(run.metrics[key]) for run in self.runs)
 
     @property
+    def epoch_seconds(self) -> float:
+        return min(float(run.metrics["seconds"]) / int(run.metrics["epochs"]) for run in self.runs)
+
+    @property
     def device(self) -> str:
         return str(self.runs[0].metrics["device"])
 
@@ -103,8 +107,8 @@ def _grows(point: Point, points: Sequence[Point]) -> bool:
 
 def _table(points: Sequence[Point]) -> str:
     lines = [
-        "| experiment | training images | test accuracy | parameters | seconds of the fastest | device |",
-        "| --- " * 6 + "|",
+        "| experiment | training images | test accuracy | parameters | seconds of the fastest | of an epoch | device |",
+        "| --- " * 7 + "|",
     ]
     for point in points:
         scores, spread = point.accuracies, ""
@@ -113,7 +117,7 @@ def _table(points: Sequence[Point]) -> str:
             spread = f" ± {scores.std(ddof=1):.2%} over {len(scores)} seeds ({100 * low:.2f} to {100 * high:.2f})"
         lines.append(
             f"| {point.name} | {_fraction(point):.0%} | {scores.mean():.2%}{spread} | {point.cost('parameters'):,.0f} "
-            f"| {point.cost('seconds'):.0f} | {point.device} |"
+            f"| {point.cost('seconds'):.0f} | {point.epoch_seconds:.3g} | {point.device} |"
         )
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from twinnet.core.splits import Splits
 
 
 def run(experiment: Experiment, accuracy: float) -> SimpleNamespace:
-    metrics = {"test/accuracy": accuracy, "seconds": 2.0, "parameters": 10, "device": "cpu, bfloat16"}
+    metrics = {"test/accuracy": accuracy, "seconds": 2.0, "epochs": 8, "parameters": 10, "device": "cpu, bfloat16"}
     return SimpleNamespace(experiment=experiment, metrics=metrics)
 
 
@@ -23,7 +23,7 @@ def test_a_point_is_one_configuration_over_its_seeds(compose: Callable[..., Expe
     points = fashion_mnist._points([*runs, run(part, 0.7)])
     assert [(len(point.runs), round(float(point.accuracies.mean()), 4)) for point in points] == [(1, 0.7), (3, 0.89)]
     table = fashion_mnist._table(points).splitlines()
-    assert table[2].startswith("| fashion_dense | 10% | 70.00% | 10 | 2 | cpu, bfloat16 |")
+    assert table[2].startswith("| fashion_dense | 10% | 70.00% | 10 | 2 | 0.25 | cpu, bfloat16 |")
     assert "89.00% ± 1.00% over 3 seeds (86.52 to 91.48)" in table[3]
     assert [fashion_mnist._grows(point, points) for point in points] == [True, True]
 
