@@ -40,7 +40,7 @@ from twinnet.training.run_info import RunInfo, now
 INTERRUPTED = "is_interrupted"  # in state.json while it is sent: an earlier try ended before the store had all
 DIED = "the training process died (killed or out of memory)"
 POLL_SECONDS = 0.1
-LINGER_SECONDS = 5.0  # until the next training starts: a sweep of short ones imports MLflow once
+LINGER_SECONDS = 15.0  # until the next training or `publish`: MLflow is imported once
 RETRY_SECONDS = 30.0  # between two tries while a training goes on
 RETRY_AT_END_SECONDS = 2.0
 MARK_SECONDS = 10.0  # between two looks for dead runs, 20 ms each
