@@ -117,6 +117,8 @@ class Cluster:
         """Cancel what is left of a test, and wait until both nodes are idle."""
         self.run("scancel", "--user=root")
         _await(lambda: not self.jobs("PENDING,RUNNING,COMPLETING"), "an empty queue")
+        for name in NODES:  # a controller that was started again does not know them at once
+            self.await_state(name, "idle")
 
     def _start(self, name: str, *command: str) -> None:
         environment = os.environ | self.environment
