@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from twinnet.core.errors import TwinnetError, one_line_text
+from twinnet.core.garbage import collect_rarely
 from twinnet.core.schema import Experiment, Tracking
 from twinnet.sweeps import cache, expand, launchers
 from twinnet.sweeps.job import Job, JobResult, Status, SweepContext, read_results, write_result
@@ -33,6 +34,7 @@ def engine_fit(key: str, context: SweepContext) -> Fit:
 
 def run_job(composed: DictConfig, *, context: SweepContext, fit_for: FitFor = engine_fit) -> JobResult:
     """Train the job, or find its result; an error of the job is its result, not an exception."""
+    collect_rarely()
     launchers.limit_threads(context.threads)
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)

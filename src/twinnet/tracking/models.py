@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import zipfile
 from contextlib import suppress
+from copy import deepcopy
 from datetime import UTC, datetime
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -30,7 +31,7 @@ from twinnet.training.run_info import RunInfo
 
 SCRATCH_CODE = ("__init__.py", "core/*.py", "engines/__init__.py", "engines/scratch/*.py")  # what predicts with NumPy
 SERVED, MODEL = "served_model.py", "model"
-FOLDERS: dict[str, tempfile.TemporaryDirectory[str]] = {}  # kind of run -> a folder in MLflow's model format
+FOLDERS: dict[str, tuple[tempfile.TemporaryDirectory[str], dict[str, Any]]] = {}  # kind of run -> model, its MLmodel
 SCORES = ("test/accuracy", "valid/accuracy", "test/mae", "valid/mae")  # the first that runs have chooses the best one
 ALIAS = "best"
 
@@ -44,10 +45,12 @@ def write(run: Run, target: Path, run_id: str, model_id: str) -> None:
     network = ("artifacts", run.model.name)
     kind = json.dumps([network, info.engine, columns(info), info.input_shape, info.dtype, info.example, info.versions])
     if kind not in FOLDERS:
-        FOLDERS[kind] = tempfile.TemporaryDirectory()
-        _save(run, Path(FOLDERS[kind].name, MODEL))
-    shutil.copytree(Path(FOLDERS[kind].name, MODEL), target, copy_function=shutil.copyfile)
-    form, place = Model.load(target).to_dict(), target.joinpath(*network)
+        folder = tempfile.TemporaryDirectory()
+        _save(run, Path(folder.name, MODEL))
+        FOLDERS[kind] = folder, Model.load(Path(folder.name, MODEL)).to_dict()
+    folder, first = FOLDERS[kind]
+    shutil.copytree(Path(folder.name, MODEL), target, copy_function=shutil.copyfile)
+    form, place = deepcopy(first), target.joinpath(*network)
     form["model_size_bytes"] += run.model.stat().st_size - place.stat().st_size
     shutil.copyfile(run.model, place)
     form |= {"run_id": run_id, "model_id": model_id, "model_uuid": uuid4().hex}
