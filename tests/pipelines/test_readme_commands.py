@@ -68,7 +68,7 @@ def test_python_of_the_readme_draws_a_boundary(root: Path, mine: Project) -> Non
 def test_page_cell_by_cell_runs(root: Path, mine: Project) -> None:
     """Its Python in one process, and the commands that show a run; those that train are composed in test_readme.py."""
     page = root / "docs/cell_by_cell.md"
-    done = mine.run("python", "-W", "error", "-c", f"{python_of(page)}\nprint(len(figure.axes), 'images')")
+    done = mine.run("python", "-W", "error", "-c", f"{python_of(page)}\nprint(len(figure.axes[0].images), 'images')")
     assert re.search(r"^\d+ players, data from: synthetic$", done.stdout, re.MULTILINE)
     assert len(re.findall(r" updates: loss", done.stdout)) == 10
     assert "15 images" in done.stdout
