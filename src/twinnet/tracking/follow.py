@@ -74,12 +74,13 @@ class Follower:
     def follow(self) -> None:
         """Send what is new, again and again, until nothing has been active for LINGER_SECONDS, or can be if refused.
 
-        With a password it does not linger: the next training may be that of another user, or of one without.
+        It does not linger with a password of a server: the next training may be that of another user.
         """
         threading.Thread(target=self._watch, daemon=True).start()
         with suppress(Exception):  # `_send` finds it again, and leaves the reason
             import twinnet.tracking.log_run  # noqa: F401  # MLflow, 3 s, while the first run is prepared
-        linger = 0.0 if has_secrets(self.runs.uri) else LINGER_SECONDS
+        has_password = database_file(self.runs.uri) is None and has_secrets(self.runs.uri)
+        linger = 0.0 if has_password else LINGER_SECONDS
         active_at = time.monotonic()
         while True:
             for live in sorted(self.runs, key=lambda live: self.attempts[live.folder.name].retry_at):
