@@ -26,11 +26,6 @@ def mask(text: str, address: str | None = None) -> str:
     return text
 
 
-def has_secrets(address: str) -> bool:
-    """Return whether this process sends a password or a token to the address, or to a store of artifacts."""
-    return any(_secrets(address))
-
-
 def _secrets(address: str) -> Iterator[str]:
     """Yield passwords and tokens, as they are written in the address and decoded.
 

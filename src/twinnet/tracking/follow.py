@@ -20,7 +20,7 @@ from filelock import Timeout
 
 from twinnet.core.errors import ConfigError, DataError, one_line_text
 from twinnet.core.garbage import collect_rarely
-from twinnet.core.secrets import has_secrets, mask
+from twinnet.core.secrets import mask
 from twinnet.tracking.live import CALL, DONE, END, POINTS, PROBLEM, RECORD, STATE, LiveRun, LiveRuns
 from twinnet.tracking.process import dead_processes, this_process
 from twinnet.tracking.store import (
@@ -74,15 +74,16 @@ class Follower:
     def follow(self) -> None:
         """Send what is new, again and again, until nothing has been active for LINGER_SECONDS, or can be if refused.
 
-        It does not linger with a password of a server: the next training may be that of another user.
+        It makes way for another user of the store, whose password it does not know, when its own user has no more runs.
         """
         threading.Thread(target=self._watch, daemon=True).start()
         with suppress(Exception):  # `_send` finds it again, and leaves the reason
             import twinnet.tracking.log_run  # noqa: F401  # MLflow, 3 s, while the first run is prepared
-        has_password = database_file(self.runs.uri) is None and has_secrets(self.runs.uri)
-        linger = 0.0 if has_password else LINGER_SECONDS
         active_at = time.monotonic()
         while True:
+            users = {live.user for live in self.runs if self._is_active(live)}
+            if users and self.runs.user not in users:
+                sys.exit()  # the next follower is theirs
             for live in sorted(self.runs, key=lambda live: self.attempts[live.folder.name].retry_at):
                 if self._is_due(live):
                     if self.has_tried and self.file != self._file():
@@ -91,17 +92,17 @@ class Follower:
                     active_at = time.monotonic()
             if self.is_active():
                 active_at = time.monotonic()
-            elif self.is_refused or time.monotonic() - active_at > linger:
+            elif self.is_refused or time.monotonic() - active_at > LINGER_SECONDS:
                 return
             time.sleep(POLL_SECONDS)
 
     def is_active(self) -> bool:
         """Return whether a run trains, has not been tried since its end, or may still be sent within its patience."""
-        return any(
-            (self._is_awaited(live) and not self.is_refused) or not self.attempts[live.folder.name].is_complete
-            for live in self.runs
-            if not live.has(DONE)
-        )
+        return any(self._is_active(live) for live in self.runs)
+
+    def _is_active(self, live: LiveRun) -> bool:
+        is_tried = self.attempts[live.folder.name].is_complete
+        return not live.has(DONE) and ((self._is_awaited(live) and not self.is_refused) or not is_tried)
 
     def _file(self) -> tuple[int, int] | None:
         """Return device and number of the store's SQLite file; None for a server, or if the file is gone."""

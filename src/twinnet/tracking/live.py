@@ -41,6 +41,7 @@ from twinnet.tracking.store import (
     foreign_artifacts,
     is_server,
     tracking_uri,
+    tracking_user,
 )
 from twinnet.training.run_info import RunInfo, now
 
@@ -75,7 +76,7 @@ class LiveRun:
         hold_lock(process, runs.locks)
         live = cls(runs.folder / f"{time.time_ns()}-{os.getpid()}-{next(NUMBERS)}")
         live.folder.mkdir()
-        owner = {"process": process, "store": runs.store, "has_reader": has_reader}
+        owner = {"process": process, "store": runs.store, "user": runs.user, "has_reader": has_reader}
         live.write(OWNER, owner | {"settings": asdict(settings)})
         return live
 
@@ -88,6 +89,14 @@ class LiveRun:
     @property
     def settings(self) -> Tracking:
         return Tracking(**self.owner.get("settings", {}))
+
+    @property
+    def user(self) -> str:
+        return str(self.owner.get("user", ""))
+
+    def adopt(self, user: str) -> None:
+        """Let the follower of this user send the run, whoever trained it."""
+        self.write(OWNER, self.owner | {"user": user})
 
     @property
     def has_reader(self) -> bool:
@@ -175,7 +184,7 @@ class LiveRuns:
 
     def __init__(self, root: Path) -> None:
         self.root, self.folder, self.uri = root, root / LIVE, tracking_uri(root)
-        self.store = mask(self.uri, self.uri)
+        self.store, self.user = mask(self.uri, self.uri), tracking_user(self.uri)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.locks = root / LOCKS
         name = hashlib.sha256(self.store.encode()).hexdigest()[:12]

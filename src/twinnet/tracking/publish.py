@@ -84,6 +84,7 @@ def send(
     """
     until = time.monotonic() + settings.deadline_seconds
     for live in left:
+        live.adopt(live_runs.user)
         live.forget(PROBLEM)  # so that the follower tries again now
     waiting: dict[Path, LiveRun] = {}
     try:

@@ -1,5 +1,6 @@
 """The MLflow store: its address, its client for many processes at once, its dead runs."""
 
+import hashlib
 import importlib
 import logging
 import os
@@ -10,7 +11,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -74,6 +75,14 @@ def tracking_uri(root: Path | None = None) -> str:
     if file == uri or Path(file).is_absolute() or file.startswith(":memory:"):
         return uri
     return sqlite_uri(root or paths.main_root()) + f"/{file}"
+
+
+def tracking_user(uri: str) -> str:
+    """Return a digest of the name or token by which the store knows this process; not of its password."""
+    known = [os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "TOKEN")]
+    with suppress(ValueError):
+        known.append(urlsplit(uri).username or "")
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:12]
 
 
 def with_driver(where: str) -> str:
