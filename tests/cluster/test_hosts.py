@@ -163,6 +163,7 @@ def cut_off_in_training(store: Store, host: Host) -> list[str]:
         if trained and not any((live / "end.json").exists() for live in lives):  # none has ended and is not sent yet
             return sorted(trained)
         host.link("up")
+        time.sleep(2)  # to send what has ended
 
 
 def finished_seeds(found: list[Run]) -> list[int]:
