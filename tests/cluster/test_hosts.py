@@ -151,19 +151,14 @@ def running_on(store: Store, host: Host) -> list[str]:
 
 
 def cut_off_in_training(store: Store, host: Host) -> list[str]:
-    """Cut a host off while it trains a run that the store has, and has sent all others; return the id."""
+    """Cut a host off while it trains a run that the store has; return the id."""
     while True:
         await_true(lambda: running_on(store, host), f"{host.name} trains")
         host.link("down")
-        lives = [file.parent for file in host.project.glob("build/live/*/record.json")]
-        states = [
-            json.loads((live / "state.json").read_text("utf-8")) for live in lives if (live / "state.json").exists()
-        ]
-        trained = {state.get("run_id") for state in states} & {*running_on(store, host)}
-        if trained and not any((live / "end.json").exists() for live in lives):  # none has ended and is not sent yet
-            return sorted(trained)
+        trains = [not (file.parent / "end.json").exists() for file in host.project.glob("build/live/*/record.json")]
+        if any(trains) and (found := running_on(store, host)):
+            return found
         host.link("up")
-        time.sleep(2)  # to send what has ended
 
 
 def finished_seeds(found: list[Run]) -> list[int]:
