@@ -150,15 +150,17 @@ def running_on(store: Store, host: Host) -> list[str]:
     return [run.info.run_id for run in jobs if host_of(run) == host.name]
 
 
-def cut_off_in_training(store: Store, host: Host) -> list[str]:
-    """Cut a host off while it trains a run that the store has; return the id."""
+def cut_off_in_training(store: Store, host: Host, has_sent: bool = True) -> list[str]:
+    """Cut a host off while it trains a run that the store has; it `has_sent` all that has ended. Return the id."""
     while True:
         await_true(lambda: running_on(store, host), f"{host.name} trains")
         host.link("down")
-        trains = [not (file.parent / "end.json").exists() for file in host.project.glob("build/live/*/record.json")]
-        if any(trains) and (found := running_on(store, host)):
+        lives = [file.parent for file in host.project.glob("build/live/*/record.json")]
+        trains = [not (live / "end.json").exists() for live in lives]
+        if (all(trains) if has_sent else any(trains)) and lives and (found := running_on(store, host)):
             return found
         host.link("up")
+        time.sleep(2)  # to send what has ended
 
 
 def finished_seeds(found: list[Run]) -> list[int]:
@@ -264,7 +266,7 @@ def test_search_of_two_hosts(
     first.await_text("trials are there")
     second = search(hosts[1])
     second.await_text(r"\[\d+/14\]")
-    cut_off_in_training(store, hosts[1])
+    cut_off_in_training(store, hosts[1], has_sent=False)
     hosts[1].kill()
     hosts[1].boot()
     second = search(hosts[1])
