@@ -1,4 +1,4 @@
-"""Python's search for cycles of garbage, which takes up to two of the five seconds of a process with TensorFlow."""
+"""Python's search for cycles of garbage, a large part of the start and the end of a process with TensorFlow."""
 
 import atexit
 import gc

@@ -38,7 +38,7 @@ def image_grid(
 
 
 def _cells(figure: Figure, rows: int, columns: float) -> Axes:
-    """Add empty cells in one axes: an axes for each image would take three times as long."""
+    """Add empty cells in one axes: an axes for each image would take twice as long."""
     axes = figure.add_subplot(xlim=(0, columns), ylim=(rows * CELL, 0))
     axes.set_axis_off()
     return axes
