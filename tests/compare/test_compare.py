@@ -98,6 +98,13 @@ class Project:
         file = write_arrays(self.folder, "fashion_mnist", blank | test, "mirror")
         return provenance.sha256(file)
 
+    def players(self) -> str:
+        """Write data/ of players of two seasons; return its digest."""
+        random = np.random.default_rng(0)
+        players = pd.DataFrame({"apg": random.random(400), "rpg": random.random(400), "is_forward": LABELS})
+        players["season"] = np.repeat([1999, 2019], 200)
+        return provenance.sha256(write_table(self.folder, "nba", players, "mirror"))
+
 
 def drawn(y_true: np.ndarray, right: float, experiment: Experiment, seed: int) -> np.ndarray:
     """Output activations that are right with probability `right`."""
@@ -359,32 +366,35 @@ def test_runs_are_drawn_from_the_data_they_were_trained_on(project: Project, cap
 
 
 def test_boundary_is_drawn_from_the_saved_network(drawing: Project, caplog: pytest.LogCaptureFixture) -> None:
-    random = np.random.default_rng(0)
-    players = pd.DataFrame({"apg": random.random(400), "rpg": random.random(400), "is_forward": LABELS})
-    players["season"] = np.repeat([1999, 2019], 200)
-    digest = provenance.sha256(write_table(drawing.folder, "nba", players, "mirror"))
-    drawing.leave("one", digest=digest)
+    drawing.leave("one", digest=drawing.players())
     assert seasons("nba", drawing.folder) == "1999-00, 2019-20"
     assert seasons("fashion_mnist", drawing.folder) == ""
     drawing.compare()
     assert caplog.text == ""
     assert (drawing.reports / "runs/one/decision_boundary.png").stat().st_size > 1000
 
-    cache, pictures = drawing.folder / "build/figures", drawing.reports / "runs/one"
-    first = {file.name: file.read_bytes() for file in pictures.iterdir()}
-    (entry,) = cache.iterdir()
-    marked = entry / "decision_boundary.png"
-    marked.write_bytes(b"not drawn again")
-    drawing.leave("two", right=0.5, digest=digest)
+
+def test_unchanged_figures_are_not_drawn_again(drawing: Project) -> None:
+    drawing.leave("one", digest=drawing.players())
     drawing.compare()
-    assert (pictures / marked.name).read_bytes() == b"not drawn again"
-    assert len(list(cache.iterdir())) == 2
+    cache, mark = drawing.folder / "build/figures", b"not drawn again"
+    of_run, of_section = (drawing.reports / name for name in ("runs/one", "comparison/figures"))
+    first = {file: file.read_bytes() for folder in (of_run, of_section) for file in folder.iterdir()}
+    for file in cache.glob("*/*.png"):
+        file.write_bytes(mark)
+    drawing.compare()
+    assert {file.read_bytes() for file in first} == {mark}
+    assert "(figures/leaderboard_nba.png)" in drawing.report()
+
+    drawing.leave("two", right=0.5, digest=drawing.players())
+    drawing.compare()
+    assert {file.read_bytes() for file in of_run.iterdir()} == {mark}
+    assert mark not in {file.read_bytes() for file in of_section.iterdir()}
+    assert len(list(cache.iterdir())) == 3, "two runs and their section"
+    shutil.rmtree(drawing.folder / "runs/two")
     shutil.rmtree(cache)
     drawing.compare()
-    assert {file.name: file.read_bytes() for file in pictures.iterdir()} == first
-    drawing.leave("one", right=0.7, digest=digest)
-    drawing.compare()
-    assert not entry.exists()
+    assert {file: file.read_bytes() for file in first} == first
 
 
 def test_report_says_that_images_were_flipped(project: Project) -> None:

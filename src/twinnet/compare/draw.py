@@ -6,9 +6,9 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -35,40 +35,57 @@ def draw_run(run: Run, directory: Path | None = None, root: Path | None = None) 
     return _draw(run, directory or run.directory / "figures", _SplitsReader(root or paths.root()))
 
 
-def draw_runs(runs: Sequence[Run], directory: Path, root: Path, colours: Mapping[str, str]) -> dict[str, list[Path]]:
-    """Draw the figures of each run to `directory`/<run> in its colour; return their paths by run.
-
-    Those that the last call drew from the same run, data and code are copied from build/figures/.
-    """
-    read, drawn, used = _SplitsReader(root), {}, set()
+def draw_runs(
+    runs: Sequence[Run], directory: Path, colours: Mapping[str, str], kept: "FigureCache"
+) -> dict[str, list[Path]]:
+    """Draw the figures of each run to `directory`/<run> in its colour; return their paths by run."""
+    read, drawn = _SplitsReader(kept.root), {}
     for run in sorted(runs, key=_data):
-        folder, colour = directory / run.name, colours.get(run.name, BLUE)
-        cached = root / CACHE / _figures_key(run, root, colour)
-        used.add(cached)
-        if cached.is_dir():
-            shutil.copytree(cached, folder)
-        elif _draw(run, folder, read, colour):
-            part = cached.with_suffix(f".{os.getpid()}.part")
-            with suppress(OSError):  # no room, no permission, or another process has drawn it
-                shutil.copytree(folder, part)
-                part.rename(cached)
-        drawn[run.name] = sorted(folder.glob("*.png"))
-    for stale in set((root / CACHE).glob("*")) - used:
-        shutil.rmtree(stale, ignore_errors=True)
+        draw = partial(_draw, run, read=read, colour=colours[run.name])
+        drawn[run.name] = kept.draw([colours[run.name], *kept.key(run)], directory / run.name, draw)
     return drawn
 
 
-def _figures_key(run: Run, root: Path, colour: str) -> str:
-    """Return the hash of what the figures of a run depend on: its files, the data, and what draws them."""
-    try:
-        data = provenance.read(run.dataset, root, paths.PROCESSED).processed
-    except DataError:
-        data = {}
-    files = [provenance.sha256(file) for file in (run.directory / FULL_HISTORY, run.model)]
-    code = code_hash(run.experiment.engine.kind, "figures", "compare")
-    drawn_by = [colour, seasons(run.dataset, root), FONTS, version("matplotlib"), code]
-    parts = [run.content_hash, run.info.data.get("digest"), dict(data), *files, *drawn_by]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+class FigureCache:
+    """The figures of the last comparison, in build/figures/, a folder for each hash of what they depend on."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.used = root, set[Path]()
+        self.key = cache(self._key)
+
+    def draw(self, parts: Sequence[object], folder: Path, draw: Callable[[Path], list[Path]]) -> list[Path]:
+        """Copy to `folder` what was drawn from the same `parts` (JSON), else call `draw`; return the paths, sorted."""
+        hashed = hashlib.sha256(json.dumps([*parts, FONTS, version("matplotlib")]).encode()).hexdigest()
+        kept = self.root / CACHE / hashed[:24]
+        self.used.add(kept)
+        if kept.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            return [Path(shutil.copy(file, folder)) for file in sorted(kept.iterdir())]
+        if not (drawn := sorted(draw(folder))):
+            return []
+        part = kept.with_suffix(f".{os.getpid()}.part")
+        with suppress(OSError):  # no room, no permission, or another process has drawn it
+            part.mkdir(parents=True)
+            for file in drawn:
+                shutil.copy(file, part)
+            part.rename(kept)
+        return drawn
+
+    def drop_unused(self) -> None:
+        """Remove what this comparison has not asked for."""
+        for stale in set((self.root / CACHE).glob("*")) - self.used:
+            shutil.rmtree(stale, ignore_errors=True)
+
+    def _key(self, run: Run) -> list[object]:
+        """Return what the figures of a run depend on: its name, its files, the data, and the code that draws them."""
+        try:
+            data = provenance.read(run.dataset, self.root, paths.PROCESSED).processed
+        except DataError:
+            data = {}
+        files = [provenance.sha256(file) for file in (run.directory / FULL_HISTORY, run.model)]
+        of_data = [run.info.data.get("digest"), dict(data), seasons(run.dataset, self.root)]
+        code = code_hash(run.experiment.engine.kind, "figures", "compare")
+        return [run.name, run.content_hash, *files, *of_data, code]
 
 
 @cache

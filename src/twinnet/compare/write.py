@@ -5,13 +5,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from twinnet.compare import figures, report, tables
-from twinnet.compare.draw import draw_runs, seasons
+from twinnet.compare.draw import FigureCache, draw_runs, seasons
 from twinnet.compare.statistics import calibration
 from twinnet.compare.tables import Section
 from twinnet.core.paths import write_text
@@ -22,6 +24,7 @@ from twinnet.figures.style import save
 from twinnet.training.run import Run, read_runs
 
 COMPARISON = "comparison"  # the folder of the tables, the report and its figures
+FIGURES = ("leaderboard", "curves", "parameters", "calibration", "classes")  # of a section, in the report's order
 
 
 def write_comparison(
@@ -96,17 +99,37 @@ def _write_report(runs: Sequence[Run], board: pd.DataFrame, directory: Path, set
     colours: dict[str, str] = {}
     for _, chosen in tables.by_section(runs, board):
         colours |= figures.run_colours([run.name for run in chosen])
-    of_runs = draw_runs(runs, _folder(directory / "runs"), root, colours)
+    kept = FigureCache(root)
+    of_runs = draw_runs(runs, _folder(directory / "runs"), colours, kept)
     drawn: dict[str, list[str]] = {}
     for section, chosen in tables.by_section(runs, board):
         rows = board[board["experiment"].isin([run.name for run in chosen])]
-        paths = [
-            save(figure, folder / "figures" / f"{name}.png")
-            for name, figure in _section_figures(section, rows, chosen, classes, settings, root, colours).items()
-        ]
+        parts = [section.title, asdict(settings), *[[colours[run.name], *kept.key(run)] for run in chosen]]
+        draw = partial(_draw_section, section, rows, chosen, classes, settings, root, colours)
+        paths = sorted(kept.draw(parts, folder / "figures", draw), key=_place)
         paths += [path for run in chosen for path in of_runs[run.name] if path.stem == "mistakes"]
         drawn[section.key] = [os.path.relpath(path, folder) for path in paths]
+    kept.drop_unused()
     (folder / "comparison.md").write_text(report.markdown(board, pairs, drawn), encoding="utf-8")
+
+
+def _place(figure: Path) -> int:
+    return FIGURES.index(figure.stem.partition("_")[0])
+
+
+def _draw_section(
+    section: Section,
+    rows: pd.DataFrame,
+    chosen: Sequence[Run],
+    classes: pd.DataFrame,
+    settings: Compare,
+    root: Path,
+    colours: figures.Colours,
+    folder: Path,
+) -> list[Path]:
+    """Draw the figures of a section to `folder` and return their paths."""
+    drawn = _section_figures(section, rows, chosen, classes, settings, root, colours)
+    return [save(figure, folder / f"{name}.png") for name, figure in drawn.items()]
 
 
 def _section_figures(
@@ -118,7 +141,7 @@ def _section_figures(
     root: Path,
     colours: figures.Colours,
 ) -> dict[str, Figure]:
-    """Return the figures of a section by their file names."""
+    """Return the figures of a section by their file names, which begin with one of FIGURES."""
     key, notes = section.key, [SYNTHETIC_NOTE] if section.is_synthetic else []
     title = section.title.replace(section.data_set, f"{section.data_set} {seasons(section.data_set, root)}".strip(), 1)
     if degenerate := [run.name for run in chosen if run.is_degenerate]:
