@@ -119,13 +119,16 @@ def keras_problem(
 
 
 def twin_problems(
-    problem: Problem, backend: Backend = Backend.tensorflow, array: ArrayLibrary = ArrayLibrary.numpy
+    problem: Problem,
+    backend: Backend = Backend.tensorflow,
+    array: ArrayLibrary = ArrayLibrary.numpy,
+    jit_compile: bool | None = False,
 ) -> tuple[Problem, Problem]:
     """Return the problem for the scratch engine and for Keras."""
     dtype = problem.engine.dtype
     engines: list[Engine] = [
         ScratchEngine(dtype=dtype, array=array),
-        KerasEngine(dtype=dtype, backend=backend, jit_compile=False),
+        KerasEngine(dtype=dtype, backend=backend, jit_compile=jit_compile),
     ]
     scratch, keras = (replace(problem, engine=engine) for engine in engines)
     return scratch, keras

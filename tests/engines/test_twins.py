@@ -68,8 +68,9 @@ MODELS = {
 }
 
 
-def agree(problem: Problem, array: ArrayLibrary = ArrayLibrary.numpy) -> None:
-    (scratch, expected), (keras, history) = (train_arrays(twin) for twin in twin_problems(problem, array=array))
+def agree(problem: Problem, array: ArrayLibrary = ArrayLibrary.numpy, jit_compile: bool | None = False) -> None:
+    twins = twin_problems(problem, array=array, jit_compile=jit_compile)
+    (scratch, expected), (keras, history) = map(train_arrays, twins)
     tolerance = TOLERANCE[problem.engine.dtype.value]
     for name, values in expected.items():
         np.testing.assert_allclose(history[name], values, rtol=0, atol=tolerance, err_msg=name)
@@ -155,4 +156,5 @@ def chapter_problem(epochs: int) -> Problem:
 
 @pytest.mark.slow
 def test_pair_of_the_chapter_agrees_for_all_its_epochs() -> None:
-    agree(chapter_problem(100_000), ArrayLibrary.jax)
+    """Both compiled, as the commands train them."""
+    agree(chapter_problem(100_000), ArrayLibrary.jax, jit_compile=None)

@@ -77,7 +77,7 @@ def test_boxes_are_erased_as_drawn(problem: Problem) -> None:
 @pytest.mark.parametrize("chosen", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}], ids=str)
 def test_images_and_targets_are_mixed_in_the_same_share(chosen: dict[str, float], problem: Problem) -> None:
     from twinnet.core import augmentation
-    from twinnet.engines.keras.batches import targets
+    from twinnet.engines.keras.targets import targets
 
     problem = replace(problem, augmentation=Augmentation(**chosen))
     X, y = problem.X_train, targets(problem, problem.y_train)

@@ -99,7 +99,7 @@ print("agreed")
 def test_calls_make_every_step_once(samples: int, batch: int, epochs: int, most: int, flip: bool, data: Any) -> None:
     """In order, from the first epoch that is left, with one size of batch each; each chunk ends with a call."""
     backend.load(KerasEngine())
-    from twinnet.engines.keras.jax_training import calls
+    from twinnet.engines.keras.calls import calls
 
     problem = keras_problem((Flatten(),), input_shape=(2, 2, 1), samples=samples, epochs=epochs)
     problem = replace(problem, batch_size=min(batch, samples), augmentation=Augmentation(flip=flip))

@@ -9,6 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -22,8 +23,9 @@ from twinnet.core.network import Conv2D, Dense, Dropout
 from twinnet.core.problem import Problem
 from twinnet.core.schema import Activation, Backend, KerasEngine, Loss
 from twinnet.engines.keras import backend, build, optimizers
-from twinnet.engines.keras.batches import dataset, has_soft_targets, targets
+from twinnet.engines.keras.calls import calls
 from twinnet.engines.keras.model import ROWS, KerasNetwork
+from twinnet.engines.keras.targets import has_soft_targets, targets
 from twinnet.engines.keras.training_model import EpochMetrics, TaskMetric, TrainingModel
 
 log = logging.getLogger(__name__)
@@ -41,74 +43,91 @@ def fit(problem: Problem, monitor: Monitor) -> KerasNetwork:
         trained = _compiled(network, problem, engine)
         reporter = MonitorCallback(problem, monitor, trained)
         if monitor.history.epochs < problem.epochs:
-            batches, reporter.steps_done = _batches(problem, engine, monitor.history.epochs)
+            batches, reporter.steps_done = _batches(trained, engine, monitor.history.epochs)
             trained.fit(batches, callbacks=[reporter], shuffle=False, verbose=0)
         if reporter.best is not None:
             trained.set_weights(reporter.best)
     return KerasNetwork(network, problem.device)
 
 
-def _batches(problem: Problem, engine: KerasEngine, first_epoch: int) -> tuple[Any, Sequence[int]]:
+def _batches(trained: TrainingModel, engine: KerasEngine, first_epoch: int) -> tuple[Any, Sequence[int]]:
     """What `fit` is given, and the steps of the training that are done after each batch that it counts."""
-    if engine.backend is Backend.tensorflow:
+    problem, on_backend = trained.problem, _on_backend(engine.backend)
+    if not _loops(problem, engine):
         first, last = first_epoch * problem.steps_per_epoch, problem.epochs * problem.steps_per_epoch
-        return dataset(problem, first_epoch), range(first + 1, last + 1)
-    calls = _jax_training().calls(problem, _steps_per_execution(problem, engine), first_epoch)
-    return _jax_training().Batches(problem, calls), [call.stop for call in calls]
+        return on_backend.dataset(problem, first_epoch), range(first + 1, last + 1)
+    planned = calls(problem, _steps_per_call(problem, engine), first_epoch)
+    return on_backend.batches(trained, planned), [call.stop for call in planned]
 
 
-def _jax_training() -> ModuleType:
-    from twinnet.engines.keras import jax_training  # imports JAX
-
-    return jax_training
+def _on_backend(backend: Backend) -> ModuleType:
+    return import_module(f"twinnet.engines.keras.{backend.value}_training")  # imports JAX or TensorFlow
 
 
 def _compiled(network: keras.Model, problem: Problem, engine: KerasEngine) -> TrainingModel:
     output, dtype = problem.network.layers[-1], engine.dtype.value
     assert isinstance(output, Dense)
     outputs, from_logits = build.loss_inputs(network, problem.loss, output.activation)
-    on_jax = engine.backend is Backend.jax
-    trained = (_jax_training().JaxTrainingModel if on_jax else TrainingModel)(network.input, outputs)
+    loops = _loops(problem, engine)
+    trained = (_on_backend(engine.backend).LoopingModel if loops else TrainingModel)(network.input, outputs)
+    trained.problem = problem
     trained.objective = _loss(problem, output.activation, from_logits, dtype)
     trained.task_metric = TaskMetric(problem.task, 0.0 if from_logits else 0.5)
     trained.epoch_metrics = EpochMetrics(len(next(problem.chunks())), problem.steps_per_epoch, dtype)
     trained.valid_metrics = EpochMetrics(1, problem.steps_per_epoch, dtype)
-    trained.shift = problem.augmentation.shift
     trained.compile(
         optimizers.build_optimizer(problem, trained, dtype),
-        jit_compile=_jit_compile(problem) if engine.jit_compile is None else engine.jit_compile,
-        steps_per_execution=1 if on_jax else _steps_per_execution(problem, engine),
+        jit_compile=_jit_compile(problem, engine),
+        steps_per_execution=1 if loops else _steps_per_execution(problem, engine),
     )
     return trained
 
 
-def _jit_compile(problem: Problem) -> bool:
-    """Whether XLA compiles the steps: always for JAX, which is slow without it.
+def _jit_compile(problem: Problem, engine: KerasEngine) -> bool:
+    """Whether XLA compiles the steps: always for JAX, which is slow without it."""
+    if engine.jit_compile is not None:
+        return engine.jit_compile
+    return engine.backend is Backend.jax or problem.device == "gpu" or not _is_slow_in_xla(problem)
 
-    On a CPU its convolutions and random numbers are several times slower than TensorFlow's own.
+
+def _loops(problem: Problem, engine: KerasEngine) -> bool:
+    """Whether the steps of a call are one loop, compiled as a whole, rather than a loop of Keras around each step."""
+    return engine.backend is Backend.jax or not _is_slow_in_xla(problem)
+
+
+def _is_slow_in_xla(problem: Problem) -> bool:
+    """On a CPU its convolutions and random numbers are several times slower than TensorFlow's own."""
+    return _has(problem, Conv2D, Dropout)
+
+
+def _steps_per_call(problem: Problem, engine: KerasEngine) -> int:
+    """How many steps one call makes in its loop, at most.
+
+    All of a chunk, but few for convolutions, whose steps are long beside the call, and where something is drawn for
+    each step; a CPU convolves slowly in JAX's loop.
     """
-    slow = any(isinstance(layer, Conv2D | Dropout) for layer in problem.network.layers)
-    return keras.backend.backend() == "jax" or problem.device == "gpu" or not slow
+    if engine.steps_per_execution is not None:
+        return engine.steps_per_execution
+    convolves = _has(problem, Conv2D)
+    if convolves and problem.device == "cpu":
+        return 1
+    return FEW_STEPS if convolves or not problem.full_batch else _steps_per_chunk(problem)
 
 
 def _steps_per_execution(problem: Problem, engine: KerasEngine) -> int:
-    """How many of a chunk's steps one call into the backend makes: a divisor, so that a chunk ends with a call.
-
-    All of them, but few for convolutions, whose steps are long beside the call, and for what is drawn for each step
-    of JAX; a CPU convolves slowly in JAX's loop.
-    """
-    steps = len(next(problem.chunks())) * problem.steps_per_epoch
-    most = engine.steps_per_execution
+    """How many steps Keras makes in one call: as `_steps_per_call`, but a divisor, so that a chunk ends with a call."""
+    steps, most = _steps_per_chunk(problem), engine.steps_per_execution
     if most is None:
-        convolutional = any(isinstance(layer, Conv2D) for layer in problem.network.layers)
-        on_jax = engine.backend is Backend.jax
-        if on_jax and convolutional and problem.device == "cpu":
-            most = 1
-        else:
-            most = FEW_STEPS if convolutional or (on_jax and not problem.full_batch) else steps
-    if engine.backend is Backend.jax:
-        return most
+        most = FEW_STEPS if _has(problem, Conv2D) else steps
     return max(divisor for divisor in range(1, min(most, steps) + 1) if steps % divisor == 0)
+
+
+def _steps_per_chunk(problem: Problem) -> int:
+    return len(next(problem.chunks())) * problem.steps_per_epoch
+
+
+def _has(problem: Problem, *kinds: type) -> bool:
+    return any(isinstance(layer, kinds) for layer in problem.network.layers)
 
 
 def _loss(problem: Problem, activation: Activation, from_logits: bool, dtype: str) -> keras.losses.Loss:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from twinnet.core.problem import Problem
 from twinnet.core.schema import Task
 
 
@@ -64,7 +65,7 @@ class TrainingModel(keras.Model):
     task_metric: TaskMetric
     epoch_metrics: EpochMetrics
     valid_metrics: EpochMetrics
-    shift: int  # the most pixels that an image is moved, where this model makes the batches
+    problem: Problem
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True

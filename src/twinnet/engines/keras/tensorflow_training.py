@@ -1,35 +1,50 @@
-"""Targets, and batches for Keras `fit` on TensorFlow, in the problem's order."""
+"""The steps of a call by Keras on TensorFlow; batches for Keras' own loop over the steps, which does not compile it."""
 
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from twinnet.core import augmentation
 from twinnet.core.problem import Problem
-from twinnet.core.schema import Loss, Task
+from twinnet.engines.keras.calls import Draws
+from twinnet.engines.keras.targets import training_targets
+from twinnet.engines.keras.training_model import TrainingModel
 
 
-def has_soft_targets(problem: Problem) -> bool:
-    """Whether training spreads a target over several classes."""
-    return bool(problem.label_smoothing) or augmentation.mixes_labels(problem)
+def batches(trained: "LoopingModel", planned: list[range]) -> tf.data.Dataset:
+    """The steps of each call, drawn beside the training; the samples stay where it computes."""
+    problem = trained.problem
+    trained.samples = tf.constant(problem.X_train), tf.constant(training_targets(problem))
+    draw = Draws(problem)
+    signature = {
+        name: tf.TensorSpec((None, None, *values.shape[2:])[: values.ndim], values.dtype)
+        for name, values in draw(planned[0]).items()
+    }
+    drawn = tf.data.Dataset.from_generator(lambda: map(draw, planned), output_signature=signature)
+    return drawn.apply(tf.data.experimental.assert_cardinality(len(planned))).prefetch(tf.data.AUTOTUNE)
 
 
-def targets(problem: Problem, y: np.ndarray) -> np.ndarray:
-    """Return targets for the loss: classes as integers (samples,) if it takes them, else numbers (samples, units)."""
-    if problem.task is not Task.multiclass:
-        return y.astype(problem.X_train.dtype).reshape(-1, 1)
-    if problem.loss is Loss.categorical_crossentropy and not has_soft_targets(problem):
-        return y.astype(np.int32)
-    return np.eye(problem.network.shapes()[-1][0], dtype=problem.X_train.dtype)[y]
+class LoopingModel(TrainingModel):
+    """A TrainingModel whose `train_step` makes all the steps of a call."""
 
+    samples: tuple[tf.Tensor, tf.Tensor]
 
-def training_targets(problem: Problem) -> np.ndarray:
-    """Return the targets of the training split, smoothed: (1 - e) y + e / classes (Szegedy et al. 2016, section 7)."""
-    y, smoothing = targets(problem, problem.y_train), problem.label_smoothing
-    return y * (1 - smoothing) + smoothing / y.shape[-1] if smoothing else y
+    def train_step(self, steps: dict[str, tf.Tensor]) -> Any:
+        def step(number: tf.Tensor) -> tf.Tensor:
+            X, y = self.samples
+            if "order" in steps:
+                chosen = {name: values[number] for name, values in steps.items()}
+                order, shift = chosen["order"], self.problem.augmentation.shift
+                X, y = augmentation.augment(tf.gather(X, order), tf.gather(y, order), chosen, shift, ops)
+            super(LoopingModel, self).train_step((X, y))
+            return number + 1
+
+        count = tf.shape(next(iter(steps.values())))[0]
+        tf.while_loop(lambda number: number < count, step, [0])
+        return self.get_metrics_result()
 
 
 def dataset(problem: Problem, first_epoch: int = 0) -> Any:
@@ -37,7 +52,6 @@ def dataset(problem: Problem, first_epoch: int = 0) -> Any:
 
     Python draws the order once an epoch, TensorFlow gathers the batches beside the training.
     """
-    tf = import_module("tensorflow")
     with tf.device("cpu:0"):
         X, y = tf.constant(problem.X_train), tf.constant(training_targets(problem))
     if augmentation.is_unchanging(problem):
