@@ -4,7 +4,8 @@ python -m pipelines.params write [override ...]      e.g. profile=smoke
 python -m pipelines.params refresh [override ...]    as `write`, but values that `write` did not write are not lost
 python -m pipelines.params check
 
-All leave build/experiments/<name>.yaml: what a training depends on, so that a word in a description retrains nothing.
+All leave build/experiments/<name>.yaml and build/datasets/<name>.yaml, which the stages depend on: a word in a
+description retrains nothing, and another experiment downloads nothing again.
 """
 
 import hashlib
@@ -22,8 +23,7 @@ from twinnet.core import config, paths, rules
 from twinnet.core.errors import ConfigError
 from twinnet.core.stage import PARAMS, params, stage
 
-CHECKED = Path("build/params_checked.txt")  # of constant content: an edited experiment downloads nothing again
-EXPERIMENTS = Path("build/experiments")
+BUILD = Path("build")
 HEADER = "# Generated: conf/config.yaml composed by `make params`; edit conf/, never this file. Overrides:"
 SHA256 = "# SHA-256 of what follows:"
 MANY = 40  # differences, too many for a command line
@@ -38,7 +38,7 @@ def write(overrides: list[str]) -> None:
     text = f"{head}\n{SHA256} {hashlib.sha256(values.encode()).hexdigest()}\n{values}"
     if not PARAMS.exists() or PARAMS.read_bytes() != text.encode():
         paths.write_text(PARAMS, text)
-    write_experiments(OmegaConf.to_container(composed, enum_to_str=True))
+    write_parts(OmegaConf.to_container(composed, enum_to_str=True))
 
 
 def refresh(overrides: list[str]) -> None:
@@ -71,8 +71,7 @@ def check() -> None:
         expected = OmegaConf.to_container(compose(overrides_of(PARAMS)), enum_to_str=True)
         if found := differences(expected, received):
             raise ConfigError(f"params.yaml is not the composition of conf/: {summary(found)}; run `make params`")
-    write_experiments(received)
-    paths.write_text(CHECKED, "params.yaml is the composition of conf/\n")
+    write_parts(received)
 
 
 def compose(overrides: list[str]) -> DictConfig:
@@ -108,13 +107,13 @@ def overrides_of(file: Path) -> list[str]:
         ) from error
 
 
-def write_experiments(composed: Any) -> None:
-    """Write each experiment without what describes it; files that stay the same are not touched."""
-    wanted = {
-        EXPERIMENTS / f"{name}.yaml": {key: value for key, value in node.items() if key not in DESCRIBING}
-        for name, node in composed["experiments"].items()
-    }
-    for file in set(EXPERIMENTS.glob("*.yaml")) - wanted.keys():
+def write_parts(composed: Any) -> None:
+    """Write each data set, and each experiment without what describes it; files that stay the same are not touched."""
+    wanted = {BUILD / "datasets" / f"{name}.yaml": node for name, node in composed["datasets"].items()}
+    for name, node in composed["experiments"].items():
+        values = {key: value for key, value in node.items() if key not in DESCRIBING}
+        wanted[BUILD / "experiments" / f"{name}.yaml"] = values
+    for file in {*BUILD.glob("experiments/*.yaml"), *BUILD.glob("datasets/*.yaml")} - wanted.keys():
         file.unlink()
     for file, values in wanted.items():
         text = yaml.safe_dump(values, sort_keys=False)

@@ -111,7 +111,7 @@ MACHINES = (
     Machine("the command in a subfolder", folder="src/twinnet"),
     Machine("files with carriage returns", prepare=_with_carriage_returns),
     Machine("params.yaml with carriage returns, its stage", ("pipelines.params", "check"),
-            prepare=_with_carriage_returns, left="build/params_checked.txt"),
+            prepare=_with_carriage_returns, left="build/datasets/nba.yaml"),
     Machine("a terminal of 20 columns", environment={"COLUMNS": "20", "TERM": "dumb"}),
     Machine("GIT_DIR of another repository", environment={"GIT_DIR": "/nowhere"}),
     Machine("a PATH without git", environment={"PATH": "/nowhere"}),
