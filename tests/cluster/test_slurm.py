@@ -191,7 +191,8 @@ def test_jobs_of_lost_node_are_trained_again(
     children = check_every_job_once(project)
     killed = [run for run in children if run.info.status == "KILLED"]
     assert {host(run) for run in killed} <= {"n2"}
-    tried(f"{lost} jobs of it ran again, by SLURM, {len(killed)} runs KILLED; 12 finished, each once")
+    ended = f"{len(killed)} run{'s' * (len(killed) != 1)} KILLED"
+    tried(f"{lost} jobs of it ran again, by SLURM, {ended}; 12 finished, each once")
 
 
 def test_killed_leader_is_started_again(
