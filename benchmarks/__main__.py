@@ -8,7 +8,7 @@ from benchmarks import growth
 from benchmarks.interleaved import ROOT, keep, measure, table
 
 BENCH = ROOT / "build" / "bench"
-NAMES = ("tiny", "dense", "batch", "keras_images", "tracking", "commands", "sweep", "growth", "devices")
+NAMES = ("tiny", "dense", "batch", "keras_engine", "tracking", "commands", "sweep", "growth", "devices")
 MODULES = tuple(f"benchmarks.{name}" for name in NAMES)
 
 

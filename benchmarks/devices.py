@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from benchmarks.batch import configuration
 from benchmarks.interleaved import Peer, Row
-from benchmarks.keras_images import engine, problem
+from benchmarks.keras_engine import engine, problem
 from benchmarks.problems import pictures, players
 from twinnet.core.monitor import Monitor
 from twinnet.core.problem import Problem

@@ -41,8 +41,9 @@ def draw_runs(
     """Draw the figures of each run to `directory`/<run> in its colour; return their paths by run."""
     read, drawn = _SplitsReader(kept.root), {}
     for run in sorted(runs, key=_data):
-        draw = partial(_draw, run, read=read, colour=colours[run.name])
-        drawn[run.name] = kept.draw([colours[run.name], *kept.key(run)], directory / run.name, draw)
+        colour = colours.get(run.name, BLUE)
+        draw = partial(_draw, run, read=read, colour=colour)
+        drawn[run.name] = kept.draw([colour, *kept.key(run)], directory / run.name, draw)
     return drawn
 
 

@@ -1,7 +1,8 @@
-"""The Keras engine beside plain `model.fit`: the networks of fashion_dense_book and fashion_cnn, the same batches.
+"""The Keras engine beside plain `model.fit`: nba_keras, and the networks of fashion_dense_book and fashion_cnn.
 
-A slice is one epoch with its validation. Images are random: what a step costs does not depend on them. Changes of
-the training images are left out of both, because plain `fit` has no part for them.
+The batches are the same. A slice is one epoch with its validation, of nba_keras a hundred with one. Images are random:
+what a step costs does not depend on them. Changes of the training images are left out of both, because plain `fit` has
+no part for them.
 """
 
 import threading
@@ -11,24 +12,38 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.interleaved import ROOT, Peer, Row
+from benchmarks.problems import players
 from twinnet.core import config
 from twinnet.core.history import Chunk
 from twinnet.core.monitor import Monitor
 from twinnet.core.problem import Problem
-from twinnet.core.schema import Augmentation, KerasEngine
+from twinnet.core.schema import Augmentation, Dtype, KerasEngine
 from twinnet.core.splits import Splits
 from twinnet.training.experiment import build_problem
 
 PEER = "plain model.fit"
 SAMPLES, VALID = 32 * 500, 1000
+CHUNK = 100  # epochs of nba_keras between two validations
 
 ROWS = [
+    Row(
+        "keras_tiny",
+        "epoch",
+        [
+            Peer("Keras engine", "benchmarks.keras_engine:tiny_engine"),
+            Peer(PEER, "benchmarks.keras_engine:tiny_plain", {"KERAS_BACKEND": "tensorflow"}),
+        ],
+        at_least={},
+        aim={},
+        rounds=6,
+        note="nba_keras: 2-4-1, 354 rows, full batch, float64, loss and accuracy of each epoch; TensorFlow",
+    ),
     Row(
         "keras_dense",
         "step",
         [
-            Peer("Keras engine", "benchmarks.keras_images:dense_engine"),
-            Peer(PEER, "benchmarks.keras_images:dense_plain", {"KERAS_BACKEND": "tensorflow"}),
+            Peer("Keras engine", "benchmarks.keras_engine:dense_engine"),
+            Peer(PEER, "benchmarks.keras_engine:dense_plain", {"KERAS_BACKEND": "tensorflow"}),
         ],
         at_least={PEER: 2},
         aim={},
@@ -39,8 +54,8 @@ ROWS = [
         "keras_cnn",
         "step",
         [
-            Peer("Keras engine", "benchmarks.keras_images:cnn_engine"),
-            Peer(PEER, "benchmarks.keras_images:cnn_plain", {"KERAS_BACKEND": "tensorflow"}),
+            Peer("Keras engine", "benchmarks.keras_engine:cnn_engine"),
+            Peer(PEER, "benchmarks.keras_engine:cnn_plain", {"KERAS_BACKEND": "tensorflow"}),
         ],
         at_least={PEER: 1},
         aim={},
@@ -51,8 +66,8 @@ ROWS = [
         "scratch_cnn",
         "image",
         [
-            Peer("scratch, compiled", "benchmarks.keras_images:cnn_by_hand"),
-            Peer("Keras engine", "benchmarks.keras_images:cnn_by_hand_in_keras"),
+            Peer("scratch, compiled", "benchmarks.keras_engine:cnn_by_hand"),
+            Peer("Keras engine", "benchmarks.keras_engine:cnn_by_hand_in_keras"),
         ],
         at_least={},
         aim={"Keras engine": 1},
@@ -75,8 +90,8 @@ def problem(experiment: str, samples: int) -> Problem:
     return build_problem(described, splits, "cpu")
 
 
-class Epochwise(Monitor):
-    """A monitor that lets a training in another thread go on for one epoch at a time."""
+class Chunkwise(Monitor):
+    """A monitor that lets a training in another thread go on for one chunk of epochs at a time."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.metric)
@@ -96,36 +111,50 @@ class Epochwise(Monitor):
         self.go.acquire()
         return stop
 
-    def epoch(self) -> None:
+    def train(self) -> None:
         self.go.release()
         self.done.acquire()
 
 
 def engine(posed: Problem) -> Callable[[], int]:
-    training = Epochwise(posed)
+    training, steps = Chunkwise(posed), len(next(posed.chunks())) * posed.steps_per_epoch
 
     def train() -> int:
-        training.epoch()
-        return posed.steps_per_epoch
+        training.train()
+        return steps
 
     return train
 
 
-def plain(posed: Problem) -> Callable[[], int]:
+def plain(posed: Problem, loss: str = "sparse_categorical_crossentropy", epochs: int = 1) -> Callable[[], int]:
     """The same layers, weights, optimizer and batches in `compile` and `fit` with nothing but their defaults."""
     from twinnet.engines.keras import build, optimizers
 
-    network = build.build_model(posed.network, posed.weights, "float32", posed.seed)
-    optimizer = optimizers.build_optimizer(posed, network, "float32")
-    network.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    dtype = posed.engine.dtype.value
+    network = build.build_model(posed.network, posed.weights, dtype, posed.seed)
+    network.compile(optimizers.build_optimizer(posed, network, dtype), loss, metrics=["accuracy"])
     order = posed.order(0)
-    X, y = posed.X_train[order], posed.y_train[order]
+    X, y, valid = posed.X_train[order], posed.y_train[order], (posed.X_valid, posed.y_valid)
 
     def train() -> int:
-        network.fit(X, y, posed.batch_size, shuffle=False, verbose=0, validation_data=(posed.X_valid, posed.y_valid))
-        return posed.steps_per_epoch
+        network.fit(
+            X, y, posed.batch_size, epochs, shuffle=False, verbose=0, validation_data=valid, validation_freq=epochs
+        )
+        return posed.steps_per_epoch * epochs
 
     return train
+
+
+def players_in_keras() -> Problem:
+    return replace(players("numpy", 1000 * CHUNK), engine=KerasEngine(dtype=Dtype.float64))
+
+
+def tiny_engine() -> Callable[[], int]:
+    return engine(players_in_keras())
+
+
+def tiny_plain() -> Callable[[], int]:
+    return plain(players_in_keras(), "binary_crossentropy", CHUNK)
 
 
 def dense_engine() -> Callable[[], int]:
