@@ -145,6 +145,14 @@ def test_recipes(recipe: str, array: ArrayLibrary) -> None:
     agree(problem, array)
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipes_of_dense_networks(recipe: str) -> None:
+    """Whose steps Keras makes in one loop, batches and their changes included."""
+    problem = keras_problem((Flatten(), Dense(5, Activation.tanh)), input_shape=(6, 6, 1), task=Task.multiclass,
+                   epochs=25, optimizer=Momentum(learning_rate=0.005), **RECIPES[recipe])  # fmt: skip
+    agree(problem)
+
+
 def chapter_problem(epochs: int) -> Problem:
     """Return 2-4-1 with sigmoids, weights on [0, 1), full batch, rate 0.001: as nba_scratch and nba_keras train."""
     problem = keras_problem(
