@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from math import log
 from pathlib import Path
@@ -52,8 +53,10 @@ class Worker:
         # A user's second command finds its imports compiled, whatever PYTHONDONTWRITEBYTECODE says here.
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         command = [peer.interpreter, "-m", "benchmarks.worker", str(peer.cores or 0), *(peer.work for peer in peers)]
+        # What libraries say about themselves, shown if the process fails.
+        self.notes = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # `close` closes it
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.notes, text=True, cwd=ROOT,
             env=inherited | {"TF_CPP_MIN_LOG_LEVEL": "3"} | peer.environment,
         )  # fmt: skip
 
@@ -75,10 +78,13 @@ class Worker:
         if self.process.stdin:
             self.process.stdin.close()
         self.process.wait()
+        self.notes.close()
 
     def _read(self) -> str:
         line = self.process.stdout.readline() if self.process.stdout else ""
         if not line:
+            self.notes.seek(0)
+            sys.stderr.write(self.notes.read())
             raise RuntimeError(f"{self.peers[0].name}: its process ended with status {self.process.wait()}")
         return line.strip()
 

@@ -28,6 +28,15 @@ def absent():
     import no_such_library
 """
 
+NOISY = """
+import sys
+print("a note", file=sys.stderr)
+def quiet():
+    return lambda: 1
+def broken():
+    raise OSError("full")
+"""
+
 
 def test_ratio_is_peer_over_own_and_an_absent_peer_is_told(tmp_path: Path) -> None:
     (tmp_path / "made_up_peers.py").write_text(PEERS)
@@ -44,6 +53,17 @@ def test_ratio_is_peer_over_own_and_an_absent_peer_is_told(tmp_path: Path) -> No
     printed = interleaved.table([result])
     assert "| sleep | quick | slow |" in printed
     assert "absent was left out" in printed
+
+
+def test_what_a_process_wrote_is_shown_if_it_fails(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "noisy_peers.py").write_text(NOISY)
+    path = {"PYTHONPATH": str(tmp_path)}
+    quiet, broken = (interleaved.Peer(name, f"noisy_peers:{name}", path) for name in ("quiet", "broken"))
+    interleaved.measure(interleaved.Row("calm", "x", [quiet], {}, {}, rounds=1))
+    assert capfd.readouterr().err == ""
+    with pytest.raises(RuntimeError, match="broken: its process ended with status 1"):
+        interleaved.measure(interleaved.Row("fails", "x", [broken], {}, {}, rounds=1))
+    assert "OSError: full" in capfd.readouterr().err
 
 
 def test_a_peer_has_a_size_and_may_count_seconds_and_files(tmp_path: Path) -> None:
