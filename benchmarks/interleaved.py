@@ -152,10 +152,14 @@ def _ratios(result: dict) -> list[str]:
         theirs = median(result["seconds"][peer])
         least, aim = (_number(ratio[key]) for key in ("at_least", "aim"))
         lines.append(
-            f"{result['row']} | {result['own']} | {peer} | {_time(own)} / {_time(theirs)} a {result['unit']} "
+            f"{result['row']} | {result['own']} | {peer} | {_time(own)} / {_time(theirs)} {_article(result['unit'])} "
             f"| {ratio['ratio']:.3g} (best rounds {ratio['best']:.3g}) | {least} | {aim}"
         )
     return lines
+
+
+def _article(unit: str) -> str:
+    return f"{'an' if unit[0] in 'aeiou' else 'a'} {unit}"
 
 
 def _seconds(result: dict) -> list[str]:
@@ -171,6 +175,8 @@ def _growth(result: dict) -> list[str]:
     sized = result.get("quantities", {})
     for quantity in next(iter(sized.values()), {}):
         values = {_size(peer): found[quantity] for peer, found in sized.items()}
+        if not any(values.values()):  # of a part that this sweep does not have
+            continue
         texts = {size: f"{value:,.4g}" if value < 1000 else f"{value:,.0f}" for size, value in values.items()}
         rows.append(_growth_row(f"{result['unit']}: {quantity}", texts, values))
     return rows
