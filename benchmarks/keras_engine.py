@@ -25,43 +25,20 @@ PEER = "plain model.fit"
 SAMPLES, VALID = 32 * 500, 1000
 CHUNK = 100  # epochs of nba_keras between two validations
 
+
+def _row(name: str, unit: str, rounds: int, note: str, at_least: float | None = None) -> Row:
+    """The Keras engine beside plain `fit`; `name` begins the names of their functions here."""
+    peers = [
+        Peer("Keras engine", f"benchmarks.keras_engine:{name}_engine"),
+        Peer(PEER, f"benchmarks.keras_engine:{name}_plain", {"KERAS_BACKEND": "tensorflow"}),
+    ]
+    return Row(f"keras_{name}", unit, peers, {PEER: at_least} if at_least else {}, {}, rounds, f"{note}; TensorFlow")
+
+
 ROWS = [
-    Row(
-        "keras_tiny",
-        "epoch",
-        [
-            Peer("Keras engine", "benchmarks.keras_engine:tiny_engine"),
-            Peer(PEER, "benchmarks.keras_engine:tiny_plain", {"KERAS_BACKEND": "tensorflow"}),
-        ],
-        at_least={},
-        aim={},
-        rounds=6,
-        note="nba_keras: 2-4-1, 354 rows, full batch, float64, loss and accuracy of each epoch; TensorFlow",
-    ),
-    Row(
-        "keras_dense",
-        "step",
-        [
-            Peer("Keras engine", "benchmarks.keras_engine:dense_engine"),
-            Peer(PEER, "benchmarks.keras_engine:dense_plain", {"KERAS_BACKEND": "tensorflow"}),
-        ],
-        at_least={PEER: 2},
-        aim={},
-        rounds=6,
-        note=f"fashion_dense_book on {SAMPLES} images, batches of 32, validation of {VALID}; TensorFlow",
-    ),
-    Row(
-        "keras_cnn",
-        "step",
-        [
-            Peer("Keras engine", "benchmarks.keras_engine:cnn_engine"),
-            Peer(PEER, "benchmarks.keras_engine:cnn_plain", {"KERAS_BACKEND": "tensorflow"}),
-        ],
-        at_least={PEER: 1},
-        aim={},
-        rounds=3,
-        note=f"fashion_cnn on {SAMPLES // 4} images, batches as in its experiment; TensorFlow",
-    ),
+    _row("tiny", "epoch", 6, "nba_keras: 2-4-1, 354 rows, full batch, float64, loss and accuracy of each epoch"),
+    _row("dense", "step", 6, f"fashion_dense_book on {SAMPLES} images, batches of 32, validation of {VALID}", 2),
+    _row("cnn", "step", 3, f"fashion_cnn on {SAMPLES // 4} images, batches as in its experiment", 1),
     Row(
         "scratch_cnn",
         "image",

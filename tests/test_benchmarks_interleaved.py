@@ -67,11 +67,15 @@ def test_what_a_process_wrote_is_shown_if_it_fails(tmp_path: Path, capfd: pytest
 
 
 def test_a_peer_has_a_size_and_may_count_seconds_and_files(tmp_path: Path) -> None:
-    (tmp_path / "sized_peer.py").write_text("def sized(size):\n    return lambda: (size, 3.0, {'files': 2 * size})\n")
+    (tmp_path / "sized_peer.py").write_text(
+        "def sized(size):\n    return lambda: (size, 3.0, {'files': 2 * size, 'none': 0})\n"
+    )
     peers = [interleaved.Peer(size, f"sized_peer:sized:{size}", {"PYTHONPATH": str(tmp_path)}) for size in ("3", "30")]
     result = interleaved.measure(interleaved.Row("sized", "x", peers, {}, {}, rounds=1, kind="growth"))
     assert result["seconds"] == {"3": [1.0], "30": [0.1]}
-    assert "| x: files | 3: 6; 30: 60 | 1.00 |" in interleaved.table([result])
+    printed = interleaved.table([result])
+    assert "| x: files | 3: 6; 30: 60 | 1.00 |" in printed
+    assert "none" not in printed
 
 
 def test_peers_of_one_process_take_turns_in_it(tmp_path: Path) -> None:

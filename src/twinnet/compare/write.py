@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -105,8 +105,8 @@ def _write_report(runs: Sequence[Run], board: pd.DataFrame, directory: Path, set
     for section, chosen in tables.by_section(runs, board):
         rows = board[board["experiment"].isin([run.name for run in chosen])]
         parts = [section.title, asdict(settings), *[[colours[run.name], *kept.key(run)] for run in chosen]]
-        draw = partial(_draw_section, section, rows, chosen, classes, settings, root, colours)
-        paths = sorted(kept.draw(parts, folder / "figures", draw), key=_place)
+        draw = partial(_section_figures, section, rows, chosen, classes, settings, root, colours)
+        paths = sorted(kept.draw(parts, folder / "figures", partial(_save_all, draw)), key=_place)
         paths += [path for run in chosen for path in of_runs[run.name] if path.stem == "mistakes"]
         drawn[section.key] = [os.path.relpath(path, folder) for path in paths]
     kept.drop_unused()
@@ -117,19 +117,8 @@ def _place(figure: Path) -> int:
     return FIGURES.index(figure.stem.partition("_")[0])
 
 
-def _draw_section(
-    section: Section,
-    rows: pd.DataFrame,
-    chosen: Sequence[Run],
-    classes: pd.DataFrame,
-    settings: Compare,
-    root: Path,
-    colours: figures.Colours,
-    folder: Path,
-) -> list[Path]:
-    """Draw the figures of a section to `folder` and return their paths."""
-    drawn = _section_figures(section, rows, chosen, classes, settings, root, colours)
-    return [save(figure, folder / f"{name}.png") for name, figure in drawn.items()]
+def _save_all(drawn: Callable[[], Mapping[str, Figure]], folder: Path) -> list[Path]:
+    return [save(figure, folder / f"{name}.png") for name, figure in drawn().items()]
 
 
 def _section_figures(
