@@ -252,6 +252,17 @@ def test_a_digit_stands_where_those_of_mnist_stand() -> None:
         assert np.average(np.arange(28), weights=pixels.sum(axis=axis)) == pytest.approx(14, abs=0.51)
 
 
+@pytest.mark.parametrize("box", [(500, 100, 512, 900), (100, 500, 900, 516)])
+def test_thin_stroke_fills_its_frame(box: tuple[int, int, int, int]) -> None:
+    """A side of less than half a pixel is one pixel."""
+    image = Image.new("L", (1000, 1000), 255)
+    image.paste(0, box)
+    for margin in (0, 4):
+        bright = pictures.to_input(image, SHAPE, margin).pixels[..., 0] > 150
+        assert bright.sum() == 28 - 2 * margin
+        assert bright.any(axis=0).sum() == 1 or bright.any(axis=1).sum() == 1
+
+
 def test_colours_are_neither_trimmed_nor_inverted() -> None:
     image = Image.new("RGB", (40, 20), (250, 240, 10))
     image.putpixel((3, 3), (0, 0, 90))

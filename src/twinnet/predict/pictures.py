@@ -87,9 +87,9 @@ def _center(image: Image.Image, size: tuple[int, int], margin: int) -> Image.Ima
         if level <= BRIGHT:  # nearly black becomes black, as in the data
             image = image.point([round(max(value - level, 0) * 255 / (255 - level)) for value in range(256)])
             background = (0,)
-    inner = (size[0] - 2 * margin, size[1] - 2 * margin)
-    smaller = image.width > inner[0] or image.height > inner[1]
-    image = ImageOps.contain(image, inner, Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC)
+    scale = min((side - 2 * margin) / old for side, old in zip(size, image.size, strict=True))
+    inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))  # a thin stroke stays visible
+    image = image.resize(inner, Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC)
     framed = Image.new(image.mode, size, background)
     framed.paste(image, (_offset(image, 0, size[0], margin > 0), _offset(image, 1, size[1], margin > 0)))
     return framed
