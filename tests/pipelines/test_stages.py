@@ -80,6 +80,20 @@ def test_description_retrains_nothing(mine: Project, engines: dict[str, str]) ->
         mine.run("make", "-o", ".venv/runtime", "params", f"S={' '.join(mine.overrides())}")
 
 
+def test_removed_experiment_leaves_the_leaderboard(mine: Project, engines: dict[str, str]) -> None:
+    file = mine.folder / "conf/config.yaml"
+    text = file.read_text()
+    try:
+        file.write_text(text.replace("  - experiment@experiments.nba_points: nba_points\n", ""))
+        mine.run("make", "-o", ".venv/runtime", "params", f"S={' '.join(mine.overrides())}")
+        mine.run("dvc", "repro", "-s", "params")
+        assert stale(mine, {name: engine for name, engine in engines.items() if name != "nba_points"}) == {"compare"}
+    finally:
+        file.write_text(text)
+        mine.run("make", "-o", ".venv/runtime", "params", f"S={' '.join(mine.overrides())}")
+        mine.run("dvc", "repro", "-s", "params")
+
+
 def test_equal_downloads_train_nothing(mine: Project, engines: dict[str, str]) -> None:
     file = mine.folder / "src/twinnet/data/download/sources.py"
     file.write_text(file.read_text() + "# a comment\n")
