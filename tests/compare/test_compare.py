@@ -453,6 +453,7 @@ def change_metrics(run: Path, **changes: Any) -> None:
 FAULTS: dict[str, Callable[[Path], Any]] = {  # tests/training has every damage of every file
     "metrics.json": lambda run: (run / "metrics.json").write_text('{"valid/loss": 0.'),
     "history.csv": lambda run: (run / "history.csv").unlink(),
+    "history.npz": lambda run: (run / "history.npz").unlink(),
     "predictions.npz": lambda run: change_metrics(run, **{"valid/accuracy": 0.1}),
     "record.json": lambda run: (run / "record.json").unlink(),
 }

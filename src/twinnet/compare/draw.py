@@ -83,10 +83,10 @@ class FigureCache:
             data = provenance.read(run.dataset, self.root, paths.PROCESSED).processed
         except DataError:
             data = {}
-        files = [provenance.sha256(file) for file in (run.directory / FULL_HISTORY, run.model)]
+        drawn = run.hash_files(FULL_HISTORY, run.model.name)
         of_data = [run.info.data.get("digest"), dict(data), seasons(run.dataset, self.root)]
         code = code_hash(run.experiment.engine.kind, "figures", "compare")
-        return [run.name, run.content_hash, *files, *of_data, code]
+        return [run.name, run.content_hash, drawn, *of_data, code]
 
 
 @cache

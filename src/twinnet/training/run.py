@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
@@ -25,7 +26,6 @@ from twinnet.core.network import output_units
 from twinnet.core.problem import TrainedNetwork, metric
 from twinnet.core.provenance import ORIGINS, SYNTHETIC
 from twinnet.core.schema import Experiment, Task
-from twinnet.core.secrets import masked
 from twinnet.core.splits import Splits
 from twinnet.training.run_info import RunInfo
 
@@ -112,7 +112,7 @@ class Run:
     def info(self) -> RunInfo:
         """record.json, whose configuration is that of config.yaml."""
         info = self._parsed(RECORD, lambda text: RunInfo.parse(_mapping(json.loads(text))))
-        if masked(self.settings) != info.config:
+        if self.settings != info.config:
             raise self._broken(CONFIG, f"expected the configuration that {RECORD} holds; received another")
         return info
 
@@ -121,7 +121,7 @@ class Run:
         """history.csv: epoch, train/loss, train/<metric>, valid/loss, valid/<metric>, at most 1,000 rows."""
         import pandas as pd  # 0.3 s
 
-        table = self._parsed(HISTORY, lambda text: pd.read_csv(self.directory / HISTORY))
+        table = self._parsed(HISTORY, lambda text: pd.read_csv(StringIO(text)))
         columns = ["epoch", "train/loss", f"train/{self.metric}", "valid/loss", f"valid/{self.metric}"]
         if list(table) != columns:
             raise self._broken(HISTORY, f"expected the columns {','.join(columns)}; received {','.join(table)}")
@@ -182,8 +182,12 @@ class Run:
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 over the configuration, the metrics (with the seconds it took) and the predictions."""
+        return self.hash_files(*RESULT_FILES)
+
+    def hash_files(self, *names: str) -> str:
+        """Return the SHA-256 over the names and the contents of files of the run."""
         digest = hashlib.sha256()
-        for name in RESULT_FILES:
+        for name in names:
             with self._reading(name, "the file of a finished run") as file:
                 content = file.read_bytes()
             digest.update(f"{name} {len(content)}\n".encode() + content)
@@ -204,7 +208,7 @@ class Run:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of its scores has to know; often nothing."""
+        """Notes for the reader of its scores; often none."""
         reason = rules.degenerate(self.experiment)
         return [f"does not learn: {reason}"] if reason else []
 
