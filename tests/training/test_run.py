@@ -59,6 +59,15 @@ def test_run_is_read_back_as_it_was_written(run: Run) -> None:
     assert read.network().predict(X).shape == (1, 1)
 
 
+def test_password_that_is_a_word_of_the_configuration(
+    tiny_project: Path, compose: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "sigmoid")
+    run = train(compose("nba_scratch", "engine=scratch_numpy", "epochs=1"), tiny_project / "run", root=tiny_project)
+    read = Run.read(run.directory)
+    assert read.info.config["model"]["activation"] == "sigmoid"
+
+
 def test_info_survives_json(run: Run) -> None:
     assert RunInfo.parse(json.loads(json.dumps(asdict(run.info)))) == run.info
 

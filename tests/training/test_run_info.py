@@ -1,12 +1,15 @@
-"""What a run's record says about its code."""
+"""What a run's record says about its code and its command."""
 
+import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from twinnet.training.run_info import _code
+from twinnet.core.secrets import HIDDEN
+from twinnet.training.run_info import _code, _command
 
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false")
 
@@ -40,3 +43,9 @@ def test_no_commit_and_no_repository_are_no_code(git: Callable[..., str], tmp_pa
     git("add", "-A")
     assert _code(tmp_path) == {}
     assert _code(tmp_path / "missing") == {}
+
+
+def test_command_can_be_pasted_and_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "description=my own run", "+uri=http://me:hunter2@host"])
+    words = shlex.split(_command())
+    assert words[-2:] == ["description=my own run", f"+uri=http://{HIDDEN}@host"]

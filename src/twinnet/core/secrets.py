@@ -1,4 +1,4 @@
-"""Credentials in a tracking address never reach a log, a tag or a file."""
+"""Masking of credentials in texts."""
 
 import os
 import re
@@ -49,12 +49,12 @@ def _secrets(address: str) -> Iterator[str]:
                 yield written
 
 
-def masked(value: Any, address: str | None = None) -> Any:
+def mask_nested(value: Any, address: str | None = None) -> Any:
     """Return nested dictionaries and lists with every text masked."""
     if isinstance(value, str):
         return mask(value, address)
     if isinstance(value, dict):
-        return {key: masked(inner, address) for key, inner in value.items()}
+        return {key: mask_nested(inner, address) for key, inner in value.items()}
     if isinstance(value, list):
-        return [masked(inner, address) for inner in value]
+        return [mask_nested(inner, address) for inner in value]
     return value

@@ -1,21 +1,21 @@
-"""What is known about a run when it starts: configuration, data, code, versions and its name in DVC (record.json)."""
+"""Info of a run at its start: configuration, data, code, versions and its name in DVC (record.json)."""
 
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from twinnet.core import config, paths, provenance
-from twinnet.core.errors import DataError
 from twinnet.core.network import Network
 from twinnet.core.schema import Experiment
-from twinnet.core.secrets import masked
+from twinnet.core.secrets import mask_nested
 from twinnet.core.splits import Splits
 
 COMMIT = "# branch.oid "  # the line of `git status` that has it; "(initial)" if there is none yet
@@ -105,7 +105,7 @@ def collect(
         "test": 0 if splits.X_test is None else len(splits.X_test),
     }
     source = {"source": splits.source, "digest": splits.digest, "samples": samples}
-    info = RunInfo(
+    return RunInfo(
         config=config.plain(experiment),
         started=now(),
         parameters=network.parameters(),
@@ -118,21 +118,19 @@ def collect(
         versions=_versions(experiment),
         dvc=_dvc(),
         command=_command(),
-        overrides=list(overrides),
+        overrides=mask_nested(list(overrides)),
         warnings=list(warnings),
     )
-    return RunInfo(**masked(asdict(info)))
 
 
 def _data(experiment: Experiment, root: Path) -> dict[str, Any]:
-    """The processed file, and the addresses of its raw data, if its provenance tells."""
-    found: dict[str, Any] = {"file": str(paths.PROCESSED / experiment.data.name / experiment.data.file)}
-    try:
-        raw = provenance.read(experiment.data.name, root, paths.PROCESSED)
-    except DataError:
-        return found
+    """The processed file, and the addresses of its raw data."""
+    raw = provenance.read(experiment.data.name, root, paths.PROCESSED)
     addresses = sorted({file.address for file in raw.files if file.address})
-    return found | {"addresses": addresses, "licence": raw.licence, "note": raw.note}
+    return {
+        "file": str(paths.PROCESSED / experiment.data.name / experiment.data.file),
+        **mask_nested({"addresses": addresses, "licence": raw.licence, "note": raw.note}),
+    }
 
 
 def _code(root: Path) -> dict[str, Any]:
@@ -184,8 +182,8 @@ def _dvc() -> dict[str, str]:
 
 
 def _command() -> str:
-    """The command line of this process, without the folders of this machine."""
+    """The command line of this process, without credentials and the folders of this machine."""
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
-    started = f"-m {spec.name.removesuffix('.__main__')}" if spec else Path(sys.argv[0] or "-").name
-    return " ".join(["python", started, *sys.argv[1:]])
+    started = ["-m", spec.name.removesuffix(".__main__")] if spec else [Path(sys.argv[0] or "-").name]
+    return shlex.join(mask_nested(["python", *started, *sys.argv[1:]]))
