@@ -76,7 +76,7 @@ $(OBJECT_STORE)/made: $(BIN)/uv tests/cluster/object_store.txt
 	@$(UV) pip install -q --python $(OBJECT_STORE)/bin/python -r tests/cluster/object_store.txt
 	@touch $@
 
-cluster: $(VENV)/dev $(OBJECT_STORE)/made ## SLURM, several hosts, an object store, 1,000 jobs (installs Debian's packages; needs root)
+cluster: $(VENV)/dev $(OBJECT_STORE)/made ## SLURM, several hosts, an object store, 200 jobs or CLUSTER_JOBS (installs Debian's packages; needs root)
 	@tests/cluster/install
 	python -m pytest -m cluster tests/cluster
 
@@ -120,9 +120,9 @@ bench: $(VENV)/dev ## speeds as ratios against named peers
 faults: $(VENV)/dev ## what becomes of each fault of configurations, stores, machines, sources, runs, checkpoints
 	@python -m tests.faults
 
-lock: $(BIN)/uv ## resolve the lock files anew
+lock: $(BIN)/uv ## resolve the lock files again
 	uv pip compile -q pyproject.toml --extra dev --universal --generate-hashes --no-header -o requirements-dev.lock
 	uv pip compile -q pyproject.toml --universal --generate-hashes --no-header -c requirements-dev.lock -o requirements.lock
 
-clean: ## remove what the pipeline and the tests made; the environment stays
+clean: ## delete build/ and outputs/ (single runs, sweeps, runs not sent to MLflow) and caches; data, runs/, .venv stay
 	rm -rf build outputs data/cache data/rejected reports/notebooks
