@@ -145,6 +145,8 @@ def test_walkthrough_equals_a_step_of_training(compose: Callable[..., Experiment
         (["--features", "1", "2", "--label", "centre"], "expected one of guard, forward; received 'centre'"),
         (["--features", "1", "2"], "--features, --label: expected both or neither"),
         (["experiment=fashion_cnn"], "expected a table and dense layers"),
+        (["optimizer.schedule.warmup=0.1"], "received data.kind=table model.kind=mlp optimizer.schedule.warmup=0.1;"),
+        (["experiment=nba_points", "--features", "1", "2", "3", "--label", "abc"], "--label: expected a number; rec"),
     ],
 )
 def test_walkthrough_of_bad_input_is_one_line(

@@ -142,12 +142,17 @@ def _backward(
 
 
 def _names(experiment: Experiment) -> tuple[str, ...]:
-    """The features of an experiment that can be step through."""
-    data, network = experiment.data, build_network(experiment)
-    if not isinstance(data, TableData) or network.l2 or not all(isinstance(layer, Dense) for layer in network.layers):
+    """Return the features of an experiment. Raises ConfigError unless it is dense layers over a table."""
+    data, model, schedule = experiment.data, experiment.model, experiment.optimizer.schedule
+    extras = {"model.dropout": model.dropout, "model.l2": model.l2, "label_smoothing": experiment.label_smoothing}
+    extras["optimizer.schedule.warmup"] = schedule.warmup  # counted in steps, which depend on the number of samples
+    dense = all(isinstance(layer, Dense) for layer in build_network(experiment).layers)
+    if not isinstance(data, TableData) or any(extras.values()) or not dense:
+        received = {"data.kind": data.kind, "model.kind": model.kind} | extras
         raise ConfigError(
-            "walkthrough: expected a table and dense layers without dropout, normalisation or l2; received "
-            f"data.kind={data.kind} model.kind={experiment.model.kind}; use experiment=nba_scratch"
+            "walkthrough: expected a table and dense layers without dropout, normalisation, l2, label smoothing or "
+            f"warm-up; received {' '.join(f'{key}={value}' for key, value in received.items() if value)}; "
+            "use experiment=nba_scratch"
         )
     return tuple(data.features)
 
@@ -223,13 +228,16 @@ def _label(step: Walkthrough) -> str:
 
 def _sample(experiment: Experiment, features: list[float] | None, label: str | None) -> tuple[np.ndarray, float]:
     """Return the sample of the command line, or else the first training sample."""
-    _names(experiment)  # refuses what cannot be step through before any data is read
+    _names(experiment)  # before any data is read
     if features is None or label is None:
         splits = load_splits(experiment.data, root=paths.root(), dtype=experiment.engine.dtype.value, samples=1)
         return splits.X_train[0], float(splits.y_train[0])
     classes = experiment.data.classes
     if experiment.data.task is Task.regression or classes is None:
-        return np.asarray(features), float(label)
+        try:
+            return np.asarray(features), float(label)
+        except ValueError as error:
+            raise ConfigError(f"--label: expected a number; received {label!r}") from error
     if label not in classes:
         raise ConfigError(f"--label: expected one of {', '.join(classes)}; received {label!r}")
     return np.asarray(features), float(classes.index(label))
