@@ -61,11 +61,29 @@ def test_publish_of_stored_runs_starts_no_follower(train: Callable[..., Run], pr
     assert publish(project / "runs", root=project).sent == ("nba_scratch",)
 
 
-def _draw(project: Path) -> None:
+def _draw(project: Path, name: str = "learning_curves.png") -> None:
     """Leave a figure where `compare` draws those of a run."""
-    figure = project / "reports" / "runs" / "nba_scratch" / "learning_curves.png"
+    figure = project / "reports" / "runs" / "nba_scratch" / name
     figure.parent.mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(figure)
+
+
+def test_dvc_experiment_sends_its_own_figures(
+    train: Callable[..., Run], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dvc exp run --temp` trains and compares in a copy; the store and the workspace's figures lie in DVC_ROOT."""
+    run = train(settings=Tracking(enabled=False))
+    shutil.rmtree(run.directory / "figures")
+    copy = project / ".dvc" / "tmp" / "exps" / "a"
+    shutil.move(project / "runs", copy / "runs")
+    _draw(project)
+    _draw(copy, "confusion_matrix.png")
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    monkeypatch.chdir(copy)
+    assert publish(Path("runs")).sent == ("nba_scratch",)
+    ((found,),) = finished(project).values()
+    figures = store(project).client.list_artifacts(found.info.run_id, "figures")
+    assert [figure.path for figure in figures] == ["figures/confusion_matrix.png"]
 
 
 def test_results_restored_by_dvc_are_published_once(train: Callable[..., Run], project: Path) -> None:

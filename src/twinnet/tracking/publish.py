@@ -92,7 +92,7 @@ def send(
             live = waiting[run.directory] = LiveRun.create(live_runs, settings, has_reader=True)
             masked = {key: mask(value, live_runs.uri) for key, value in tags.items()}
             live.write(RECORD, {"info": asdict(run.info), "tags": masked})
-            live.write(END, finished_end(run, _figures(run, live_runs.root)))
+            live.write(END, finished_end(run, _figures(run)))
         live_runs.start_follower(settings)
         every = [*left, *waiting.values()]
         reason = await_follower(live_runs, every, settings, lambda: until - time.monotonic())
@@ -111,11 +111,7 @@ def _publish(
     names = {live.folder: _name(live) for live in left}
     results = {(live.read(END) or {}).get("result"): live for live in left}
     others, stored = [run for run in complete if run.content_hash not in results], stored_results(live_runs.uri)
-    present = [
-        run
-        for run in others
-        if run.content_hash in stored and (stored[run.content_hash] or not _figures(run, live_runs.root))
-    ]
+    present = [run for run in others if run.content_hash in stored and (stored[run.content_hash] or not _figures(run))]
     missing = [(run, PUBLISHED) for run in others if run not in present]
     sent, reason = send(missing, settings, live_runs, left) if missing or left else ({}, "")
     is_new = {run.name: False for run in present}
@@ -129,9 +125,11 @@ def _publish(
     ), reason
 
 
-def _figures(run: Run, root: Path) -> list[Path]:
-    """Return the run's own figures, or those that `compare` has drawn of it."""
-    return run.figures or sorted((root / paths.REPORTS / "runs" / run.name).glob("*.png"))
+def _figures(run: Run) -> list[Path]:
+    """Return the run's own figures, or those that `compare` has drawn of it, in the same checkout or DVC copy."""
+    directory = run.directory.absolute()
+    root = directory.parents[1]
+    return run.figures or sorted((root / paths.REPORTS / directory.relative_to(root)).glob("*.png"))
 
 
 def _name(live: LiveRun) -> str:
