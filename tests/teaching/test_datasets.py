@@ -43,9 +43,28 @@ def test_players_of_a_season_are_downloaded_and_cached(checkout: Path) -> None:
 def test_images_have_labels_and_names_of_classes(checkout: Path) -> None:
     images = load_images("mnist")
     assert images.X_train.shape == (120, 28, 28)
+    assert images.y_test is not None
     assert images.y_test.shape == (20,)
     assert images.X_train.dtype == np.uint8
     assert images.classes == [str(digit) for digit in range(10)]
+
+
+def test_images_without_a_test_split_have_none(checkout: Path) -> None:
+    suite = yaml.safe_load((checkout / "params.yaml").read_text())
+    digits = suite["datasets"]["mnist"]
+    digits["arrays"] = {name: array for name, array in digits["arrays"].items() if name.endswith("_train")}
+    digits["files"] = {array["file"]: digits["files"][array["file"]] for array in digits["arrays"].values()}
+    (checkout / "params.yaml").write_text(yaml.safe_dump(suite))
+    images = load_images("mnist")
+    assert images.X_train.shape == (120, 28, 28)
+    assert images.X_test is images.y_test is None
+
+
+def test_another_type_of_season_is_another_download(checkout: Path) -> None:
+    regular = load_players(2019)
+    text = (checkout / "params.yaml").read_text()
+    (checkout / "params.yaml").write_text(text.replace("season_type: regular_season", "season_type: playoffs"))
+    assert len(load_players(2019)) < len(regular)
 
 
 def test_data_of_the_pipeline_is_not_downloaded_again(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

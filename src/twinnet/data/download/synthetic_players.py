@@ -38,10 +38,10 @@ FEWEST_ARE_BEST = ("L", "TOV", "PF")
 
 def generate(dataset: NBADataset, raw: Path) -> list[str]:
     """Write the two answers for each season under `raw`; return the names of the files."""
-    names = []
+    names, number = [], int(np.clip(PLAYERS, *dataset.players[dataset.season_type]))
     for season in nba.seasons(dataset):
         place = nba.folder(season, dataset.season_type)
-        stats, index = players(season)
+        stats, index = players(season, number)
         parameters = {"LeagueID": "00", "Season": season_name(season)}
         stats_parameters = parameters | {"SeasonType": nba.title(dataset.season_type), "PerMode": "PerGame"}
         (raw / place).mkdir(parents=True)
