@@ -31,6 +31,7 @@ def write_players(root: Path) -> None:
     random = np.random.default_rng(0)
     is_forward = random.integers(0, 2, 60)
     columns = {
+        "season": 2019,
         "apg": np.round(random.gamma(2, 1, 60) + 2 * (1 - is_forward), 1),
         "rpg": np.round(random.gamma(2, 1, 60) + 3 * is_forward, 1),
         "ppg": np.round(random.gamma(3, 3, 60), 1),

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.suite import copy_conf
 from twinnet.core import config
 from twinnet.core.errors import DataError
 from twinnet.data import card
@@ -51,8 +52,7 @@ def flowers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     content = frame.to_csv(index=False).encode("utf-8-sig")
     (tmp_path / "mirror/flowers").mkdir(parents=True)
     (tmp_path / "mirror/flowers/flowers.csv").write_bytes(content)
-    root = tmp_path / "checkout"
-    shutil.copytree(ROOT / "conf", root / "conf")
+    root = copy_conf(ROOT, tmp_path / "checkout", "dataset@datasets.flowers: flowers")
     (root / "dvc.yaml").touch()
     (root / "conf/data/flowers.yaml").write_text(READING, encoding="utf-8")
     dataset = DATASET.replace("SHA-256", hashlib.sha256(content).hexdigest())
@@ -62,7 +62,7 @@ def flowers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_own_table_is_trained_by_two_yaml_files(flowers: Path) -> None:
-    suite = config.compose(flowers, "config", ["+dataset@datasets.flowers=flowers"])
+    suite = config.compose(flowers, "config")
     dataset = config.dataset(suite.datasets.flowers)
     download_dataset(dataset, flowers)
     table = pd.read_csv(preprocess_dataset(dataset, flowers))
@@ -102,10 +102,19 @@ def test_own_table_is_trained_by_two_yaml_files(flowers: Path) -> None:
     ],
 )
 def test_table_that_conf_contradicts_is_one_line(override: str, message: str, flowers: Path) -> None:
-    suite = config.compose(flowers, "config", ["+dataset@datasets.flowers=flowers", override])
+    suite = config.compose(flowers, "config", [override])
     if override.startswith("+"):
         shutil.copy(flowers.parent / "mirror/flowers/flowers.csv", flowers.parent / "mirror/flowers/more.csv")
     with pytest.raises(DataError, match=message) as raised:
         download_dataset(config.dataset(suite.datasets.flowers), flowers)
     assert "\n" not in str(raised.value)
     assert not (flowers / "data/raw/flowers").exists()
+
+
+def test_table_without_rows_is_one_line(flowers: Path) -> None:
+    content = b"length,width,species\n"
+    (flowers.parent / "mirror/flowers/flowers.csv").write_bytes(content)
+    files = f"datasets.flowers.files={{flowers.csv: {hashlib.sha256(content).hexdigest()}}}"
+    suite = config.compose(flowers, "config", ["+dataset@datasets.flowers=flowers", files])
+    with pytest.raises(DataError, match=r"flowers.csv: expected rows; received none"):
+        download_dataset(config.dataset(suite.datasets.flowers), flowers)

@@ -54,38 +54,46 @@ def test_split_by_groups_never_divides_a_group(sizes: list[int], fraction: float
     assert not set(groups[train]) & set(groups[valid])
 
 
-def test_several_seasons_are_split_by_season_by_default() -> None:
+def test_several_values_of_split_by_are_split_and_one_is_not() -> None:
     table = pd.DataFrame({"season": [2017, 2018, 2019] * 20, "x": range(60), "y": [0, 1] * 30})
-    splits = split_table(table, table_data())
+    splits = split_table(table, table_data(split_by="season"))
     sides = [set(table["season"][table["x"].isin(splits[f"X_{side}"][:, 0])]) for side in ("train", "valid")]
     assert (len(sides[0]), len(sides[1])) == (2, 1)
-    one_season = split_table(table.assign(season=2019), table_data())
+    one_season = split_table(table.assign(season=2019), table_data(split_by="season"))
     expected = train_test_split(np.arange(60), test_size=0.33, random_state=42)[0]
     np.testing.assert_array_equal(one_season["X_train"][:, 0], expected)
+    np.testing.assert_array_equal(split_table(table, table_data())["X_train"][:, 0], expected)
+    stratified = split_table(table.assign(season=2019), table_data(split_by="season", stratify=True))
+    assert stratified["y_train"].mean() == 0.5
 
 
 def test_split_by_player_never_divides_a_player() -> None:
     table = pd.DataFrame({"player_id": np.arange(60) // 3, "season": 2019, "x": range(60), "y": [0, 1] * 30})
     splits = split_table(table, table_data(split_by="player_id"))
     assert not set(splits["X_train"][:, 0] // 3) & set(splits["X_valid"][:, 0] // 3)
+    names = table.assign(player_id=table["player_id"].map({player: f"n{player:02d}" for player in range(19)}))
+    by_name = split_table(names, table_data(split_by="player_id"))  # the last player's rows lack a name
+    np.testing.assert_array_equal(by_name["X_valid"], splits["X_valid"])
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"features": ["z"]}, r"expected a column of the table: x, y, name, holes, infinite; received 'z'"),
+        ({"features": ["z"]}, r"expected a column of the table: x, y, name, holes, infinite, half; received 'z'"),
         ({"target": "z"}, r"expected a column of the table"),
         ({"features": ["name"]}, r"column 'name': expected numbers; received text such as 'n'"),
         ({"features": ["x", "holes"]}, r"column 'holes': expected finite numbers; 1 of 20 are missing or infinite"),
         ({"features": ["infinite"]}, r"column 'infinite': expected finite numbers"),
         ({"split_by": "team"}, r"split_by: expected one of x, y, .*; received 'team'"),
-        ({"split_by": "name"}, r"valid_fraction=0.33 cannot split 20 rows"),
-        ({"split_by": "name", "stratify": True}, r"stratify=true: expected a split by rows"),
+        ({"split_by": "half", "valid_fraction": 0.999}, r"valid_fraction=0.999 cannot split 20 rows"),
+        ({"split_by": "half", "stratify": True}, r"stratify=true: expected a split by rows"),
         ({"valid_fraction": 0.999}, r"cannot split 20 rows"),
     ],
 )
 def test_table_that_cannot_be_split_is_one_line(changes: dict[str, object], message: str) -> None:
-    table = pd.DataFrame({"x": range(20), "y": [0, 1] * 10, "name": "n", "holes": 1.0, "infinite": 1.0})
+    table = pd.DataFrame(
+        {"x": range(20), "y": [0, 1] * 10, "name": "n", "holes": 1.0, "infinite": 1.0, "half": ["a", "b"] * 10}
+    )
     table.loc[3, "holes"], table.loc[3, "infinite"] = np.nan, np.inf
     with pytest.raises(DataError, match=message) as raised:
         split_table(table, table_data(**changes))
@@ -152,6 +160,10 @@ def test_images_of_another_shape_are_refused() -> None:
     data.valid_samples = 4
     with pytest.raises(DataError, match=r"image_shape: expected \[2, 2\] as in i; received \[3, 3, 1\]"):
         split_images(arrays, data)
+    for shape in ([3, 2, 2], [2, 2, 3, 1]):  # of as many numbers as 2 x 2 x 3
+        data.image_shape = [2, 2, 3]
+        with pytest.raises(DataError, match=r"image_shape: expected .* as in i; received \[2, 2, 3\]"):
+            split_images(arrays | {"X_train": np.zeros((8, *shape), np.uint8)}, data)
     data.valid_samples = 8
     with pytest.raises(DataError, match="valid_samples=8: expected fewer than the 8 training images"):
         split_images(arrays, data)

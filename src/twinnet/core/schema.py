@@ -100,7 +100,7 @@ class TableData(Data):
     valid_fraction: float = 0.33  # of the rows
     split_seed: int = 42  # of the draw of the validation rows
     stratify: bool = False  # keep the shares of the classes in both parts
-    split_by: str | None = None  # a column whose values stay on one side; None: season, where there are several
+    split_by: str | None = None  # a column whose values stay on one side, if it has several; None: split by rows
 
 
 @dataclass

@@ -119,7 +119,7 @@ def split_images(arrays: Arrays, data: ImageData) -> Arrays:
     split |= {name: array for name, array in arrays.items() if name.endswith("_test")}
     for name in [name for name in split if name.startswith("X_")]:
         expected, received = tuple(data.image_shape), split[name].shape[1:]
-        if np.prod(expected) != np.prod(received):
+        if received != expected and (*received, 1) != expected and received != (math.prod(expected),):
             raise DataError(f"image_shape: expected {list(received)} as in {data.name}; received {list(expected)}")
         split[name] = split[name].reshape(-1, *expected)
     return split
@@ -183,18 +183,19 @@ def check_labels(arrays: Arrays, data: Data) -> None:
 
 
 def _rows(table: "pd.DataFrame", data: TableData) -> dict[str, np.ndarray]:
-    several_seasons = "season" in table and table["season"].nunique() > 1
-    split_by = data.split_by or ("season" if several_seasons else None)
-    if split_by is not None and split_by not in table:
-        raise DataError(f"split_by: expected one of {', '.join(table.columns)}; received {split_by!r}")
-    if data.stratify and split_by is not None:
-        raise DataError(f"stratify=true: expected a split by rows; received a split by {split_by}")
+    if data.split_by is not None and data.split_by not in table:
+        raise DataError(f"split_by: expected one of {', '.join(table.columns)}; received {data.split_by!r}")
+    groups = None
+    if data.split_by is not None and table[data.split_by].nunique(dropna=False) > 1:
+        groups = table[data.split_by].factorize(sort=True, use_na_sentinel=False)[0]  # rows without a value: one group
+    if data.stratify and groups is not None:
+        raise DataError(f"stratify=true: expected a split by rows; received a split by {data.split_by}")
     train, valid = split_rows(
         len(table),
         data.valid_fraction,
         data.split_seed,
         labels=table[data.target].to_numpy() if data.stratify else None,
-        groups=None if split_by is None else table[split_by].to_numpy(),
+        groups=groups,
     )
     return {"train": train, "valid": valid}
 

@@ -25,6 +25,8 @@ def read(dataset: TableDataset, raw: Path) -> pd.DataFrame:
         )
     except ValueError as error:
         raise DataError(f"{name}: expected a CSV table in UTF-8 with a header; {error}") from error
+    if table.empty:
+        raise DataError(f"{name}: expected rows; received none")
     reading = dataset.reading
     if not isinstance(reading, TableData):
         raise DataError(f"datasets.{dataset.name}: a table cannot be read as {reading.kind}")
