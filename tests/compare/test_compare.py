@@ -102,7 +102,7 @@ class Project:
         """Write data/ of players of two seasons; return its digest."""
         random = np.random.default_rng(0)
         players = pd.DataFrame({"apg": random.random(400), "rpg": random.random(400), "is_forward": LABELS})
-        players["season"] = np.repeat([1999, 2019], 200)
+        players = players.assign(season=np.repeat([1999, 2019], 200), player_id=1)
         return provenance.sha256(write_table(self.folder, "nba", players, "mirror"))
 
 

@@ -7,11 +7,13 @@ import pytest
 
 from tests.data.faults.server import FaultServer
 from tests.data.faults.worlds import idx_world, json_world
+from twinnet.core import provenance
 from twinnet.core.errors import DataError
 from twinnet.core.schema import Dataset, SourcePolicy
 from twinnet.data import card as cards
 from twinnet.data.download.download import download_dataset
 from twinnet.data.preprocess import preprocess_dataset
+from twinnet.training.dataset import load_splits
 
 
 def served(server: FaultServer) -> Dataset:
@@ -46,6 +48,9 @@ def test_card_of_images_and_of_synthetic_data(server: FaultServer, tmp_path: Pat
     card = cards.write(dataset, tmp_path).read_text(encoding="utf-8")
     assert "| 0 | 15 (10.0%) | 5 (10.0%) | 5 (10.0%) |" in card
     assert "| shape | 8 x 8 x 1, uint8 |" in card
+    splits = load_splits(dataset.reading, root=tmp_path)
+    title = cards.picture(dataset, splits, None, provenance.read("pictures", tmp_path)).get_suptitle()
+    assert f"{len(splits.y_train)} training samples" in title.replace("\n", " ")
     expected = {"regular_season": [350, 750]}
     players = replace(json_world().dataset(), source=SourcePolicy.synthetic, players=expected)  # type: ignore[call-arg]  # it is an NBADataset
     download_dataset(players, tmp_path)

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.processed import write_table
 from tests.suite import copy_conf
-from twinnet.core import config
+from twinnet.compare.draw import seasons
+from twinnet.core import config, paths, provenance
 from twinnet.core.errors import DataError
 from twinnet.data import card
 from twinnet.data.download.download import download_dataset
@@ -83,6 +85,19 @@ def test_own_table_is_trained_by_two_yaml_files(flowers: Path) -> None:
     train(experiment, flowers / "run", root=flowers)
     predictions = np.load(flowers / "run/predictions.npz")
     assert predictions["y_prob"].shape == (30, 3)
+
+
+def test_own_columns_are_not_read_as_those_of_players(flowers: Path) -> None:
+    species = np.arange(90) % 3
+    columns = {"min": species + 0.5, "blk": 1.0, "species": species, "pos": "a", "season": 1 + species % 2}
+    write_table(flowers, "flowers", pd.DataFrame(columns))
+    words = ["+dataset@datasets.flowers=flowers", "datasets.flowers.reading.features=[min,blk]"]
+    dataset = config.dataset(config.compose(flowers, "config", words).datasets.flowers)
+    splits, recorded = load_splits(dataset.reading, root=flowers), provenance.read("flowers", flowers, paths.PROCESSED)
+    left, right = card.picture(dataset, splits, pd.DataFrame(columns), recorded).axes
+    assert (left.get_xlabel(), left.get_ylabel(), left.get_title()) == ("min", "blk", "samples")
+    assert right.get_title() == "classes"
+    assert seasons("flowers", flowers) == ""
 
 
 @pytest.mark.parametrize(

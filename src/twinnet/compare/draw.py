@@ -94,7 +94,7 @@ def seasons(dataset: str, root: Path) -> str:
     """Return the seasons in a processed table of players, "2019-20"; empty for other data, or without the table."""
     try:
         with (root / paths.PROCESSED / dataset / "table.csv").open(encoding="utf-8", newline="") as file:
-            years = {int(row["season"]) for row in csv.DictReader(file)}
+            years = {int(row["season"]) for row in csv.DictReader(file) if row["player_id"]}
     except (OSError, ValueError, KeyError):
         return ""
     return ", ".join(map(season_name, sorted(years)))

@@ -14,7 +14,7 @@ from twinnet.core.provenance import Provenance
 from twinnet.core.schema import Dataset, NBADataset, Scaling, TableData, Task, season_name
 from twinnet.core.splits import Splits
 from twinnet.data.formats import nba
-from twinnet.figures.run import AXIS_NAMES
+from twinnet.figures.run import axis_names
 from twinnet.figures.style import BLUE, PALETTE, new_figure, save, styled
 from twinnet.training.dataset import SPLITS, load_splits, read_table
 
@@ -62,33 +62,34 @@ def text(dataset: Dataset, splits: Splits, table: pd.DataFrame | None, recorded:
 def picture(dataset: Dataset, splits: Splits, table: pd.DataFrame | None, recorded: Provenance) -> Figure:
     """Draw samples of each class: rows of images, or the rows of a table on its first two features."""
     notes = [recorded.note] if recorded.note else []
+    kind = "players" if isinstance(dataset, NBADataset) else "samples" if table is not None else "training samples"
     size = len(table) if table is not None else len(splits.y_train)
     title = f"{dataset.title or dataset.name}{''.join(f', {value}' for _, value in _about(dataset))}: "
-    title += f"{size:,} {'players' if isinstance(dataset, NBADataset) else 'samples'} (source: {recorded.source})"
+    title += f"{size:,} {kind} (source: {recorded.source})"
     if table is not None and isinstance(dataset.reading, TableData):
-        return _scatter(dataset.reading, table, title, notes)
+        return _scatter(dataset.reading, table, kind, title, notes)
     return _grid(dataset.reading.classes or [], splits, title, notes)
 
 
-def _scatter(reading: TableData, table: pd.DataFrame, title: str, notes: list[str]) -> Figure:
+def _scatter(reading: TableData, table: pd.DataFrame, kind: str, title: str, notes: list[str]) -> Figure:
     figure = new_figure(9.6, 4.8, title, notes)
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
     first, second = (*reading.features, *reading.features)[:2]
-    kind = "players" if "pos" in table else "samples"
-    left.set(xlabel=AXIS_NAMES.get(first, first), ylabel=AXIS_NAMES.get(second, second), title=kind)
+    names = axis_names(reading)
+    left.set(xlabel=names.get(first, first), ylabel=names.get(second, second), title=kind)
     if not reading.classes:
         left.scatter(table[first], table[second], s=14, alpha=0.6, color=BLUE)
         right.hist(table[reading.target], bins=30, color=BLUE)
-        right.set(xlabel=AXIS_NAMES.get(reading.target, reading.target), ylabel=kind)
+        right.set(xlabel=names.get(reading.target, reading.target), ylabel=kind)
         return figure
     for label, name in enumerate(reading.classes):
         rows = table[table[reading.target] == label]
         left.scatter(rows[first], rows[second], s=14, alpha=0.6, color=PALETTE[label % len(PALETTE)], label=name)
     left.legend()
-    labels = table["pos"] if "pos" in table else table[reading.target].map(dict(enumerate(reading.classes)))
+    labels = table["pos"] if kind == "players" else table[reading.target].map(dict(enumerate(reading.classes)))
     counts = labels.value_counts()
     right.barh(counts.index[::-1], counts.to_numpy()[::-1], color=BLUE)
-    right.set(xlabel=kind, title="positions" if "pos" in table else "classes")
+    right.set(xlabel=kind, title="positions" if kind == "players" else "classes")
     return figure
 
 

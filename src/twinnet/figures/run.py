@@ -56,9 +56,14 @@ def has_boundary(experiment: Experiment) -> bool:
     return isinstance(data, TableData) and len(data.features) == 2 and data.task is not Task.regression
 
 
+def axis_names(data: Data) -> dict[str, str]:
+    """Return the names on axes of the NBA's columns; none for other data, whose columns may mean something else."""
+    return AXIS_NAMES if data.name.startswith("nba") else {}
+
+
 def unit_of(data: Data) -> str:
     """Return the unit of a regression's target, empty if it is not known."""
-    return AXIS_NAMES.get(str(getattr(data, "target", "")), "")
+    return axis_names(data).get(str(getattr(data, "target", "")), "")
 
 
 def notes(source: str, experiment: Experiment) -> list[str]:
@@ -97,9 +102,9 @@ def _figures(
     title = f"{name}: {np.mean(y_pred == y_true):.2%} right, {evaluated}"
     figures["confusion_matrix"] = confusion_matrix(y_true, y_pred, classes, title, lines)
     if predict and isinstance(data, TableData) and has_boundary(experiment):
-        axis_names = [AXIS_NAMES.get(feature, feature) for feature in data.features]
+        axes = [axis_names(data).get(feature, feature) for feature in data.features]
         title = f"{name}: decision boundary, {sizes}"
-        figures["decision_boundary"] = decision_boundary(splits, predict, classes, axis_names, title, lines)
+        figures["decision_boundary"] = decision_boundary(splits, predict, classes, axes, title, lines)
     if isinstance(data, ImageData):
         figures["samples"] = sample_grid(
             splits.X_train,
