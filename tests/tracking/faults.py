@@ -271,6 +271,17 @@ def _leave_live(name: str, content: str) -> Callable[[Path], object]:
     return leave
 
 
+def _leave_run(empty: str) -> Callable[[Path], object]:
+    """A run of this process on its way to the store, with a file that a power cut has left empty."""
+
+    def leave(project: Path) -> None:
+        left = live.LiveRun.create(LiveRuns(project), WHOLE)
+        left.write(live.RECORD, {})
+        (left.folder / empty).write_bytes(b"")
+
+    return leave
+
+
 def _publish_twice_at_once(project: Path) -> object:
     if child := os.fork():
         result = publish(project / "runs", WHOLE, root=project)
@@ -360,6 +371,10 @@ def cases() -> list[Case]:
         Case("address: an empty variable", address=""),
         Case("variables of another run", environment={"MLFLOW_RUN_ID": "0" * 32, "MLFLOW_EXPERIMENT_NAME": "other"}),
         Case("build/live: a folder with a damaged file", prepare=_leave_live("owner.json", "{")),
+        *(
+            Case(f"build/live: a folder with an empty {name}", prepare=_leave_run(name))
+            for name in (live.RECORD, live.STATE, live.END, live.PROBLEM)
+        ),
         Case("build/live: an empty folder", prepare=_leave_live("other", "")),
     ]
     return found
@@ -471,8 +486,8 @@ def _outcome(case: Case, project: Path, handler: Lines) -> Outcome:
     ):
         mistakes.append("shows the password")
     if case.parts:
-        told = [line for line in lines if all(part in line for part in case.parts)]
-        mistakes += [] if told else [f"does not say {[part for part in case.parts if part not in answer]}"]
+        matching = [line for line in lines if all(part in line for part in case.parts)]
+        mistakes += [] if matching else [f"does not say {[part for part in case.parts if part not in answer]}"]
         mistakes += [] if len(lines) <= 2 and "\n" not in answer else [f"{len(lines)} lines"]
     if "nba_scratch" not in {path.name for path in (project / "runs").iterdir()} or not _is_whole(project):
         mistakes.append("the run is lost")

@@ -183,10 +183,11 @@ def test_runs_for_another_store_are_named(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", CLOSED)
     train(directory=project / "outputs" / "a", settings=QUICK)
+    live.LiveRun.create(live.LiveRuns(project), QUICK, has_reader=True).write(live.END, {})  # a call is not a run
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     with caplog.at_level(logging.WARNING):
         publish(project / "runs", root=project)
-    assert f"1 runs in build/live/ wait for another store, {CLOSED}; MLFLOW_TRACKING_URI chooses it" in caplog.text
+    assert f"1 run in build/live/ waits for another store, {CLOSED}; MLFLOW_TRACKING_URI chooses it" in caplog.text
 
 
 JOB = {sweeps.KIND: "sweep", sweeps.KEY: "job", sweeps.LEADER: this_process()}

@@ -261,8 +261,11 @@ class Follower:
     def _mark_dead_runs(self, store: Store) -> None:
         """Mark the runs of dead processes that this follower does not send, and forget those processes."""
         self.marked_at = time.monotonic()
-        locks, died = self.runs.locks, dead_processes(self.runs.locks)
-        store.mark_dead_runs(locks, spared=[(live.read(STATE) or {}).get("run_id", "") for live in self.runs])
+        locks, died, spared = self.runs.locks, dead_processes(self.runs.locks), list[str]()
+        for live in self.runs:
+            with suppress(DataError):  # the try of that folder reports it
+                spared.append((live.read(STATE) or {}).get("run_id", ""))
+        store.mark_dead_runs(locks, spared)
         owners = {LiveRun(folder).owner.get("process") for folder in self.runs.folder.iterdir()}
         for process in {*died} - owners:
             (locks / f"{process}.lock").unlink(missing_ok=True)

@@ -117,6 +117,11 @@ class LiveRun:
         """Whether nothing more will be written, also because the training process died."""
         return self.has(END) or not self.is_owned
 
+    @property
+    def is_sendable(self) -> bool:
+        """Whether it is a run that has ended, and no process waits for it."""
+        return self.is_ended and not self.has_reader and self.has(RECORD)
+
     def finish(self, run_id: str, *, is_new: bool) -> None:
         """Note that the store has the run; leave that to read if somebody waits for it."""
         if self.has_reader:
@@ -137,6 +142,12 @@ class LiveRun:
         raise DataError(
             f"{self.folder / name}: expected a file of twinnet's; received a damaged one; delete the folder"
         )
+
+    def problem(self) -> dict[str, Any] | None:
+        """Return why the last try failed, if it did; a damaged file says nothing: the next try replaces it."""
+        with suppress(DataError):
+            return self.read(PROBLEM)
+        return None
 
     def write(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a file whole, unless the folder is gone."""
@@ -204,8 +215,8 @@ class LiveRuns:
 
     def others(self) -> dict[str, int]:
         """Return how many ended runs wait for another store."""
-        lives = [LiveRun(folder) for folder in self.folder.iterdir() if folder.is_dir()]
-        stores = [live.owner["store"] for live in lives if live.owner and live.is_ended]
+        lives = map(LiveRun, self.folder.iterdir())
+        stores = [str(live.owner.get("store", self.store)) for live in lives if live.is_sendable]
         return dict(Counter(store for store in stores if store != self.store))
 
     def start_follower(self, settings: Tracking) -> None:
@@ -376,7 +387,7 @@ class LiveTracker:
 
     def _warn(self) -> None:
         """Report the first failure of the store while the training goes on."""
-        if not self.has_warned and self.live and (problem := self.live.read(PROBLEM)):
+        if not self.has_warned and self.live and (problem := self.live.problem()):
             self.has_warned = True
             log.warning("%s; the training goes on without it", problem["reason"])
 
@@ -446,7 +457,7 @@ def await_follower(
     """Wait until the follower has sent the runs; return "" or the reason why it has not."""
     checked_at, starts = time.monotonic(), 0
     while waiting := [live for live in waiting if live.folder.exists() and not live.has(DONE)]:
-        problems = [problem for live in waiting if (problem := live.read(PROBLEM)) and problem["after_end"]]
+        problems = [problem for live in waiting if (problem := live.problem()) and problem["after_end"]]
         if problems and (len(problems) == len(waiting) or any(problem["is_unreachable"] for problem in problems)):
             return "; ".join(dict.fromkeys(str(problem["reason"]) for problem in problems))
         if remaining() < 0:

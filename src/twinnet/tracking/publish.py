@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -51,11 +51,13 @@ def publish(runs: Path, settings: Tracking | None = None, *, root: Path | None =
         return PublishResult()
     live_runs = LiveRuns(root or paths.main_root())
     for store, count in live_runs.others().items():
-        log.warning("%d runs in build/live/ wait for another store, %s; MLFLOW_TRACKING_URI chooses it", count, store)
+        wait = "run in build/live/ waits" if count == 1 else "runs in build/live/ wait"
+        log.warning("%d %s for another store, %s; MLFLOW_TRACKING_URI chooses it", count, wait, store)
     complete, broken = _read(finished_runs(runs))
-    left = [live for live in live_runs if live.is_ended and not live.has_reader and live.has(RECORD)]
+    left, results, damaged = _adopt(live_runs)
     if complete or left:
-        result, reason = _publish(complete, left, live_runs, settings)
+        others = [run for run in complete if run.content_hash not in results]
+        result, reason = _publish(others, left, live_runs, settings)
         store, total = live_runs.store, sum(map(len, (result.sent, result.present, result.unsent)))
         if result.unsent:
             log.warning(
@@ -67,8 +69,8 @@ def publish(runs: Path, settings: Tracking | None = None, *, root: Path | None =
             log.info("%d of %d runs were in %s already, %d were sent", present, total, store, sent)
     else:
         result = PublishResult()
-    if broken:
-        raise DataError("; ".join(broken))
+    if broken or damaged:
+        raise DataError("; ".join([*broken, *damaged]))
     return result
 
 
@@ -76,16 +78,13 @@ def send(
     runs: Sequence[tuple[Run, Mapping[str, str]]],
     settings: Tracking,
     live_runs: LiveRuns,
-    left: Sequence[LiveRun] = (),
+    left: Iterable[LiveRun] = (),
 ) -> tuple[dict[Path, SentRun], str]:
-    """Let the follower send finished runs, with their tags, after those `left` by earlier processes.
+    """Let the follower send finished runs, with their tags; wait for them and for those `left` in build/live/.
 
     Return those that the store has now, by their directory, and the reason why it lacks others.
     """
     until = time.monotonic() + settings.deadline_seconds
-    for live in left:
-        live.adopt(live_runs.user)
-        live.forget(PROBLEM)  # so that the follower tries again now
     waiting: dict[Path, LiveRun] = {}
     try:
         for run, tags in runs:
@@ -105,19 +104,17 @@ def send(
 
 
 def _publish(
-    complete: Sequence[Run], left: Sequence[LiveRun], live_runs: LiveRuns, settings: Tracking
+    others: Sequence[Run], left: Mapping[LiveRun, str], live_runs: LiveRuns, settings: Tracking
 ) -> tuple[PublishResult, str]:
-    """Send the runs; a run that a training has left in build/live/ goes on from there."""
-    names = {live.folder: _name(live) for live in left}
-    results = {(live.read(END) or {}).get("result"): live for live in left}
-    others, stored = [run for run in complete if run.content_hash not in results], stored_results(live_runs.uri)
+    """Send the runs; those `left` in build/live/, with their names, go on from there."""
+    stored = stored_results(live_runs.uri)
     present = [run for run in others if run.content_hash in stored and (stored[run.content_hash] or not _figures(run))]
     missing = [(run, PUBLISHED) for run in others if run not in present]
     sent, reason = send(missing, settings, live_runs, left) if missing or left else ({}, "")
     is_new = {run.name: False for run in present}
     is_new |= {run.name: sent[run.directory].is_new for run in others if run.directory in sent}
-    is_new |= {names[live.folder]: True for live in left if not live.folder.exists()}
-    wanted = dict.fromkeys([*(run.name for run in others), *names.values()])
+    is_new |= {name: True for live, name in left.items() if not live.folder.exists()}
+    wanted = dict.fromkeys([*(run.name for run in others), *left.values()])
     return PublishResult(
         tuple(name for name in wanted if is_new.get(name) is True),
         tuple(name for name in wanted if is_new.get(name) is False),
@@ -132,12 +129,28 @@ def _figures(run: Run) -> list[Path]:
     return run.figures or sorted((root / paths.REPORTS / directory.relative_to(root)).glob("*.png"))
 
 
-def _name(live: LiveRun) -> str:
-    """Return the name of the folder of a finished run, or the name of the experiment."""
-    end, record = live.read(END) or {}, live.read(RECORD) or {}
-    if "directory" in end or not record:  # sent meanwhile
-        return Path(end.get("directory", live.folder)).name
-    return str(record["info"]["config"]["name"])
+def _adopt(live_runs: LiveRuns) -> tuple[dict[LiveRun, str], set[str], list[str]]:
+    """Let the follower of this user send the runs that wait in build/live/ now.
+
+    Return their names (of the folder of a finished run, else of the experiment), their results, and for each damaged
+    folder the reason.
+    """
+    names, results, reasons = dict[LiveRun, str](), set[str](), list[str]()
+    for live in filter(lambda live: live.is_sendable, live_runs):
+        try:
+            end, record = live.read(END) or {}, live.read(RECORD)
+        except DataError as error:
+            reasons.append(str(error))
+            continue
+        if record is None:  # sent meanwhile
+            continue
+        names[live] = str(record["info"]["config"]["name"])
+        if "directory" in end:
+            names[live] = Path(end["directory"]).name
+            results.add(end["result"])
+        live.adopt(live_runs.user)
+        live.forget(PROBLEM)  # so that the follower tries again now
+    return names, results, reasons
 
 
 def _read(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
