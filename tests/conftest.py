@@ -5,7 +5,6 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,20 +15,25 @@ from tests.processed import write_players
 from twinnet.core import config
 from twinnet.core.garbage import collect_rarely
 from twinnet.core.schema import Experiment
+from twinnet.sweeps.expand import Composer, parse
 from twinnet.tracking.live import LiveRuns
 from twinnet.tracking.store import connect
 
 ROOT = Path(__file__).parents[1]
 
-# Hermetic: what the surroundings set for real runs must not reach a test.
-for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME"):
-    os.environ.pop(name, None)
+# Hermetic: what the surroundings set for real runs, or git for its hooks, must not reach a test or its commands.
+OWN = ("TWINNET_MIRROR", "TWINNET_SNAPSHOT", "TWINNET_GOLDEN")  # real data for the tests that are marked so
+for name in set(os.environ) - set(OWN):
+    if name.startswith(("DVC_", "GIT_", "HYDRA_", "KERAS_", "MLFLOW_", "TWINNET_")) or name == "JAX_PLATFORMS":
+        del os.environ[name]
+os.environ |= {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}  # servers of the tests
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell began the tests in its background; commands inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process that a test starts compiles what it imports
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 collect_rarely()
+LiveRuns.start_follower = start_follower  # type: ignore[method-assign]  # forked; those of commands start as for users
 
 # One folder for all workers, which inherit the variable, and for the processes that tests start.
 SHARED = Path(os.environ.get("TESTS_SHARED") or tempfile.mkdtemp(prefix="twinnet-tests-"))
@@ -55,12 +59,6 @@ def _own_environment() -> Iterator[None]:
     os.environ.update(before)
 
 
-@pytest.fixture(autouse=True)
-def _forked_followers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fork the followers of trainings in this process; those of commands start as they do for users."""
-    monkeypatch.setattr(LiveRuns, "start_follower", start_follower)
-
-
 @pytest.fixture
 def empty_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are made but their files left empty, which is ten times as fast; test_figures.py looks at them."""
@@ -82,13 +80,16 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def compose(root: Path) -> Callable[..., Experiment]:
-    """`compose("nba_scratch", "epochs=10")`: an experiment of conf/ with Hydra overrides."""
+    """`compose("nba_scratch", "epochs=10")`: an experiment of conf/ with overrides, composed as a job of a sweep is."""
+    composer = Composer(root)
+    return lambda name, *overrides: config.experiment(composer(parse([f"experiment={name}", *overrides])))
 
-    @cache
-    def node(name: str, *overrides: str) -> DictConfig:
-        return config.compose(root, "train", [f"experiment={name}", *overrides])
 
-    return lambda name, *overrides: config.experiment(node(name, *overrides))
+@pytest.fixture(scope="session")
+def compose_suite(root: Path) -> Callable[..., DictConfig]:
+    """`compose_suite("profile=smoke")`: conf/config.yaml with overrides, in a few milliseconds but for the first."""
+    composer = Composer(root, "config")
+    return lambda *overrides: composer(parse(overrides))
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from dvc_render.html import HTML
 from packaging.utils import canonicalize_name
 
 from tests import architecture, configuration_page
+from tests.suite import keep_entries
 from twinnet import walkthrough
 from twinnet.core.network import build_network
 from twinnet.core.schema import Experiment
@@ -126,7 +127,7 @@ def test_walkthrough_equals_a_step_of_training(compose: Callable[..., Experiment
         network, walkthrough.rules.loss(experiment), experiment.data.task, experiment.optimizer, 1
     )
     A, Y = step.inputs(recipe, np.array([[3.4, 3.6]]), np.array([0]), np)
-    state = step.optimizers.init_state(experiment.optimizer, weights, np)
+    state = step.optimizers.init_state(experiment.optimizer, weights)
     rate = np.asarray(experiment.optimizer.learning_rate)
     updated, _, loss, _ = step.step(recipe, weights, state, rate, A, Y, {}, np)
 
@@ -255,10 +256,7 @@ def test_project_on_its_own_table_follows_the_page(
     run(["git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "as it was"])
     for command in re.findall(r"^git rm .*$", page, re.MULTILINE):
         run(["bash", "-c", command])
-    suite = house / "conf/config.yaml"
-    suite.write_text(re.sub(r"  - (dataset|experiment)@.*\n", "", suite.read_text()))
-    for line in re.findall(r"`(- (?:dataset|experiment)@\S+ \S+)`", page):
-        suite_has(house, line)
+    keep_entries(house / "conf/config.yaml", *re.findall(r"`- ((?:dataset|experiment)@\S+ \S+)`", page))
     single = house / "conf/train.yaml"
     (default,) = re.findall(r"`(- experiment: \S+)`", page)
     single.write_text(re.sub("- experiment: .*", default, single.read_text()))

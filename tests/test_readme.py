@@ -2,7 +2,7 @@
 
 import re
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import zip_longest
@@ -15,11 +15,13 @@ from dvc.cli.parser import get_main_parser
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
 
 from benchmarks.__main__ import MODULES
 from tests.readme import CODE, LINK, anchors, commands, lines, pages, skeleton, words
 from twinnet.core import config
 from twinnet.core.errors import ConfigError
+from twinnet.sweeps.expand import Composer, parse
 
 ADDED = re.compile(
     r"\b(flowers|flowers_mlp|digits|pyramid|sign_descent|nba_adam)\b"
@@ -81,7 +83,7 @@ def test_each_dvc_command_is_one_of_dvc(root: Path, given: dict[str, str]) -> No
             assert not key or key in {**suite["datasets"], **suite["experiments"]}, place
 
 
-def test_overrides_of_the_suite_compose(root: Path, given: dict[str, str]) -> None:
+def test_overrides_of_the_suite_compose(given: dict[str, str], compose_suite: Callable[..., DictConfig]) -> None:
     """Those of `make … S=` and of `dvc exp run -S`: their keys exist, their values have the right types."""
     overrides = [o for _, parsed in dvc_commands(given) for o in getattr(parsed, "set_param", None) or ()]
     for command in given:
@@ -91,7 +93,7 @@ def test_overrides_of_the_suite_compose(root: Path, given: dict[str, str]) -> No
     single = [
         BasicSweeper.split_arguments(OverridesParser.create().parse_overrides([o]), None)[0][0] for o in overrides
     ]
-    config.compose(root, "config", [override for job in single for override in job])
+    compose_suite(*(override for job in single for override in job))
 
 
 def dvc_commands(given: dict[str, str]) -> Iterator[tuple[str, Namespace]]:
@@ -124,14 +126,17 @@ def test_each_module_exists_and_takes_its_options(root: Path, given: dict[str, s
 
 def test_overrides_of_training_and_search_compose(root: Path, given: dict[str, str], refused: dict[str, str]) -> None:
     """Of a sweep, its first and its last job."""
+    composers = {f"twinnet.{name}": Composer(root, name) for name in ("train", "search")}
     for command, place in given.items():
-        module, arguments = words(command)[2:3], [word for word in words(command)[3:] if word != "…"]
-        if module in (["twinnet.train"], ["twinnet.search"]) and not ADDED.search(command) and command not in refused:
+        module, arguments = "".join(words(command)[2:3]), [word for word in words(command)[3:] if word != "…"]
+        if module in composers and not ADDED.search(command) and command not in refused:
             overrides = get_args_parser().parse_args(arguments).overrides
             jobs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(overrides), None)[0]
             for job in {tuple(jobs[0]), tuple(jobs[-1])}:
+                of_hydra = any(word.startswith("hydra.") for word in job)  # which a Composer leaves out
                 try:
-                    config.experiment(config.compose(root, module[0].removeprefix("twinnet."), job), allow_batch=True)
+                    composed = config.compose(root, module[8:], job) if of_hydra else composers[module](parse(job))
+                    config.experiment(composed, allow_batch=True)
                 except ConfigError as error:
                     raise AssertionError(f"{place}: {error}") from error
 

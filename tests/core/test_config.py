@@ -53,8 +53,8 @@ def test_every_experiment_reads_a_data_set_of_the_suite(suite: DictConfig) -> No
         assert experiment.data.name in suite.datasets
 
 
-def test_a_group_of_one_experiment_can_be_swapped_in_the_suite(root: Path) -> None:
-    suite = config.compose(root, "config", ["model@experiments.fashion_dense.model=cnn"])
+def test_group_of_one_experiment_is_swapped_in_the_suite(compose_suite: Callable[..., DictConfig]) -> None:
+    suite = compose_suite("model@experiments.fashion_dense.model=cnn")
     assert suite.experiments.fashion_dense.model.kind == "cnn"
     assert suite.experiments.fashion_dense_book.model.kind == "mlp"
 
@@ -66,6 +66,8 @@ def test_a_group_of_one_experiment_can_be_swapped_in_the_suite(root: Path) -> No
         (["optimizer=momentum", "optimizer.learning_rate=0.5"], {}),
         (["optimizer=adam"], {}),  # has the experiment's value
         (["engine=scratch_numpy"], {}),
+        (["model=mlp_book.yaml"], {}),
+        (["optimizer=schema/adam", "optimizer.schedule.kind=cosine"], {}),
         ([], {}),
     ],
 )
@@ -76,8 +78,8 @@ def test_overruled_values_of_a_chosen_group_are_named(root: Path, words: list[st
     assert all(text in found[key] for key, text in overruled.items())
 
 
-def test_the_smoke_profile_caps_every_experiment_and_says_so_once(root: Path) -> None:
-    suite = config.compose(root, "config", ["profile=smoke"])
+def test_smoke_profile_caps_every_experiment(compose_suite: Callable[..., DictConfig]) -> None:
+    suite = compose_suite("profile=smoke")
     for node in suite.experiments.values():
         limits = config.experiment(node).limits
         assert (limits.epochs, limits.samples) == (suite.profile.epochs, suite.profile.samples)

@@ -1,6 +1,6 @@
 """Values of conf/dataset/ that cannot be used are one line, before anything is downloaded."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -11,8 +11,8 @@ from twinnet.core.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
-def datasets(root: Path) -> DictConfig:
-    return config.compose(root, "config").datasets
+def datasets(compose_suite: Callable[..., DictConfig]) -> DictConfig:
+    return compose_suite().datasets
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_value_that_cannot_be_used_is_one_line(override: str, message: str, data
     assert "\n" not in str(raised.value)
 
 
-def test_image_data_set_needs_training_arrays(root: Path) -> None:
-    suite = config.compose(root, "config", ["~datasets.mnist.arrays.y_train"])
+def test_image_data_set_needs_training_arrays(compose_suite: Callable[..., DictConfig]) -> None:
+    suite = compose_suite("~datasets.mnist.arrays.y_train")
     with pytest.raises(ConfigError, match=r"datasets.mnist.arrays: expected X_train and y_train; received"):
         config.dataset(suite.datasets.mnist)

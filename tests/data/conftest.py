@@ -7,9 +7,7 @@ from tests.data.faults.server import FaultServer, serving
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """No mirror but the test's own, and no proxy between a test and its server."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("DVC_ROOT", raising=False)
+    """No mirror but the test's own."""
     if "real_data" not in request.keywords:
         monkeypatch.delenv("TWINNET_MIRROR", raising=False)
 

@@ -3,12 +3,12 @@
 import gzip
 import hashlib
 import io
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.suite import copy_conf
 from twinnet.core import config
 from twinnet.core.errors import ConfigError, DataError
 from twinnet.core.schema import ImageDataset
@@ -67,8 +67,8 @@ def own(tmp_path: Path, npz: bool) -> tuple[Path, dict[str, np.ndarray]]:
             files[f"{name}.idx.gz"] = hashlib.sha256(content).hexdigest()
         described = [f"{name}: {{file: {name}.idx.gz, shape: [40" for name in arrays]
     ends = ", 6, 5]}", "]}"
-    root = tmp_path / "checkout"
-    shutil.copytree(ROOT / "conf", root / "conf")
+    suite = ("dataset@datasets.own: own", "experiment@experiments.fashion_dense: fashion_dense")
+    root = copy_conf(ROOT, tmp_path / "checkout", *suite)
     (root / "conf/data/own.yaml").write_text(READING)
     (root / "conf/dataset/own.yaml").write_text(
         DATASET.format(
@@ -83,7 +83,7 @@ def own(tmp_path: Path, npz: bool) -> tuple[Path, dict[str, np.ndarray]]:
 def test_own_images_need_two_yaml_files(npz: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, arrays = own(tmp_path, npz)
     monkeypatch.setenv("TWINNET_MIRROR", str(tmp_path / "mirror"))
-    composed = config.compose(root, "config", ["+dataset@datasets.own=own", "data@experiments.fashion_dense.data=own"])
+    composed = config.compose(root, "config", ["data@experiments.fashion_dense.data=own"])
     dataset = config.dataset(composed.datasets.own)
     download_dataset(dataset, root)
     preprocess_dataset(dataset, root)
@@ -112,7 +112,7 @@ def test_conf_that_contradicts_the_files_is_refused(
 ) -> None:
     root, _ = own(tmp_path, npz=False)
     monkeypatch.setenv("TWINNET_MIRROR", str(tmp_path / "mirror"))
-    composed = config.compose(root, "config", ["+dataset@datasets.own=own", override])
+    composed = config.compose(root, "config", [override])
     dataset = config.dataset(composed.datasets.own)
     assert isinstance(dataset, ImageDataset)
     with pytest.raises((DataError, ConfigError), match=message):

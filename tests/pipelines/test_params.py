@@ -1,6 +1,7 @@
 """params.yaml: a broken one is one line in every stage, and no value in it is overwritten without a word."""
 
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
@@ -8,6 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+
+from tests.suite import copy_conf
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -17,9 +21,9 @@ def run(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Run]:
     """`run("params", "check")`: a module of pipelines/, in this process, with conf/ and params.yaml of its own."""
-    for name in ("pipelines", "dvc.yaml", "conf"):
+    for name in ("pipelines", "dvc.yaml"):
         (tmp_path / name).symlink_to(root / name)
-    (tmp_path / "params.yaml").write_bytes((root / "params.yaml").read_bytes())
+    copy_conf(root, tmp_path, "dataset@datasets.nba: nba", "experiment@experiments.nba_scratch: nba_scratch")
     monkeypatch.chdir(tmp_path)
     handler = signal.getsignal(signal.SIGTERM)
 
@@ -33,6 +37,7 @@ def run(
             status = int(ended.code or 0)
         return subprocess.CompletedProcess(words, status, *capsys.readouterr())
 
+    start("params", "write")
     yield start
     signal.signal(signal.SIGTERM, handler)
 
@@ -92,11 +97,44 @@ def test_values_by_hand_or_by_dvc_are_not_overwritten(run: Run, tmp_path: Path) 
     assert file.read_text() == composed
 
 
-def test_params_yaml_that_lags_behind_conf_is_refreshed(run: Run, root: Path, tmp_path: Path) -> None:
-    (tmp_path / "conf").unlink()
-    subprocess.run(["cp", "-r", root / "conf", tmp_path / "conf"], check=True)
+def test_params_yaml_that_lags_behind_conf_is_refreshed(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "conf/experiment/nba_scratch.yaml"
     file.write_text(file.read_text().replace("epochs: 100000", "epochs: 9"))
     assert is_one_line(run("params", "check"), "is not the composition of conf/", "run `make params`")
     assert run("params", "refresh").returncode == 0
     assert "epochs: 9" in (tmp_path / "params.yaml").read_text()
+
+
+MAKEFILE = "params:\n\t@$(PYTHON) -c 'import sys; print(*sys.argv[1:], sep=\"\\0\")' $(S)\n"
+
+
+@pytest.mark.parametrize("text", ["two words", "true", "NaN", "$HOME", "it's", 'a "b"\\', "a,b: {c}", ""])
+def test_command_of_a_refusal_composes_the_same_values(text: str, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    values = yaml.safe_load(file.read_text())
+    values["experiments"]["nba_scratch"]["description"] = text
+    values["datasets"]["nba"]["players"]["playoffs"] = [1, 2]
+    file.write_text(yaml.safe_dump(values, sort_keys=False))
+    _, command, *_ = run("params", "refresh").stderr.split("to keep them, ")[1].split("`")
+    (tmp_path / "Makefile").write_text(MAKEFILE)
+    printed = subprocess.run(
+        [*shlex.split(command), f"PYTHON={sys.executable}"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert run("params", "write", *printed.stdout.removesuffix("\n").split("\0")).returncode == 0
+    assert yaml.safe_load(file.read_text()) == values
+
+
+def test_key_with_a_dot_is_written_into_conf(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    values = yaml.safe_load(file.read_text())
+    values["datasets"]["nba"]["sources"]["mirror"]["sha256"] = {"a.csv": "0"}
+    file.write_text(yaml.safe_dump(values, sort_keys=False))
+    assert is_one_line(run("params", "refresh"), "to keep them, write them into conf/")
+
+
+def test_interpolation_or_repeated_blanks_are_written_into_conf(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    composed = file.read_text()
+    for text in ("${x}", "two  blanks"):  # an error is printed in one line, without the second blank
+        file.write_text(composed.replace("2-4-1", text, 1))
+        assert is_one_line(run("params", "refresh"), "to keep them, write them into conf/")

@@ -3,22 +3,26 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 
 from tests.data.faults import server as fault_server
 from tests.data.faults.server import FaultServer
 from tests.data.faults.worlds import Players, World, csv_world, idx_world, json_world
 from twinnet.core import config, provenance
-from twinnet.core.errors import ConfigError, DataError
+from twinnet.core.errors import ConfigError, DataError, exit_on_error
 from twinnet.core.schema import Dataset, NBADataset, SeasonType, Source, SourcePolicy, SyntheticKind
 from twinnet.data.download.download import download_dataset
+from twinnet.data.download.sources import source_kind
 
 ROOT = Path(__file__).parents[3]
 GONE = Source(kind="files", address="http://127.0.0.1:9/")
@@ -259,10 +263,8 @@ def test_source_that_does_not_fit_is_a_config_error(tmp_path: Path) -> None:
         download_dataset(with_sources(idx_world().dataset(), odd=GONE_STATS), tmp_path)
 
 
-def test_service_gets_every_parameter_and_a_browser_s_headers() -> None:
-    from twinnet.data.download.sources import source_kind
-
-    dataset = config.dataset(config.compose(ROOT).datasets.nba)
+def test_service_gets_every_parameter_and_a_browser_s_headers(compose_suite: Callable[..., DictConfig]) -> None:
+    dataset = config.dataset(compose_suite().datasets.nba)
     assert isinstance(dataset, NBADataset)
     upstream = dataset.sources["upstream"]
     index, stats = source_kind(upstream).remotes(upstream, dataset)
@@ -278,14 +280,14 @@ def test_service_gets_every_parameter_and_a_browser_s_headers() -> None:
     assert stats.interval >= 1
 
 
-def test_order_of_sources_is_that_of_conf() -> None:
-    composed = config.compose(ROOT).datasets
+def test_order_of_sources_is_that_of_conf(compose_suite: Callable[..., DictConfig]) -> None:
+    composed = compose_suite().datasets
     assert list(config.dataset(composed.nba).sources) == ["mirror", "upstream", "snapshot"]
     for name in ("fashion_mnist", "mnist"):
         assert next(iter(config.dataset(composed[name]).sources)) == "mirror"
 
 
-def test_stage_ends_with_one_line_and_status_1(tmp_path: Path) -> None:
+def test_stage_ends_with_one_line_and_status_1(compose_suite: Callable[..., DictConfig], tmp_path: Path) -> None:
     """The whole process, as DVC starts it: a mirror without the file, and no other source."""
     project = tmp_path / "project"
     project.mkdir()
@@ -293,7 +295,7 @@ def test_stage_ends_with_one_line_and_status_1(tmp_path: Path) -> None:
         (project / name).symlink_to(ROOT / name)
     (project / "params.yaml").unlink()
     overrides = ["datasets.nba.sources.upstream.address=http://127.0.0.1:9/", "datasets.nba.transport.retries=0"]
-    composed = config.compose(ROOT, "config", [*overrides, "~datasets.nba.sources.snapshot"])
+    composed = compose_suite(*overrides, "~datasets.nba.sources.snapshot")
     (project / "params.yaml").write_text(config.OmegaConf.to_yaml(composed))
     environment = {**os.environ, "TWINNET_MIRROR": str(tmp_path / "nothing"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -322,12 +324,16 @@ def test_damaged_or_missing_provenance_names_the_command(tmp_path: Path) -> None
             provenance.read("nba", tmp_path)
 
 
-def test_folder_that_cannot_be_written_is_one_line(server: FaultServer, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written_is_one_line(
+    server: FaultServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     world = json_world()
     dataset = with_sources(world.dataset(), upstream=good(server, world))
     (tmp_path / "data").write_text("a file")
-    with pytest.raises(DataError, match=r"nba: expected to write .*; "):
+    with pytest.raises(SystemExit), exit_on_error():
         download_dataset(dataset, tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(rf"error: expected to read or write {tmp_path}/data.*; received: \w.*", line)
 
 
 def test_leftovers_of_a_killed_process_are_removed(server: FaultServer, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Synthetic data: deterministic, plausible, learnable, and read like the real data."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import DictConfig
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -12,8 +14,6 @@ from twinnet.core.schema import ImageDataset, NBADataset, SyntheticKind
 from twinnet.data.download import synthetic_images, synthetic_players
 from twinnet.data.formats import idx, nba
 
-ROOT = Path(__file__).parents[3]
-
 
 def test_players_depend_on_the_season_alone() -> None:
     first, again, other = (synthetic_players.players(season)[0] for season in (2019, 2019, 2018))
@@ -21,8 +21,8 @@ def test_players_depend_on_the_season_alone() -> None:
     assert not first["AST"].equals(other["AST"])
 
 
-def test_players_pass_the_checks_and_are_learnable(tmp_path: Path) -> None:
-    dataset = config.dataset(config.compose(ROOT).datasets.nba)
+def test_players_pass_the_checks_and_are_learnable(compose_suite: Callable[..., DictConfig], tmp_path: Path) -> None:
+    dataset = config.dataset(compose_suite().datasets.nba)
     assert isinstance(dataset, NBADataset)
     synthetic_players.generate(dataset, tmp_path / "nba")
     table = nba.table(dataset, tmp_path / "nba")
@@ -49,9 +49,8 @@ def test_pictures_are_the_same_each_time_and_learnable(kind: SyntheticKind) -> N
     assert KNeighborsClassifier(3).fit(flat[:1200], labels[:1200]).score(flat[1200:], labels[1200:]) > 0.8
 
 
-def test_pictures_lie_in_files_like_the_real_ones(tmp_path: Path) -> None:
-    composed = config.compose(ROOT, "config", _smaller("mnist"))
-    dataset = config.dataset(composed.datasets.mnist)
+def test_pictures_lie_in_files_like_the_real_ones(compose_suite: Callable[..., DictConfig], tmp_path: Path) -> None:
+    dataset = config.dataset(compose_suite(*_smaller("mnist")).datasets.mnist)
     assert isinstance(dataset, ImageDataset)
     names = synthetic_images.generate(dataset, tmp_path / "a")
     synthetic_images.generate(dataset, tmp_path / "b")
