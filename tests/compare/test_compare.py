@@ -1,6 +1,8 @@
 """The comparison of finished runs: its claims, its refusals, its files in reports/."""
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +22,7 @@ from twinnet.compare.report import leaderboard_text
 from twinnet.compare.tables import MAX_SHOWN, NO_DIFFERENCE
 from twinnet.compare.write import write_comparison
 from twinnet.core import config, provenance, rules
-from twinnet.core.errors import ConfigError, DataError
+from twinnet.core.errors import ConfigError, DataError, exit_on_error
 from twinnet.core.history import Chunk, History
 from twinnet.core.metrics import compute_metrics
 from twinnet.core.network import build_network
@@ -469,6 +471,21 @@ def test_broken_run_is_one_line_and_leaves_the_old_reports(project: Project, fil
         project.compare()
     assert "\n" not in str(raised.value)
     assert [path.name for path in project.reports.iterdir()] == ["earlier.json"]
+
+
+def test_disk_or_path_that_refuses_is_one_line(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.leave("one")
+    project.reports.write_text("a file")
+    with pytest.raises(SystemExit), exit_on_error():
+        project.compare()
+    with pytest.raises(SystemExit), exit_on_error():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(FileNotFoundError), exit_on_error():
+        (project.folder / "missing").read_text()
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: expected to read or write {project.reports}; received: File exists",
+        "error: expected to read or write a file; received: No space left on device",
+    ]
 
 
 @pytest.mark.parametrize("change", [{"confidence": 1}, {"resamples": 1}, {"bins": 0}, {"seed": -1}])

@@ -1,5 +1,6 @@
 """Errors for the user, printed as one line: expected, received, remedy."""
 
+import errno
 import logging
 import os
 import sys
@@ -9,6 +10,12 @@ from contextlib import contextmanager
 from twinnet.core.garbage import collect_rarely
 
 log = logging.getLogger(__name__)
+
+# What a full disk, a missing permission or something else at a path raises: the user's to mend, in any command.
+FILE_ERRORS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+}
 
 
 class TwinnetError(Exception):
@@ -41,18 +48,23 @@ class PrunedError(TwinnetError):
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Turn a TwinnetError into one line on stderr and exit status 1; TWINNET_TRACEBACK=1 shows the traceback.
+    """Turn a TwinnetError, or one of FILE_ERRORS, into one line on stderr and exit status 1.
 
-    Every command runs in it.
+    Every command runs in it; TWINNET_TRACEBACK=1 shows the traceback.
     """
     collect_rarely()
     logging.raiseExceptions = False  # a full disk under a log file is no traceback
     try:
         yield
-    except TwinnetError as error:
+    except (TwinnetError, OSError) as error:
+        message = one_line_text(error)
+        if isinstance(error, OSError):
+            if error.errno not in FILE_ERRORS:
+                raise
+            message = f"expected to read or write {error.filename or 'a file'}; received: {error.strerror}"
         if os.environ.get("TWINNET_TRACEBACK"):
             raise
-        print(f"error: {one_line_text(error)}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
         sys.exit(1)
 
 

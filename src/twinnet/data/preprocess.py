@@ -38,10 +38,7 @@ def preprocess_dataset(dataset: Dataset, root: Path = Path(".")) -> Path:
             f"expected {paths.RAW / dataset.name}/.../{Path(error.filename).name}; found none; "
             f"run `dvc repro -f download@{dataset.name}`"
         ) from error
-    try:
-        file = provenance.write_processed(root, dataset.reading.file, content, recorded)
-    except OSError as error:  # no space, no permission, a file where a folder should be
-        raise DataError(f"expected to write {paths.PROCESSED / dataset.name}/; {error.strerror}") from error
+    file = provenance.write_processed(root, dataset.reading.file, content, recorded)
     log.info("%s: %s -> %s", dataset.name, sizes, file.relative_to(root))
     return file
 

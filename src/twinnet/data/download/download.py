@@ -32,10 +32,7 @@ def download_dataset(dataset: Dataset, root: Path = Path(".")) -> Path:
     If no host answers at all and `source` is auto, synthetic data takes its place (logged).
     Raises DataError naming each source with its reason if there is no data.
     """
-    try:
-        recorded = _download(dataset, root)
-    except OSError as error:  # no space, no permission, a file where a folder should be
-        raise DataError(f"{dataset.name}: expected to write {error.filename}; {error.strerror}") from error
+    recorded = _download(dataset, root)
     size, first = sum(file.bytes for file in recorded.files), recorded.files[0].address
     log.info("%s: %s, %d files, %.1f MB, %s", dataset.name, recorded.source, len(recorded.files), size / 1e6, first)
     return root / paths.RAW / dataset.name
