@@ -168,6 +168,19 @@ def test_single_run_is_sent_by_the_next_publish(
     assert waiting(project) == []
 
 
+def test_waiting_run_gets_figures_drawn_meanwhile(train: Callable[..., Run], project: Path) -> None:
+    """A DVC stage trains while the store is down; `compare` draws the figures, and `publish` follows."""
+    with broken_store(project):
+        run = train(settings=QUICK)
+    figures = project / "reports" / "runs" / run.name
+    figures.parent.mkdir(parents=True)
+    (run.directory / "figures").rename(figures)
+    publish(project / "runs", root=project)
+    store = connect(f"sqlite:///{project}/mlflow.db")
+    (found,) = store.search("attributes.status = 'FINISHED'")
+    assert store.client.list_artifacts(found.info.run_id, "figures")
+
+
 def test_run_whose_files_were_replaced_is_never_finished(train: Callable[..., Run], project: Path) -> None:
     with broken_store(project):
         train("seed=1", settings=QUICK)

@@ -146,8 +146,10 @@ def _adopt(live_runs: LiveRuns) -> tuple[dict[LiveRun, str], set[str], list[str]
             continue
         names[live] = str(record["info"]["config"]["name"])
         if "directory" in end:
-            names[live] = Path(end["directory"]).name
+            run = Run(Path(end["directory"]))
+            names[live] = run.name
             results.add(end["result"])
+            live.write(END, end | {"figures": [*map(str, _figures(run))]})  # `compare` has drawn some since
         live.adopt(live_runs.user)
         live.forget(PROBLEM)  # so that the follower tries again now
     return names, results, reasons
