@@ -100,6 +100,8 @@ def test_run_of_links_is_sent(train: Callable[..., Run], project: Path) -> None:
     (found,) = finished(project)
     client = connect(f"sqlite:///{project}/mlflow.db").client
     assert "predictions.npz" in {file.path for file in client.list_artifacts(found.info.run_id)}
+    figures = {file.path for file in client.list_artifacts(found.info.run_id, "figures")}
+    assert figures == {f"figures/{figure.name}" for figure in run.figures} != set()
     assert client.get_logged_model(found.outputs.model_outputs[0].model_id).status == "READY"
 
 

@@ -406,7 +406,7 @@ def finished_end(run: "Run", figures: Sequence[Path] = ()) -> dict[str, Any]:
         "status": "FINISHED",
         "directory": str(run.directory.resolve()),
         "result": run.content_hash,
-        "figures": [str(figure.resolve()) for figure in figures],
+        "figures": [str(figure.absolute()) for figure in figures],
     }
 
 
