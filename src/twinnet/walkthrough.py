@@ -95,7 +95,7 @@ def take_step(experiment: Experiment, x: np.ndarray, y: float) -> Walkthrough:
 
     Zs, As = _forward(dense, weights, A0)
     dAs, dZs, gradients = _backward(experiment, dense, weights, As, Y)
-    state = optimizers.init_state(experiment.optimizer, weights, np)
+    state = optimizers.init_state(experiment.optimizer, weights)
     rate = np.asarray(experiment.optimizer.learning_rate, dtype)
     updated, _ = optimizers.update(experiment.optimizer, weights, gradients, state, rate, 1, np)
     Zs_after, As_after = _forward(dense, updated, A0)

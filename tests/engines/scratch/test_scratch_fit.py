@@ -31,6 +31,7 @@ from twinnet.core.schema import (
     Task,
 )
 from twinnet.engines import scratch
+from twinnet.engines.scratch import optimizers
 
 CNN = (Conv2D(3, 3, 1, Activation.identity), BatchNorm(), Conv2D(4, 3, 2, Activation.relu), MaxPool2D(), Flatten())
 
@@ -126,9 +127,19 @@ def test_float32_stays_float32(array: str) -> None:
     hidden = (Dense(6, Activation.relu), BatchNorm(), Dropout(0.2))
     for optimizer in OPTIMIZERS if array == "numpy" else OPTIMIZERS[-2:-1]:  # to compile takes a while
         problem = scratch_problem(hidden, array=array, dtype="float32", batch_size=8, optimizer=optimizer, epochs=2)
-        fitted, _ = trained(problem)
+        fitted, _ = trained(replace(problem, ema=0.9))
         assert {value.dtype for layer in fitted.weights() for value in layer.values()} == {np.dtype("float32")}
         assert fitted.predict(problem.X_valid).dtype == np.float32
+
+
+def test_steps_are_counted_beyond_what_float32_holds() -> None:
+    """From 2^24 on, where a schedule in float32 would stop."""
+    optimizer, weights = GradientDescent(), [{"W": np.ones((1, 1), np.float32)}]
+    count, *rest = optimizers.init_state(optimizer, weights)
+    state = (count + 2**24, *rest)
+    for _ in range(2):
+        weights, state = optimizers.update(optimizer, weights, weights, state, np.float32(0.1), 1, np)
+    assert state[0] == 2**24 + 2
 
 
 @pytest.mark.parametrize("array", ["numpy", "jax"])

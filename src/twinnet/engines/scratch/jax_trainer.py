@@ -126,7 +126,7 @@ class JaxTrainer:
 def initial_state(problem: Problem, spec: StepSpec) -> TrainState:
     """The weights and the optimizer's state before the first step, as NumPy arrays."""
     weights = expand_weights(problem.network.layers, to_engine_layout(problem.weights))
-    return weights, optimizers.init_state(spec.optimizer, weights, np, problem.ema)
+    return weights, optimizers.init_state(spec.optimizer, weights, problem.ema)
 
 
 def gpus() -> list[str]:

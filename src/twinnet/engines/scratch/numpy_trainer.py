@@ -32,7 +32,7 @@ class NumpyTrainer:
         self.problem = problem
         self.spec = step_spec(problem)
         self.weights = expand_weights(problem.network.layers, to_engine_layout(problem.weights))
-        self.slots = optimizers.init_state(self.spec.optimizer, self.weights, np, problem.ema)
+        self.slots = optimizers.init_state(self.spec.optimizer, self.weights, problem.ema)
         self.rate = np.asarray(problem.optimizer.learning_rate, problem.X_train.dtype)
         self.masks = DropoutMasks(problem, self.spec)
         self.X, self.X_valid = training_samples(problem), flatten_inputs(problem.network, problem.X_valid)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from twinnet.core.network import STATE
 from twinnet.core.schedules import factor
 from twinnet.core.schema import Adam, AdamW, GradientDescent, Momentum, Nesterov, Optimizer, RMSprop, ScheduleKind
@@ -83,16 +85,15 @@ UPDATE_RULES: dict[type, UpdateRule] = {
 }
 
 
-def init_state(optimizer: Optimizer, weights: Parameters, xp: Any, ema: float | None = None) -> State:
-    """Return the state before the first step: a count of 0 in the weights' type, and zeros for every weight.
+def init_state(optimizer: Optimizer, weights: Parameters, ema: float | None = None) -> State:
+    """Return the state before the first step, in NumPy arrays: a count of 0, and zeros for every weight.
 
     With `ema` the averages start as copies of the weights.
     """
     count = UPDATE_RULES[type(optimizer)].slots
-    dtype = next(value.dtype for layer in weights for value in layer.values())
-    slots = [{name: (xp.zeros_like(w),) * count for name, w in layer.items()} for layer in weights]
-    averages = [{name: xp.array(w) for name, w in layer.items() if name not in STATE} for layer in weights]
-    return xp.zeros((), dtype), slots, averages if ema is not None else []
+    slots = [{name: (np.zeros_like(w),) * count for name, w in layer.items()} for layer in weights]
+    averages = [{name: np.array(w) for name, w in layer.items() if name not in STATE} for layer in weights]
+    return np.zeros((), np.int32), slots, averages if ema is not None else []
 
 
 def update(
@@ -107,7 +108,8 @@ def update(
 ) -> tuple[Parameters, State]:
     """Return every weight after one step, and the state; a weight without a gradient (a running average) stays."""
     update_rule = UPDATE_RULES[type(optimizer)]
-    taken, slots, averages = state
+    count, slots, averages = state
+    taken = count.astype(learning_rate.dtype)  # not counted in float32, which has no 2^24 + 1
     rate, t = learning_rate, taken + 1
     if (schedule := optimizer.schedule).kind is not ScheduleKind.constant or schedule.warmup:
         rate = rate * factor(taken, total_steps, schedule, xp)
@@ -121,12 +123,12 @@ def update(
             updated[-1][name], new_slots[-1][name] = rule(optimizer, own[name], g, own_slots[name], rate, t, xp)
     if ema is not None:
         averages = moving_average(ema, averages, updated, taken)
-    return updated, (t, new_slots, averages)
+    return updated, (count + 1, new_slots, averages)
 
 
 def moving_average(ema: float, averages: Parameters, weights: Parameters, taken: Array) -> Parameters:
     """Return ema a + (1 - ema) w for each average a; after the first step (`taken` 0) w itself, as Keras does."""
-    decay = ema * (taken > 0)
+    decay = taken.dtype.type(ema) * (taken > 0)
     return [
         {name: decay * a + (1 - decay) * own[name] for name, a in layer.items()}
         for layer, own in zip(averages, weights, strict=True)
