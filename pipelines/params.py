@@ -1,4 +1,4 @@
-"""params.yaml is conf/config.yaml composed: `write` makes it so, `check` (the first stage) insists on it.
+"""params.yaml is conf/config.yaml composed: `write` makes it so, `check` (the first stage) refuses another.
 
 python -m pipelines.params write [override ...]      e.g. profile=smoke
 python -m pipelines.params refresh [override ...]    as `write`, but values that `write` did not write are not lost
@@ -10,16 +10,16 @@ description retrains nothing, and another experiment downloads nothing again.
 
 import hashlib
 import os
-import re
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from twinnet.core import config, paths, rules
+from twinnet.core import config, paths, rules, schema
 from twinnet.core.errors import ConfigError
 from twinnet.core.stage import PARAMS, params, stage
 
@@ -47,17 +47,15 @@ def refresh(overrides: list[str]) -> None:
     Raises ConfigError if it holds values that `write` did not write (an edit, or `dvc exp apply`) and conf/ lacks.
     """
     if PARAMS.exists():
-        received, given = params(), overrides
+        received, is_given = params(), bool(overrides)
         overrides = overrides or overrides_of(PARAMS)
         expected = OmegaConf.to_container(compose(overrides), enum_to_str=True)
         if not is_written(PARAMS) and (found := differences(expected, received)):
-            keep = shlex.join([*given, *(f"{key}={override_value(value)}" for key, value, _ in found)])
-            command = f"`make params S={shlex.quote(keep)}`" if len(found) <= MANY else "write them into conf/"
             raise ConfigError(
                 "params.yaml: expected what `make params` wrote; received other values, by hand or by DVC: "
-                f"{summary(found)}; to keep them, {command}; to take conf/'s, `make params`"
+                f"{summary(found)}; to keep them, {remedy(overrides, found, received)}; to take conf/'s, `make params`"
             )
-        if overrides and not given:
+        if overrides and not is_given:
             print(f"params.yaml: composed with {shlex.join(overrides)}, as before; `make params` takes that back")
     write(overrides)
 
@@ -88,7 +86,7 @@ def validate(composed: Any) -> None:
     for part in ("experiments", "datasets"):
         for name, node in composed[part].items():
             try:
-                config.check_name(name)
+                rules.check_value(schema.Experiment, "name", str(name))
                 valid = config.experiment(node).data if part == "experiments" else config.dataset(node).reading
                 rules.check_file(valid)
             except ConfigError as error:
@@ -140,20 +138,20 @@ def differences(expected: object, received: object, key: str = "") -> list[Diffe
     return [] if expected == received else [(key, received, expected)]
 
 
+def remedy(overrides: list[str], found: list[Difference], values: dict[str, Any]) -> str:
+    """Return how to keep the values of params.yaml: a command, if there is one that composes them and fits a line."""
+    overrides = [*overrides, *(f"{key}={config.to_override(value)}" for key, value, _ in found)]
+    words = shlex.join(overrides)
+    if len(found) <= MANY and words == " ".join(words.split()):
+        with suppress(ConfigError):  # as for a key that holds a dot
+            if OmegaConf.to_container(compose(overrides), enum_to_str=True) == values:
+                return f"`make params S={shlex.quote(words).replace('$', '$$')}`"
+    return "write them into conf/"
+
+
 def summary(found: list[Difference]) -> str:
-    told = "; ".join(f"{key} is {received!r}; conf/ says {expected!r}" for key, received, expected in found[:3])
-    return told + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-
-
-def override_value(value: Any) -> str:
-    """Return a value of params.yaml in the grammar of overrides, where JSON is one but for its keys."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{override_value(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(override_value, value)) + "]"
-    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w/.-]*", value):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    text = "; ".join(f"{key} is {received!r}; conf/ says {expected!r}" for key, received, expected in found[:3])
+    return text + (f" and {len(found) - 3} more" if len(found) > 3 else "")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 """conf/ composes, for the suite and for single runs, and params.yaml is what it composes to."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from twinnet.core import config
@@ -76,6 +80,27 @@ def test_overruled_values_of_a_chosen_group_are_named(root: Path, words: list[st
     found = config.overruled(root, words, config.experiment(config.compose(root, "train", words)))
     assert found.keys() == overruled.keys()
     assert all(text in found[key] for key, text in overruled.items())
+
+
+def test_rate_without_a_point_is_a_number(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "conf", tmp_path / "conf")
+    (tmp_path / "conf/optimizer/own.yaml").write_text("defaults: [schema/adam@_here_, _self_]\nlearning_rate: 1e-3\n")
+    words = ["experiment=nba_scratch", "optimizer=own"]
+    assert config.overruled(tmp_path, words, config.experiment(config.compose(tmp_path, "train", words))) == {}
+
+
+WORDS = st.text() | st.sampled_from(["true", "Null", "nan", "INF", "1e-3", "T-shirt/top"])
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS
+KEYS = st.from_regex("key[a-z0-9_]*", fullmatch=True)
+NESTED = st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner))
+
+
+@settings(deadline=None, max_examples=200)
+@given(NESTED)
+def test_hydra_reads_an_override_as_the_value(value: object) -> None:
+    parsed = OverridesParser.create().parse_override(f"key={config.to_override(value)}").value()
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 def test_smoke_profile_caps_every_experiment(compose_suite: Callable[..., DictConfig]) -> None:

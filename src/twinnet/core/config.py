@@ -1,9 +1,10 @@
-"""Configuration: composed by Hydra from conf/, checked here, handed on as plain dataclasses.
+"""Configuration: composed by Hydra from conf/, checked here, returned as plain dataclasses.
 
 `compose` gives the suite (conf/config.yaml) or a single run (conf/train.yaml); `experiment` and `dataset` turn the
 part that a stage or a job needs into a validated object. Nothing after them sees Hydra or OmegaConf.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from enum import Enum
@@ -11,13 +12,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -27,6 +28,9 @@ from twinnet.core.explain import check_files, check_keys, check_overrides, expla
 from twinnet.core.schema import Compare, Dataset, Experiment, Tracking
 
 Part = TypeVar("Part")
+
+# A text that an override of Hydra needs no quotes for, and reads as a text.
+PLAIN_TEXT = re.compile(r"(?!(?i:true|false|null|nan|inf)$)[A-Za-z_][A-Za-z0-9_/.-]*")
 
 # The groups of conf/ whose members differ by `kind`: group -> base class.
 BASES: dict[str, type] = {
@@ -165,11 +169,12 @@ def overruled(root: Path, words: Sequence[str], experiment: Experiment) -> dict[
 
 
 def _file_values(folder: Path, member: str) -> dict[str, Any]:
-    """Return what a file of a group and the files of its defaults list write, without the schema's values."""
-    values = yaml.safe_load((folder / f"{member}.yaml").read_text(encoding="utf-8")) or {}
-    bases = [
-        name for name in values.pop("defaults", []) if isinstance(name, str) and (folder / f"{name}.yaml").exists()
-    ]
+    """Return what a file of a group and the files of its defaults list write; the schema is no file."""
+    file = folder / f"{member.removesuffix('.yaml')}.yaml"
+    if not file.is_file():
+        return {}
+    values: Any = OmegaConf.to_container(OmegaConf.load(file)) or {}
+    bases = [name for name in values.pop("defaults", []) if isinstance(name, str)]
     return {key: value for base in bases for key, value in _file_values(folder, base).items()} | values
 
 
@@ -182,17 +187,16 @@ def _differences(own: Mapping[str, Any], used: Mapping[str, Any], prefix: str) -
 
 
 def to_override(value: Any) -> str:
-    """Return the value as Hydra reads it: `[8,8]`, `true`, `null`, `0.1`."""
+    """Return the value as an override of Hydra writes it: `[8,8]`, `true`, `null`, `0.1`, `'two words'`."""
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{to_override(inner)}' for key, inner in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{','.join(map(to_override, value))}]"
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
+    if isinstance(value, str) and not PLAIN_TEXT.fullmatch(value):
+        return QuotedString(value, Quote.single).with_quotes()
     return str(value)
-
-
-def check_name(name: str) -> None:
-    """Raise ConfigError unless an experiment or a data set may be called so: its name is that of a folder."""
-    rules.check_value(schema.Experiment, "name", str(name))
 
 
 def plain(part: Any) -> dict[str, Any]:
