@@ -43,12 +43,16 @@ def datasets(compose_suite: Callable[..., DictConfig]) -> DictConfig:
             "mnist.arrays.X_train.shape=[-1,28,28]",
             r"datasets.mnist.arrays.X_train.shape: expected",
         ),
+        ("mnist.arrays.X_train.file=other", r"arrays.X_train.file: expected one of .*; received 'other'"),
+        ("mnist.files={../x: abc}", r"datasets.mnist.files: expected paths inside the folder .*; received .*"),
+        ("mnist.files={/etc/x: abc}", r"datasets.mnist.files: expected paths inside"),
+        ("mnist.files={.x: abc}", r"datasets.mnist.files: expected paths inside"),
         ("mnist.arrays.X_train.shape=[]", r"arrays.X_train.shape: expected"),
     ],
 )
 def test_value_that_cannot_be_used_is_one_line(override: str, message: str, datasets: DictConfig) -> None:
     changed, parsed = datasets.copy(), OverridesParser.create().parse_override(override)
-    OmegaConf.update(changed, parsed.key_or_group, parsed.value())
+    OmegaConf.update(changed, parsed.key_or_group, parsed.value(), merge=False)
     with pytest.raises(ConfigError, match=message) as raised:
         config.dataset(changed[override.partition(".")[0]])
     assert "\n" not in str(raised.value)

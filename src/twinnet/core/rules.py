@@ -77,6 +77,10 @@ NAME = Rule(
     "at most 100 letters, digits, _, - and ., neither of the last two first",
     lambda name: re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name) is not None,
 )
+FILES = Rule(
+    "paths inside the folder of the data set, none of them hidden",
+    lambda files: all(_is_inside(name) and not name.startswith(".") for name in files),
+)
 NAMES = Rule(
     "a list of 1 to 1000 different texts",
     lambda names: (
@@ -184,6 +188,8 @@ RULES: dict[type, dict[str, Rule]] = {
             lambda players: all(len(pair) == 2 and 0 <= pair[0] <= pair[1] for pair in players.values()),
         ),
     },
+    schema.ImageDataset: {"files": FILES},
+    schema.TableDataset: {"files": FILES},
     schema.ArrayFile: {"shape": each(COUNT, 1, 4)},
     schema.Source: {"interval": SECONDS},
     schema.Transport: {
@@ -245,8 +251,13 @@ def check_dataset(dataset: schema.Dataset) -> None:
     check_values(dataset, f"{key}.")
     if isinstance(dataset, schema.NBADataset) and dataset.season_type not in dataset.players:
         raise ConfigError(f"{key}.players: expected numbers for {dataset.season_type}; received {dataset.players}")
-    if isinstance(dataset, schema.ImageDataset) and not {"X_train", "y_train"} <= dataset.arrays.keys():
-        raise ConfigError(f"{key}.arrays: expected X_train and y_train; received {[*dataset.arrays]}")
+    if isinstance(dataset, schema.ImageDataset):
+        if not {"X_train", "y_train"} <= dataset.arrays.keys():
+            raise ConfigError(f"{key}.arrays: expected X_train and y_train; received {[*dataset.arrays]}")
+        for name, array in dataset.arrays.items():
+            if array.file not in dataset.files:
+                expected = f"expected one of {', '.join(dataset.files)}; received {array.file!r}"
+                raise ConfigError(f"{key}.arrays.{name}.file: {expected}")
 
 
 def check_values(part: Any, key: str = "") -> None:
