@@ -15,9 +15,10 @@ import pytest
 from tests.tracking.faults import cases
 from twinnet.core.errors import DataError
 from twinnet.core.schema import Tracking
+from twinnet.tracking import live, sweeps
 from twinnet.tracking.log_run import NAME
 from twinnet.tracking.publish import publish
-from twinnet.tracking.store import connect, foreign_artifacts, tracking_uri
+from twinnet.tracking.store import StoreError, connect, foreign_artifacts, tracking_uri
 from twinnet.training.run import Run
 
 UNTRACKED = Tracking(enabled=False)
@@ -152,6 +153,42 @@ def test_store_of_another_checkout_is_named(
     copy = Path(shutil.copytree(project, project.parent / "copy", ignore=shutil.ignore_patterns("build")))
     publish(copy / "runs", root=copy)
     assert f"comes from another checkout: its files go to {(project / 'mlartifacts').as_uri()}/nba" in caplog.text
+
+
+@pytest.mark.parametrize("file", ["build", "build/processes"])
+def test_unwritable_build_is_one_line(
+    train: Callable[..., Run],
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    file: str,
+) -> None:
+    train(settings=UNTRACKED)
+    shutil.rmtree(project / "build", ignore_errors=True)
+    (project / file).parent.mkdir(exist_ok=True)
+    (project / file).write_bytes(b"")
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    caplog.clear()
+    reason = "build/live: expected a folder to write to; received "
+    with live.keep_follower(Tracking()), pytest.raises(StoreError, match=reason):
+        publish(project / "runs")
+    assert live.tracker(Tracking()) is None
+    assert sweeps.sync_children(Tracking(), None, []) == {}
+    assert [reason in line for line in caplog.messages] == [True, True]
+
+
+def test_database_that_hangs_costs_no_more_than_patience(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server of PostgreSQL, too; an own file may take long on a busy machine."""
+    monkeypatch.setattr(live.LiveRuns, "start_follower", lambda runs, settings: None)
+    limits = []
+    monkeypatch.setattr(live, "await_follower", lambda *arguments: limits.append(arguments[-1]()))
+    for uri in ("postgresql://me@database/mlflow", f"sqlite:///{project}/mlflow.db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        tracker = live.LiveTracker(Tracking(), {}, project)
+        tracker.live.write(live.STATE, {})
+        tracker.is_started = True
+        tracker.failed(KeyboardInterrupt())
+    assert limits[0] <= Tracking().patience_seconds < limits[1]
 
 
 def test_odd_stores_are_many_and_different() -> None:

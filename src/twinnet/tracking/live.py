@@ -38,8 +38,8 @@ from twinnet.tracking.store import (
     StoreError,
     Value,
     client_environment,
+    database_file,
     foreign_artifacts,
-    is_server,
     tracking_uri,
     tracking_user,
 )
@@ -62,6 +62,15 @@ SEND = "`python -m pipelines.publish` sends it"
 NUMBERS = count()
 
 
+@contextmanager
+def _folder_errors() -> Iterator[None]:
+    """Turn an OSError under build/ into a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{LIVE}: expected a folder to write to; received {one_line_text(error)}") from error
+
+
 class LiveRun:
     """One folder under build/live/."""
 
@@ -70,8 +79,12 @@ class LiveRun:
         self._owner: dict[str, Any] = {}
 
     @classmethod
+    @_folder_errors()
     def create(cls, runs: "LiveRuns", settings: Tracking, *, has_reader: bool = False) -> "LiveRun":
-        """Make a folder for a run of this process; if it `has_reader`, the follower leaves done.json there."""
+        """Make a folder for a run of this process; if it `has_reader`, the follower leaves done.json there.
+
+        Raises StoreError if build/ cannot be written to, as `write` does.
+        """
         process = this_process()
         hold_lock(process, runs.locks)
         live = cls(runs.folder / f"{time.time_ns()}-{os.getpid()}-{next(NUMBERS)}")
@@ -149,6 +162,7 @@ class LiveRun:
             return self.read(PROBLEM)
         return None
 
+    @_folder_errors()
     def write(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a file whole, unless the folder is gone."""
         if self.folder.is_dir():
@@ -193,6 +207,7 @@ class LiveRun:
 class LiveRuns:
     """The folders under build/live/ of one checkout that are meant for its present store."""
 
+    @_folder_errors()
     def __init__(self, root: Path) -> None:
         self.root, self.folder, self.uri = root, root / LIVE, tracking_uri(root)
         self.store, self.user = mask(self.uri, self.uri), tracking_user(self.uri)
@@ -237,6 +252,7 @@ class LiveRuns:
             start_new_session=True,  # Ctrl-C is for the training
         )
 
+    @_folder_errors()
     def has_follower(self) -> bool:
         """Return whether a follower runs; end one without a sign of life for STUCK_SECONDS."""
         try:
@@ -259,7 +275,7 @@ def keep_follower(settings: Tracking) -> Iterator[None]:
     """Keep one follower meanwhile, if tracking is on: it imports MLflow at once, and once."""
     with ExitStack() as stack:
         if settings.enabled:
-            with suppress(OSError):  # reported when something is sent
+            with suppress(OSError, StoreError):  # reported when something is sent
                 runs = LiveRuns(paths.main_root())
                 stack.callback(LiveRun.create(runs, settings, has_reader=True).remove)  # it waits as for a run
                 runs.start_follower(settings)
@@ -291,7 +307,11 @@ def tracker(
     """
     if not settings.enabled:
         return None
-    return LiveTracker(settings, dict(tags or {}) | ({PARENT: parent} if parent else {}), root, waits)
+    try:
+        return LiveTracker(settings, dict(tags or {}) | ({PARENT: parent} if parent else {}), root, waits)
+    except Exception as error:
+        _warn_of_failure(error)
+        return None
 
 
 class LiveTracker:
@@ -300,28 +320,25 @@ class LiveTracker:
     def __init__(
         self, settings: Tracking, tags: Mapping[str, str], root: Path | None = None, waits: bool = True
     ) -> None:
-        self.settings, self.tags, self.root, self.waits = settings, dict(tags), root or paths.main_root(), waits
-        self.live: LiveRun | None = None  # None also after a failure
+        self.settings, self.tags, self.waits = settings, dict(tags), waits
         self.history: History | None = None
         self.epochs, self.chunks_written, self.last_written = 0, 0, 0.0
         self.checked = time.monotonic()
-        self.is_started, self.has_warned, self.is_silent = False, False, False
-        with self._harmless():
-            self.runs = LiveRuns(self.root)
-            self.live = LiveRun.create(self.runs, settings)
-            self.runs.start_follower(settings)  # it imports MLflow while the data is loaded
+        self.is_started, self.has_warned, self.has_failed = False, False, False
+        self.runs = LiveRuns(root or paths.main_root())
+        self.live = LiveRun.create(self.runs, settings)
+        self.runs.start_follower(settings)  # it imports MLflow while the data is loaded
 
     def started(self, info: RunInfo) -> None:
         with self._harmless():
-            if self.live:
-                self.epochs, self.is_started, self.last_written = info.epochs, True, time.monotonic()
-                tags = {key: mask(value, self.runs.uri) for key, value in self.tags.items()}
-                self.live.write(RECORD, {"info": asdict(info), "tags": tags})
+            self.epochs, self.is_started, self.last_written = info.epochs, True, time.monotonic()
+            tags = {key: mask(value, self.runs.uri) for key, value in self.tags.items()}
+            self.live.write(RECORD, {"info": asdict(info), "tags": tags})
 
     def progressed(self, history: History) -> None:
         self.history = history
         is_last = history.epochs >= self.epochs
-        if is_last or time.monotonic() - self.last_written >= self.settings.live_seconds:
+        if not self.has_failed and (is_last or time.monotonic() - self.last_written >= self.settings.live_seconds):
             with self._harmless():
                 self._write_points()
                 self._warn()
@@ -330,64 +347,59 @@ class LiveTracker:
                     self.runs.start_follower(self.settings)
 
     def finished(self, run: "Run") -> None:
+        if self.has_failed:
+            return
         with self._harmless():
-            self._write_points()
-            self._end(finished_end(run, run.figures))
-            self._wait(f"the run is complete in {run.directory}; {SEND}")
+            self._end(finished_end(run, run.figures), f"the run is complete in {run.directory}; {SEND}")
 
     def failed(self, error: BaseException) -> None:
+        if self.has_failed:
+            return
         with self._harmless():
-            if self.live and not self.is_started:
+            if not self.is_started:
                 self.live.remove()  # nothing was trained
                 return
-            self._write_points()
             interrupted, pruned = isinstance(error, KeyboardInterrupt | SystemExit), isinstance(error, PrunedError)
             reason = "interrupted" if interrupted else str(error) if pruned else f"{type(error).__name__}: {error}"
             trace = "" if pruned else "".join(traceback.format_exception(error))
-            self._end(
-                {
-                    "status": "KILLED" if interrupted or pruned else "FAILED",
-                    "reason": mask(reason, self.runs.uri),
-                    "traceback": mask(trace, self.runs.uri),
-                }
-            )
-            self._wait("the next training, or `python -m pipelines.publish`, marks it there")
+            end = {
+                "status": "KILLED" if interrupted or pruned else "FAILED",
+                "reason": mask(reason, self.runs.uri),
+                "traceback": mask(trace, self.runs.uri),
+            }
+            self._end(end, "the next training, or `python -m pipelines.publish`, marks it there")
 
     def _write_points(self) -> None:
         """Append the points of the curves since the last time."""
         self.last_written = time.monotonic()
-        if self.live and self.history:
+        if self.history:
             rows = thin_history(self.history, self.chunks_written, self.epochs)
             self.chunks_written = len(self.history.valid_epoch)
             if rows:
                 self.live.add_points(rows)
 
-    def _end(self, end: dict[str, Any]) -> None:
-        if self.live:
-            self.is_silent = self.live.has(PROBLEM)
-            self.live.write(END, end)
-
-    def _wait(self, remedy: str) -> None:
-        """Wait until the follower has sent the run, but no longer than a store may take."""
-        live, until, is_ready = self.live, time.monotonic() + LOCAL_SECONDS, False
-        if live is None or not self.waits:
+    def _end(self, end: dict[str, Any], remedy: str) -> None:
+        """Write the end of the run; wait until the follower has sent it, but no longer than a store may take."""
+        self._write_points()
+        is_silent = self.live.has(PROBLEM)
+        self.live.write(END, end)
+        if not self.waits:
             return
+        until, is_ready = time.monotonic() + LOCAL_SECONDS, False
+        seconds = self.settings.timeout_seconds if is_silent else self.settings.patience_seconds
 
         def remaining() -> float:
             nonlocal until, is_ready
-            if not is_ready and is_server(self.runs.uri) and live.has(STATE):  # only now is it the store that is slow
-                is_ready = True
-                until = time.monotonic() + (
-                    self.settings.timeout_seconds if self.is_silent else self.settings.patience_seconds
-                )
+            if not is_ready and self.live.has(STATE) and database_file(self.runs.uri) is None:
+                is_ready, until = True, time.monotonic() + seconds  # only now is it the store that is slow
             return until - time.monotonic()
 
-        if reason := await_follower(self.runs, [live], self.settings, remaining):
+        if reason := await_follower(self.runs, [self.live], self.settings, remaining):
             log.warning("not tracked to its end: %s; %s", reason, remedy)
 
     def _warn(self) -> None:
         """Report the first failure of the store while the training goes on."""
-        if not self.has_warned and self.live and (problem := self.live.problem()):
+        if not self.has_warned and (problem := self.live.problem()):
             self.has_warned = True
             log.warning("%s; the training goes on without it", problem["reason"])
 
@@ -396,8 +408,12 @@ class LiveTracker:
         try:
             yield
         except Exception as error:
-            log.warning("tracking: %s; this run is not tracked", mask(one_line_text(error)))
-            self.live = None
+            _warn_of_failure(error)
+            self.has_failed = True
+
+
+def _warn_of_failure(error: Exception) -> None:
+    log.warning("tracking: %s; this run is not tracked", mask(one_line_text(error)))
 
 
 def finished_end(run: "Run", figures: Sequence[Path] = ()) -> dict[str, Any]:
@@ -417,11 +433,8 @@ def call_follower(function: Callable[..., Value], settings: Tracking, root: Path
     ConfigError of the function.
     """
     until = time.monotonic() + settings.deadline_seconds
-    try:
-        runs = LiveRuns(root or paths.main_root())
-        live = LiveRun.create(runs, settings, has_reader=True)
-    except OSError as error:
-        raise StoreError(f"{LIVE}: expected a folder to write to; {one_line_text(error)}") from error
+    runs = LiveRuns(root or paths.main_root())
+    live = LiveRun.create(runs, settings, has_reader=True)
     try:
         live.write(CALL, {"function": f"{function.__module__}:{function.__name__}", "values": values})
         live.write(END, {})

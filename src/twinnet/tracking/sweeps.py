@@ -13,7 +13,7 @@ from twinnet.core.errors import DataError
 from twinnet.core.schema import Experiment, Tracking
 from twinnet.core.secrets import mask
 from twinnet.tracking import description
-from twinnet.tracking.live import LiveRuns, await_ended, call_follower
+from twinnet.tracking.live import LOCKS, LiveRuns, await_ended, call_follower
 from twinnet.tracking.process import has_died, this_process
 from twinnet.tracking.publish import send
 from twinnet.tracking.store import PARENT, PROCESS, RESULT, Store, StoreError
@@ -143,9 +143,9 @@ def sync_children(
     parents = {PARENT: parent} if parent else {}
     children = list(children)
     trained = {child.key: str(child.directory or child.seconds) for child in children}
-    live_runs = LiveRuns(root or paths.main_root())
-    await_ended(live_runs, settings)  # the jobs did not
     try:
+        live_runs = LiveRuns(root or paths.main_root())
+        await_ended(live_runs, settings)  # the jobs did not
         ids = _await_elsewhere(trained, settings, root)
         missing = {child.directory: child for child in children if child.directory and ids[child.key] is None}
         runs = []
@@ -206,7 +206,7 @@ def give_up_lost(settings: Tracking, sweep: str, lost: Sequence[str] = (), *, ro
 
     Those are its own, those of its earlier leaders, and those of `lost` keys, whoever launched them.
     """
-    locks = str(LiveRuns(root or paths.main_root()).locks)
+    locks = str((root or paths.main_root()) / LOCKS)
     with suppress(StoreError):  # `sync_children` reports it
         call_follower(_give_up_lost, settings, root, sweep=sweep, leader=this_process(), locks=locks, lost=list(lost))
 
