@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -124,6 +126,31 @@ def test_run_is_in_the_store_whole_or_not_at_all(
     send(second)
     assert statuses(project) == {"FINISHED": 2}
     assert len(commits) < 10  # MLflow alone: 29
+
+
+def test_heartbeat_outlives_a_write_that_fails(project: Path) -> None:
+    """As on a full disk; without it nobody can end a follower that hangs."""
+    follower = follow.Follower(live.LiveRuns(project))
+    follower.runs.heartbeat = project / "missing" / "heartbeat"
+    threading.Thread(target=follower._watch, daemon=True).start()
+    time.sleep(0.2)
+    follower.runs.heartbeat.parent.mkdir()
+    until = time.monotonic() + 30
+    while not follower.runs.heartbeat.exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_monitor_ends_with_a_run_that_the_store_has(train: Callable[..., Run], project: Path) -> None:
+    run, runs = train(), live.LiveRuns(project)
+    folder = live.LiveRun.create(runs, Tracking(), has_reader=True)
+    folder.write(live.RECORD, {"info": asdict(run.info), "tags": {}})
+    folder.write(live.END, live.finished_end(run))
+    follower = follow.Follower(runs)
+    monitor = follower.monitors[folder.folder.name] = Mock()
+    follower._try(folder)
+    assert (folder.read(live.DONE) or {})["is_new"] is False
+    monitor.finish.assert_called_once_with()
 
 
 def test_follower_stays_while_a_sweep_trains(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

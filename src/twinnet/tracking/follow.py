@@ -115,7 +115,8 @@ class Follower:
     def _watch(self) -> None:
         """Give signs of life; end the process if a try lasts longer than its deadline: the store hangs."""
         while True:
-            self.runs.heartbeat.write_text(this_process(), "utf-8")
+            with suppress(OSError):  # a full disk may have space again
+                self.runs.heartbeat.write_text(this_process(), "utf-8")
             is_endless = psutil.Process().memory_info().rss > MAX_BYTES
             if self.current and (is_endless or time.monotonic() > self.deadline):
                 seconds = self.current.settings.deadline_seconds
@@ -179,6 +180,8 @@ class Follower:
         is_retry = state.pop(INTERRUPTED, False)
         live.write(STATE, state | {INTERRUPTED: True})
         end = (live.read(END) or {"status": "KILLED", "reason": DIED, "traceback": ""}) if is_ended else None
+        if is_ended and (monitor := self.monitors.pop(live.folder.name, None)):
+            monitor.finish()
         result = end.get("result") if end else None
         from twinnet.tracking import description, log_run  # imports MLflow: 3 s
 
@@ -202,8 +205,6 @@ class Follower:
             return
         if "run_id" not in state and time.monotonic() - self.marked_at > MARK_SECONDS:
             self._mark_dead_runs(store)
-        if is_ended and (monitor := self.monitors.pop(live.folder.name, None)):
-            monitor.finish()
         with nullcontext() if is_retry else store.transaction():
             if "run_id" not in state:
                 process = live.owner["process"]
