@@ -9,7 +9,7 @@ import pytest
 
 from tests.core.faults import Case, cases, run_all
 from tests.faults import table
-from twinnet.core import config, rules, schema
+from twinnet.core import config, rules, schema, search_schema
 from twinnet.core.errors import ConfigError
 from twinnet.core.schema import Experiment, Loss
 
@@ -39,8 +39,10 @@ def test_table_of_faults_has_a_line_for_each(tmp_path: Path) -> None:
 
 def test_every_number_and_list_of_the_schema_has_a_rule() -> None:
     """Whether it is in the table: a field without a rule is trained whatever its value."""
-    for kind in (value for value in vars(schema).values() if is_dataclass(value)):
+    for kind in filter(is_dataclass, [*vars(schema).values(), *vars(search_schema).values()]):
         assert isinstance(kind, type)
+        if kind is search_schema.Dimension:  # its numbers have rules together alone: `search_schema.check`
+            continue
         hints = get_type_hints(kind)
         ruled = {name for base in kind.__mro__ for name in rules.RULES.get(base, ())}
         for field in fields(kind):
@@ -54,6 +56,32 @@ def test_every_number_and_list_of_the_schema_has_a_rule() -> None:
 def test_memory_of_a_network_is_said(compose: Callable[..., Experiment]) -> None:
     with pytest.raises(ConfigError, match=r"received 4,000,000,001 parameters, which need \d+ GB"):
         compose("nba_scratch", "model.hidden_units=[1000000000]")
+
+
+def test_batch_is_no_larger_than_the_profile_allows(compose: Callable[..., Experiment]) -> None:
+    assert compose("fashion_cnn", "batch_size=1000000000", "profile=smoke").limits.samples
+    with pytest.raises(ConfigError, match="and a batch of 1000000000"):
+        compose("fashion_cnn", "batch_size=1000000000")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("search.seed=-1", "search.seed: expected 0 to 4294967295; received -1"),
+        ("search.pruned_after=7", "search.pruned_after: expected 0 to 1, a fraction of the epochs; received 7"),
+        ("search.processes=0", "search.processes: expected 1 to 1024; received 0"),
+        ("search.study=''", "search.study: expected a text; received ''"),
+    ],
+)
+def test_value_of_a_search_is_refused(words: str, message: str, root: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config.compose(root, "search", [words])
+
+
+def test_step_of_whole_numbers_is_whole() -> None:
+    dimension = search_schema.Dimension(search_schema.DimensionKind.integer, low=1, high=3, step=0.5)
+    with pytest.raises(ConfigError, match=r"search.space.seed: expected whole numbers; received .*, step=0\.5"):
+        search_schema.check(search_schema.Search("own", space={"seed": dimension}))
 
 
 def test_the_pair_of_the_chapter_has_to_be_asked_for_by_name(compose: Callable[..., Experiment]) -> None:

@@ -43,6 +43,11 @@ def datasets(compose_suite: Callable[..., DictConfig]) -> DictConfig:
             "mnist.arrays.X_train.shape=[-1,28,28]",
             r"datasets.mnist.arrays.X_train.shape: expected",
         ),
+        ("mnist.arrays.y_train.shape=[10000]", r"arrays.y_train.shape: expected \[60000\], .*; received \[10000\]"),
+        (
+            "mnist.arrays.y_test.shape=[10000,10]",
+            r"arrays.y_test.shape: expected \[10000\], .*; received \[10000, 10\]",
+        ),
         ("mnist.arrays.X_train.file=other", r"arrays.X_train.file: expected one of .*; received 'other'"),
         ("mnist.files={../x: abc}", r"datasets.mnist.files: expected paths inside the folder .*; received .*"),
         ("mnist.files={/etc/x: abc}", r"datasets.mnist.files: expected paths inside"),
@@ -58,7 +63,15 @@ def test_value_that_cannot_be_used_is_one_line(override: str, message: str, data
     assert "\n" not in str(raised.value)
 
 
-def test_image_data_set_needs_training_arrays(compose_suite: Callable[..., DictConfig]) -> None:
-    suite = compose_suite("~datasets.mnist.arrays.y_train")
-    with pytest.raises(ConfigError, match=r"datasets.mnist.arrays: expected X_train and y_train; received"):
+@pytest.mark.parametrize(
+    "change",
+    [
+        "~datasets.mnist.arrays.y_train",
+        "~datasets.mnist.arrays.X_test",
+        "+datasets.mnist.arrays.X_valid=${datasets.mnist.arrays.X_test}",
+    ],
+)
+def test_arrays_are_pairs_of_training_and_test(change: str, compose_suite: Callable[..., DictConfig]) -> None:
+    suite = compose_suite(change)
+    with pytest.raises(ConfigError, match=r"datasets.mnist.arrays: expected X_train and y_train, and both or none of"):
         config.dataset(suite.datasets.mnist)

@@ -107,7 +107,7 @@ def resolve(composed: DictConfig) -> DictConfig:
     """Resolve what Hydra has composed, in place. Raises ConfigError for an unknown key or a setting out of range."""
     OmegaConf.resolve(composed)
     check_keys(composed)
-    for key in ("profile", "tracking"):
+    for key in ("profile", "tracking", "search"):
         if key in composed:
             rules.check_values(OmegaConf.to_object(composed[key]), f"{key}.")
     for key in ("objective", "max_jobs"):

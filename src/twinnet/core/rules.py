@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import Any, get_type_hints
 
-from twinnet.core import network, paths, schema
+from twinnet.core import network, paths, schema, search_schema
 from twinnet.core.errors import ConfigError
 from twinnet.core.schema import (
     CNN,
@@ -69,6 +69,7 @@ POSITIVE = Rule("more than 0", lambda value: value > 0)
 COUNT = at_least(1)
 SEED = between(0, 2**32 - 1)
 SECONDS = between(0, 86_400, " seconds")
+TIMEOUT = Rule("more than 0, at most 86400 seconds", lambda value: 0 < value <= 86_400)
 DECAY = Rule("at least 0 and less than 1", lambda value: 0 <= value < 1)
 EPSILON = Rule("more than 0, at most 1", lambda value: 0 < value <= 1)
 SIDE = between(1, 10_000)
@@ -190,12 +191,19 @@ RULES: dict[type, dict[str, Rule]] = {
     },
     schema.ImageDataset: {"files": FILES},
     schema.TableDataset: {"files": FILES},
+    search_schema.Search: {
+        "study": TEXT,
+        "seed": SEED,
+        "pruned_after": between(0, 1, ", a fraction of the epochs"),
+        "trials": COUNT,
+        "processes": between(1, 1024),
+    },
     schema.ArrayFile: {"shape": each(COUNT, 1, 4)},
     schema.Source: {"interval": SECONDS},
     schema.Transport: {
-        "connect_timeout": Rule("more than 0, at most 86400 seconds", lambda value: 0 < value <= 86_400),
-        "read_timeout": Rule("more than 0, at most 86400 seconds", lambda value: 0 < value <= 86_400),
-        "total_timeout": Rule("more than 0, at most 86400 seconds", lambda value: 0 < value <= 86_400),
+        "connect_timeout": TIMEOUT,
+        "read_timeout": TIMEOUT,
+        "total_timeout": TIMEOUT,
         "retries": between(0, 100),
         "backoff": SECONDS,
         "patience": SECONDS,
@@ -211,11 +219,6 @@ DEFAULT_LOSS = {
     Task.multiclass: Loss.categorical_crossentropy,
     Task.regression: Loss.mean_squared_error,
 }
-OUTPUT_ACTIVATION = {
-    Task.binary: Activation.sigmoid,
-    Task.multiclass: Activation.softmax,
-    Task.regression: Activation.identity,
-}
 
 
 def loss(experiment: Experiment) -> Loss:
@@ -224,7 +227,7 @@ def loss(experiment: Experiment) -> Loss:
 
 
 def degenerate(experiment: Experiment) -> str | None:
-    """Why the loss cannot teach this network anything, or None where it can."""
+    """Why the loss cannot teach this network anything, or None if it can."""
     if experiment.data.task is not Task.multiclass and loss(experiment) is Loss.categorical_crossentropy:
         return (
             "categorical_crossentropy normalises the outputs of a sample to sum to 1, so on one output unit the "
@@ -252,8 +255,15 @@ def check_dataset(dataset: schema.Dataset) -> None:
     if isinstance(dataset, schema.NBADataset) and dataset.season_type not in dataset.players:
         raise ConfigError(f"{key}.players: expected numbers for {dataset.season_type}; received {dataset.players}")
     if isinstance(dataset, schema.ImageDataset):
-        if not {"X_train", "y_train"} <= dataset.arrays.keys():
-            raise ConfigError(f"{key}.arrays: expected X_train and y_train; received {[*dataset.arrays]}")
+        splits = ("train", "test") if {"X_test", "y_test"} & dataset.arrays.keys() else ("train",)
+        if dataset.arrays.keys() != {f"{array}_{split}" for array in "Xy" for split in splits}:
+            expected = "expected X_train and y_train, and both or none of X_test and y_test"
+            raise ConfigError(f"{key}.arrays: {expected}; received {', '.join(dataset.arrays)}")
+        for split in splits:
+            samples, labels = dataset.arrays[f"X_{split}"].shape[:1], dataset.arrays[f"y_{split}"].shape
+            if labels != samples:
+                expected = f"expected {samples}, a label for each image of X_{split}; received {labels}"
+                raise ConfigError(f"{key}.arrays.y_{split}.shape: {expected}")
         for name, array in dataset.arrays.items():
             if array.file not in dataset.files:
                 expected = f"expected one of {', '.join(dataset.files)}; received {array.file!r}"
@@ -331,7 +341,7 @@ def _check_size(e: Experiment) -> None:
                 f"over {shape[0]} x {shape[1]} pixels; use fewer model.filters or a smaller model.stem_stride"
             )
     parameters, size = built.parameters(), 8 if e.engine.dtype is Dtype.float64 else 4
-    batch = e.batch_size or e.limits.samples or FEW_SAMPLES
+    batch = min(filter(None, (e.batch_size, e.limits.samples)), default=FEW_SAMPLES)
     needed = size * (2 * parameters + batch * sum(math.prod(shape) for shape in shapes))
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if parameters > MOST_PARAMETERS or needed > memory:

@@ -45,12 +45,12 @@ class Dimension:
 class Search:
     """conf/search/: the search space, and how it is searched."""
 
-    study: str = MISSING  # name of the study; another process or another day that uses it goes on with its trials
+    study: str = MISSING  # name of the study; the same name resumes its trials
     storage: str = "sqlite:///optuna.db"  # postgresql://user@host/database if several machines search together
     space: dict[str, Dimension] = MISSING  # key -> its values
     sampler: Sampler = Sampler.tpe  # how trials are drawn
     seed: int = 0  # of the sampler
-    pruner: Pruner = Pruner.median  # when a hopeless trial ends
+    pruner: Pruner = Pruner.median  # which unpromising trials are stopped early
     pruned_after: float = 0.1  # fraction of the epochs that a trial may train before it can be pruned
     trials: int = 50  # of the whole study, those of other processes included
     processes: int = 1  # on this machine
@@ -67,9 +67,6 @@ def check(search: Search) -> None:
     """Raise ConfigError for a space without values or a search that cannot run."""
     if not search.space:
         raise ConfigError("search.space: expected at least one key; received none")
-    for name in ("trials", "processes"):
-        if getattr(search, name) < 1:
-            raise ConfigError(f"search.{name}: expected at least 1; received {getattr(search, name)}")
     for key, dimension in search.space.items():
         _check(f"search.space.{key}", dimension)
         if search.sampler is Sampler.grid:
@@ -88,8 +85,9 @@ def _check(name: str, dimension: Dimension) -> None:
         raise ConfigError(f"{name}: expected low above 0 with log=true; received {low}")
     if dimension.step is not None and (dimension.step <= 0 or dimension.log):
         raise ConfigError(f"{name}.step: expected a step above 0, and log=false; received {dimension.step}")
-    if dimension.kind is DimensionKind.integer and not all(float(v).is_integer() for v in (low, high)):
-        raise ConfigError(f"{name}: expected whole numbers; received low={low}, high={high}")
+    numbers = (low, high, dimension.step or 1)
+    if dimension.kind is DimensionKind.integer and not all(float(number).is_integer() for number in numbers):
+        raise ConfigError(f"{name}: expected whole numbers; received low={low}, high={high}, step={dimension.step}")
 
 
 def limits(dimension: Dimension) -> tuple[float, float]:
