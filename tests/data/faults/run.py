@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.data.faults.cases import Case, cases
 from tests.data.faults.server import FaultServer, serving
 from tests.data.faults.worlds import WORLDS, World
+from twinnet.core import rules
 from twinnet.core.errors import TwinnetError
 from twinnet.core.schema import Dataset, Source, SourcePolicy
 from twinnet.data.download.download import download_dataset
@@ -89,7 +90,9 @@ def serve(case: Case, world: World, server: FaultServer) -> tuple[Source, Source
 
 
 def _download(dataset: Dataset, sources: dict[str, Source], root: Path) -> Path:
-    return download_dataset(replace(dataset, source=SourcePolicy.real, sources=sources), root)
+    dataset = replace(dataset, source=SourcePolicy.real, sources=sources)
+    rules.check_dataset(dataset)  # as for each data set of conf/
+    return download_dataset(dataset, root)
 
 
 def _found(folder: Path) -> set[str]:
