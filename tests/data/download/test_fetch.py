@@ -1,6 +1,7 @@
 """One file from one address: requests, retries, the cache, and the time it may take."""
 
 import logging
+import threading
 import time
 from dataclasses import replace
 from itertools import pairwise
@@ -117,7 +118,7 @@ def test_retry_after_is_honoured_up_to_the_patience(server: FaultServer, client:
     assert second - first > 0.9
     server.behaviours["/x.gz"] = fault_server.refused("429 Slow down", Retry_After="3600")
     started = time.monotonic()
-    with pytest.raises(SourceError, match="429 Slow down, to be asked again: 3600"):
+    with pytest.raises(SourceError, match="429 Slow down, Retry-After: 3600"):
         client.fetch(remote(server), tmp_path / "y", MOST)
     assert time.monotonic() - started < 3
     assert len(server.requests) == 3
@@ -145,6 +146,24 @@ def test_refusal_of_the_environment_s_proxy_is_not_the_host_s(
         client.fetch(file, tmp_path / "x", MOST)
     assert not refused.value.answered
     assert server.requests[0][1].startswith("GET http://far.example/x ")
+
+
+def test_abandoned_download_writes_no_file(server: FaultServer, client: Client, tmp_path: Path) -> None:
+    """The next source downloads to the same path."""
+
+    def late(exchange: fault_server.Exchange) -> None:
+        exchange.connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        time.sleep(0.8)
+        exchange.connection.sendall(f"Content-Length: {len(exchange.body)}\r\n\r\n".encode() + exchange.body)
+
+    server.behaviours["/x.gz"] = late
+    client.settings = replace(IMPATIENT, total_timeout=0.3)
+    before = set(threading.enumerate())
+    with pytest.raises(SourceError, match=r"within 0\.3 s"):
+        client.fetch(remote(server), tmp_path / "x", MOST)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(

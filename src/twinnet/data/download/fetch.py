@@ -99,6 +99,7 @@ class Client:
         with requests.Session() as session:
             session.max_redirects = s.max_redirects
             for attempt in range(s.retries + 1):
+                _check_deadline(deadline)
                 try:
                     with _rate_limited(remote):
                         return self._request(session, remote, target, most, deadline)
@@ -135,17 +136,22 @@ def _save(response: requests.Response, remote: RemoteFile, target: Path, most: i
         raise SourceError(f"expected at most {most} bytes; the server announces {announced}", answered=True)
     if not (length or remote.pin or response.headers.get("Transfer-Encoding") == "chunked"):
         raise SourceError("the server does not say how long the answer is, so it may be cut", answered=True)
+    _check_deadline(deadline)  # `_within` leaves this thread behind; the file may be another source's by now
     size = 0
     bar = tqdm(desc=remote.name, total=announced, unit="B", unit_scale=True, leave=False, disable=None)
     with target.open("wb") as file, bar:
         for chunk in _chunks(response):
             size += len(chunk)
-            if time.monotonic() > deadline:
-                raise SourceError("no whole answer in time", answered=True)
+            _check_deadline(deadline)
             if size > most:
                 raise SourceError(f"expected at most {most} bytes; there are more", answered=True)
             file.write(chunk)
             bar.update(len(chunk))
+
+
+def _check_deadline(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise SourceError("no whole answer in time", answered=True)
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
@@ -208,7 +214,7 @@ def _http_error(response: requests.Response) -> SourceError:
     proxied = bool(select_proxy(response.url, get_environ_proxies(response.url)))
     wait = response.headers.get("Retry-After")
     reason = f"{response.status_code} {response.reason}"
-    reason += f", to be asked again: {wait}" if wait else ""
+    reason += f", Retry-After: {wait}" if wait else ""
     reason += " (through a proxy)" if proxied else ""
     answered = not (proxied and response.status_code in FROM_PROXY)
     if response.status_code not in RETRIED:
