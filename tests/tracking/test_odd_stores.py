@@ -149,6 +149,9 @@ def test_store_of_another_checkout_is_named(
     train: Callable[..., Run], project: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train()
+    client = connect(f"sqlite:///{project}/mlflow.db").client
+    client.create_experiment("mine", (project.parent / "mine").as_uri())  # by a user, who may keep it anywhere
+    client.create_experiment("also mine")
     assert foreign_artifacts(f"sqlite:///{project}/mlflow.db") == ""
     copy = Path(shutil.copytree(project, project.parent / "copy", ignore=shutil.ignore_patterns("build")))
     publish(copy / "runs", root=copy)

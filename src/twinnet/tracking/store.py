@@ -130,7 +130,7 @@ class Store:
         if found is None:
             tags = MODEL_TRAINING | {"mlflow.note.content": description}
             try:
-                return self.client.create_experiment(name, self._artifacts(name), tags)
+                return self.client.create_experiment(name, self._location(name), tags)
             except MlflowException:
                 found = self.client.get_experiment_by_name(name)  # another process was quicker
                 if found is None:
@@ -139,12 +139,11 @@ class Store:
             self.client.restore_experiment(found.experiment_id)
         return found.experiment_id
 
-    def _artifacts(self, experiment: str) -> str | None:
-        """Return a folder beside the database; None for a server, which has a place of its own."""
+    def _location(self, experiment: str) -> str | None:
+        """Return the folder of an experiment's files; None for a server, which has a place of its own."""
         if is_server(self.address):
             return None
-        file = database_file(self.address)
-        return ((file.parent if file else paths.main_root()) / "mlartifacts" / experiment).as_uri()
+        return _artifacts(database_file(self.address) or paths.main_root() / "mlflow.db", experiment)
 
     def search(self, condition: str, experiments: list[str] | None = None) -> Iterator["Run"]:
         """Return every run that fits, the earliest first, in the `experiments` or in all."""
@@ -251,12 +250,19 @@ def database_file(address: str) -> Path | None:
     return Path(unquote(address.removeprefix("sqlite:///").split("?")[0])).absolute()
 
 
+def _artifacts(file: Path, experiment: str) -> str:
+    """Return the address of the folder of an experiment's files, beside the database."""
+    return (file.parent / "mlartifacts" / experiment).as_uri()
+
+
 def foreign_artifacts(uri: str) -> str:
     """Return the folder of another checkout that a copied SQLite store writes to, or ""."""
-    file = database_file(uri)
-    own = f"{file.parent.as_uri()}/" if file else ""
-    rows = _query(file, "SELECT artifact_location FROM experiments WHERE experiment_id != 0")
-    return next((row[0] for row in rows if str(row[0]).startswith("file:") and not str(row[0]).startswith(own)), "")
+    file = database_file(uri) or Path()
+    for name, location in _query(file, "SELECT name, artifact_location FROM experiments WHERE experiment_id != 0"):
+        end = _artifacts(Path("/mlflow.db"), name).removeprefix("file://")  # else a user's own experiment
+        if location.endswith(end) and location != _artifacts(file, name):
+            return str(location)
+    return ""
 
 
 def stored_results(uri: str) -> dict[str, bool]:
