@@ -1,6 +1,7 @@
 """Which stages an edit makes stale: one line in each room, and the answer of `dvc status`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import yaml
@@ -66,39 +67,49 @@ def test_edit_of_a_room_makes_its_stages_stale(rooms: str, mine: Project, engine
             file.write_text(text)
 
 
-def test_description_retrains_nothing(mine: Project, engines: dict[str, str]) -> None:
-    file = mine.folder / "conf/experiment/nba_scratch.yaml"
-    text = file.read_text()
+@contextmanager
+def edited(project: Project, name: str, old: str, new: str) -> Iterator[None]:
+    """A file of conf/ with an edit, composed by `make params`; then the bytes of before."""
+    file, parts = project.folder / "conf" / name, sorted(project.folder.glob("build/*/*.yaml"))
+    before = {path: path.read_bytes() for path in (file, *parts, *project.folder.glob("*.yaml"))}
+    lock = (project.folder / "dvc.lock").read_bytes()
     try:
-        file.write_text(text.replace("description: ", "description: Described anew; "))
-        mine.run("make", "-o", ".venv/runtime", "params", f"S={' '.join(mine.overrides())}")
+        assert old in file.read_text()
+        file.write_text(file.read_text().replace(old, new))
+        project.run("make", "-o", ".venv/runtime", "params", f"S={' '.join(project.overrides())}")
+        yield
+    finally:
+        for path, content in before.items():
+            path.write_bytes(content)
+        (project.folder / "dvc.lock").write_bytes(lock)
+
+
+def test_one_learning_rate_retrains_one_experiment(mine: Project, engines: dict[str, str]) -> None:
+    with edited(mine, "experiment/nba_scratch.yaml", "learning_rate: 0.001", "learning_rate: 0.002"):
+        assert stale(mine, engines) == {"params", "train@nba_scratch", "compare"}
+
+
+def test_description_retrains_nothing(mine: Project, engines: dict[str, str]) -> None:
+    with edited(mine, "experiment/nba_scratch.yaml", "description: ", "description: Described again; "):
         assert stale(mine, engines) == {"params"}
         mine.run("dvc", "repro", "-s", "params")
         assert stale(mine, engines) == set()
-    finally:
-        file.write_text(text)
-        mine.run("make", "-o", ".venv/runtime", "params", f"S={' '.join(mine.overrides())}")
 
 
 def test_removed_experiment_leaves_the_leaderboard(mine: Project, engines: dict[str, str]) -> None:
-    file = mine.folder / "conf/config.yaml"
-    text = file.read_text()
-    try:
-        file.write_text(text.replace("  - experiment@experiments.nba_points: nba_points\n", ""))
-        mine.run("make", "-o", ".venv/runtime", "params", f"S={' '.join(mine.overrides())}")
-        mine.run("dvc", "repro", "-s", "params")
-        assert stale(mine, {name: engine for name, engine in engines.items() if name != "nba_points"}) == {"compare"}
-    finally:
-        file.write_text(text)
-        mine.run("make", "-o", ".venv/runtime", "params", f"S={' '.join(mine.overrides())}")
-        mine.run("dvc", "repro", "-s", "params")
+    with edited(mine, "config.yaml", "  - experiment@experiments.nba_points: nba_points\n", ""):
+        others = {name: engine for name, engine in engines.items() if name != "nba_points"}
+        assert stale(mine, others) == {"params", "compare"}
 
 
-def test_equal_downloads_train_nothing(mine: Project, engines: dict[str, str]) -> None:
+def test_equal_downloads_train_nothing(mine: Project) -> None:
     file = mine.folder / "src/twinnet/data/download/sources.py"
     file.write_text(file.read_text() + "# a comment\n")
-    mine.run("dvc", "repro", "preprocess")
-    assert stale(mine, engines) <= {"card", "params"}
+    ran = mine.ran(mine.run("dvc", "repro", "preprocess@nba").stdout)
+    assert "download@nba" in ran
+    with Repo(str(mine.folder)) as repo:
+        names = {address.rpartition(":")[2] for address in repo.status()}
+    assert not {name for name in names if name.startswith("train@") or name == "preprocess@nba"}
 
 
 def test_value_that_cannot_be_trained_removes_nothing(mine: Project) -> None:
