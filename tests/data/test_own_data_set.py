@@ -100,8 +100,8 @@ def test_own_images_need_two_yaml_files(npz: bool, tmp_path: Path, monkeypatch: 
     ("override", "message"),
     [
         (
-            "datasets.own.arrays.X_train.shape=[41,6,5]",
-            r"expected the shape \[41, 6, 5\]; its header says \[40, 6, 5\]",
+            "datasets.own.arrays.X_train.shape=[40,7,5]",
+            r"expected the shape \[40, 7, 5\]; its header says \[40, 6, 5\]",
         ),
         ("datasets.own.reading.classes=[a,b,c]", r"expected each label from 0 to 2, and no other"),
     ],
