@@ -10,9 +10,11 @@ import sys
 
 from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from twinnet.core import config, paths, search_schema
 from twinnet.core.errors import ConfigError, exit_on_error
+from twinnet.core.explain import explain
 from twinnet.core.search_schema import Pruner, Search
 from twinnet.sweeps import launchers
 
@@ -25,15 +27,16 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with exit_on_error():
         root = paths.root()
-        launchers.check_installed("search", "optuna", "optuna", "optuna")
+        launchers.check_installed("search", "optuna", "optuna")
         composed = config.compose(root, "search", words)
         search = search_settings(composed)
         os.chdir(root)
-        launchers.limit_threads(max(1, cpu_count() // search.processes) if search.processes > 1 else None)
+        threads = max(1, cpu_count() // search.processes) if search.processes > 1 else None
+        launchers.limit_threads(threads)
         from twinnet.sweeps.search import run_search  # 2 s: pandas, matplotlib, Optuna; also, it needs an extra
 
         try:
-            n_failed = run_search(root, words, composed, search)
+            n_failed = run_search(root, words, composed, search, threads)
         except KeyboardInterrupt:
             print("interrupted; the same command resumes the study", file=sys.stderr)
             sys.exit(130)
@@ -42,7 +45,10 @@ def main() -> None:
 
 def search_settings(composed: DictConfig) -> Search:
     """Return the validated search. Raises ConfigError."""
-    search = OmegaConf.to_object(composed.search)
+    try:
+        search = OmegaConf.to_object(composed.search)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
     assert isinstance(search, Search)
     search_schema.check(search)
     if search.pruner is not Pruner.none and composed.objective.startswith("test/"):

@@ -1,5 +1,7 @@
 """The result of a command, and the runs that it left in the store."""
 
+import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,8 +9,11 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
+from twinnet.sweeps import cache
 from twinnet.tracking import sweeps
 from twinnet.tracking.store import Store, connect
+
+SMALL = ("experiment=nba_scratch", "engine=scratch_numpy", "epochs=20")
 
 
 @dataclass
@@ -23,7 +28,7 @@ class CommandResult:
         return Path(self.out.splitlines()[0].rpartition("; ")[2])
 
     def counted(self) -> Counter[str]:
-        """How many lines tell of jobs that finished, were reused, failed."""
+        """Return status -> the number of lines about jobs with it."""
         lines = [line.split("] ", 1)[1].split() for line in self.out.splitlines() if line.startswith("[")]
         return Counter(words[0] for words in lines)
 
@@ -40,3 +45,8 @@ def runs(sweep_project: Path) -> tuple[list[Run], list[Run]]:
     found = list(store(sweep_project).search(""))
     children = [run for run in found if sweeps.KEY in run.data.tags]
     return [run for run in found if run not in children], children
+
+
+def results(project: Path) -> dict[str, int]:
+    """Result key -> when its run was completed."""
+    return {file.parent.name: file.stat().st_mtime_ns for file in (project / cache.RESULTS).glob("*/metrics.json")}

@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 from threadpoolctl import threadpool_limits
 
-from tests.sweeps.commands import CommandResult, Sweep
+from tests.sweeps.commands import SMALL, CommandResult, Sweep
 from twinnet import search, train
-
-SMALL = ("experiment=nba_scratch", "engine=scratch_numpy", "epochs=20")
 
 
 @pytest.fixture
@@ -63,8 +61,8 @@ def sweep(run_main: Sweep) -> Sweep:
 
 
 @pytest.fixture
-def searched(run_main: Sweep) -> Sweep:
-    """`searched("search.trials=3")`: a search of small trainings, led by this process."""
+def run_search(run_main: Sweep) -> Sweep:
+    """`run_search("search.trials=3")`: a search of small trainings, led by this process."""
     return lambda *words: run_main(search.main, "search=nba", *SMALL, *words)
 
 

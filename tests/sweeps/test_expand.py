@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.sweeps.commands import SMALL
 from twinnet import search, train
 from twinnet.core import config
 from twinnet.core.errors import ConfigError, DataError, TwinnetError
@@ -14,7 +15,6 @@ from twinnet.sweeps import cache, expand, launchers
 from twinnet.training import fingerprint
 
 pytestmark = pytest.mark.xdist_group("sweeps")
-SMALL = ("experiment=nba_scratch", "engine=scratch_numpy", "epochs=20")
 
 
 def labels(sweep_project: Path, *words: str) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.sweeps.commands import Sweep, runs, store
+from tests.sweeps.commands import Sweep, results, runs, store
 from twinnet import train
 from twinnet.core.schema import Tracking
 from twinnet.sweeps import cache, expand
@@ -25,13 +25,6 @@ from twinnet.tracking.store import connect
 
 pytestmark = pytest.mark.xdist_group("sweeps")
 DIVERGES = "1e+308"
-
-
-def modified(sweep_project: Path) -> dict[str, int]:
-    """Result key -> when its run was completed."""
-    return {
-        file.parent.name: file.stat().st_mtime_ns for file in (sweep_project / cache.RESULTS).glob("*/metrics.json")
-    }
 
 
 def test_diverged_job_stops_no_other_and_names_its_command(sweep: Sweep, run_main: Sweep, sweep_project: Path) -> None:
@@ -75,13 +68,13 @@ def test_diverged_job_stops_no_other_and_names_its_command(sweep: Sweep, run_mai
 
 def test_trained_jobs_are_reused(sweep: Sweep, sweep_project: Path) -> None:
     assert sweep("seed=1,2", "+limits.epochs=10").status == 0
-    first = modified(sweep_project)
+    first = results(sweep_project)
     again = sweep("seed=1,2", "epochs=10")  # another way to the same configurations
     assert (again.status, again.counted()) == (0, {"reused": 2})
     assert "2 of 2 jobs are finished (2 were before)" in again.out
     overlapping = sweep("seed=2,3", "epochs=10")
     assert (overlapping.status, overlapping.counted()) == (0, {"reused": 1, "finished": 1})
-    assert {key: modified(sweep_project)[key] for key in first} == first
+    assert {key: results(sweep_project)[key] for key in first} == first
 
     parents, children = runs(sweep_project)
     assert [parent.info.status for parent in parents] == ["FINISHED", "FINISHED"]
@@ -95,7 +88,7 @@ def test_trained_jobs_are_reused(sweep: Sweep, sweep_project: Path) -> None:
 
     repeated = sweep("seed=1,2", "epochs=10", "resume=false", "tracking=none", "figures=true")
     assert repeated.counted() == {"finished": 2}
-    assert all(modified(sweep_project)[key] > when for key, when in first.items())
+    assert all(results(sweep_project)[key] > when for key, when in first.items())
     assert all(any((sweep_project / cache.RESULTS / key / "figures").glob("*.png")) for key in first)
 
 
@@ -108,15 +101,16 @@ def test_results_of_other_machines_are_found_in_the_store(
     (sweep_project / "outputs").rename(sweep_project / "elsewhere")
     ended = sweep("seed=1,2,3")
     assert (ended.status, ended.counted()) == (0, {"reused": 2, "finished": 1})
-    assert len(modified(sweep_project)) == 1
+    assert len(results(sweep_project)) == 1
     assert len(runs(sweep_project)[1]) == 3
 
 
 def test_job_started_twice_is_trained_once(sweep_project: Path, tmp_path: Path) -> None:
     """As if a cluster lost a node: its jobs are started again, and may still run there."""
     (job,), _ = expand.expand_jobs(sweep_project, ["experiment=nba_scratch", "engine=scratch_numpy", "epochs=20"])
-    context = SweepContext(sweep_project, tmp_path, {}, None, resume=False, fail_fast=False, threads=1, swept=())
-    first, second = (run_job_locked(job, context, Tracking(enabled=False), tmp_path / place) for place in "ab")
+    settings = {"resume": False, "fail_fast": False, "threads": 1, "swept": ()}
+    context = SweepContext(sweep_project, tmp_path, Tracking(enabled=False), {}, None, **settings)
+    first, second = (run_job_locked(job, context, tmp_path / place) for place in "ab")
     assert first.status is Status.finished
     assert first == second
 
@@ -124,7 +118,7 @@ def test_job_started_twice_is_trained_once(sweep_project: Path, tmp_path: Path) 
 def test_fail_fast_starts_no_further_job(sweep: Sweep, sweep_project: Path) -> None:
     ended = sweep("tracking=none", f"optimizer.learning_rate={DIVERGES},0.1,0.01", "fail_fast=true")
     assert (ended.status, ended.counted()) == (1, {"failed": 1, "stopped": 2})
-    assert modified(sweep_project) == {}
+    assert results(sweep_project) == {}
     ended = sweep("tracking=none", f"optimizer.learning_rate={DIVERGES},0.1,0.01")
     assert (ended.status, ended.counted()) == (1, {"failed": 1, "finished": 2})
 
@@ -144,7 +138,7 @@ def kill(process: subprocess.Popen[str]) -> str:
 
 def await_results(sweep_project: Path, number: int, process: subprocess.Popen[str]) -> None:
     until = time.monotonic() + 400
-    while len(modified(sweep_project)) < number:
+    while len(results(sweep_project)) < number:
         assert time.monotonic() < until
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
@@ -158,13 +152,13 @@ def test_killed_sweep_trains_only_missing_jobs(
     killed = start("twinnet.train", "-m", *words, "epochs=6000", "tracking=none")
     await_results(sweep_project, 2, killed)
     kill(killed)
-    before = modified(sweep_project)
+    before = results(sweep_project)
     assert 2 <= len(before) < 6
 
     ended = sweep(*words, "epochs=6000", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert ended.status == 0, ended.err
     assert ended.counted() == {"reused": len(before), "finished": 6 - len(before)}
-    assert {key: modified(sweep_project)[key] for key in before} == before
+    assert {key: results(sweep_project)[key] for key in before} == before
     (parent,), children = runs(sweep_project)
     assert parent.info.status == "FINISHED"
     assert sorted(run.info.run_name for run in children) == [f"seed={seed}" for seed in range(6)]
@@ -208,7 +202,7 @@ def test_launchers_of_the_extras(
     assert process.returncode == 1, err
     assert "1 of 2 jobs are finished (0 were before), 1 failed" in out, err
     assert "failed: optimizer.learning_rate=1e+308: the loss is no longer a finite number" in out
-    (key,) = modified(sweep_project)
+    (key,) = results(sweep_project)
     assert json.loads((sweep_project / cache.RESULTS / key / "metrics.json").read_text())["epochs"] == 20
 
 
@@ -221,10 +215,10 @@ def test_wrong_value_beside_a_sweep_is_one_line(run_main: Sweep) -> None:
         assert len(ended.err.splitlines()) == 1
 
 
-def test_overruled_value_is_told_once_for_a_sweep(sweep: Sweep) -> None:
+def test_overruled_value_is_reported_once_for_a_sweep(sweep: Sweep) -> None:
     ended = sweep("optimizer=momentum,gradient_descent", "seed=1,2", "tracking=none")
-    told = [line for line in ended.out.splitlines() if line.startswith("optimizer.learning_rate: 0.001")]
-    assert [line.split(" of ")[2].split(";")[0] for line in told] == [
+    lines = [line for line in ended.out.splitlines() if line.startswith("optimizer.learning_rate: 0.001")]
+    assert [line.split(" of ")[2].split(";")[0] for line in lines] == [
         "optimizer=momentum",
         "optimizer=gradient_descent",
     ]

@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import PASSWORD, cluster
-from tests.sweeps.commands import Sweep, runs
+from tests.sweeps.commands import SMALL, Sweep, runs
 from twinnet import search
 from twinnet.core import config
 
 optuna = pytest.importorskip("optuna", reason="needs the extra `optuna`")
 study = pytest.importorskip("twinnet.sweeps.study")
 pytestmark = pytest.mark.xdist_group("searches")
-SMALL = ("experiment=nba_scratch", "engine=scratch_numpy", "epochs=20")
 GRID = """
 # @package _global_
 defaults: [{override /experiment: nba_scratch}, _self_]
@@ -38,11 +37,16 @@ def trials(sweep_project: Path, study: str) -> list:
     return optuna.load_study(study_name=study, storage=f"sqlite:///{sweep_project}/optuna.db").trials
 
 
+def open_study(sweep_project: Path, *words: str) -> optuna.Study:
+    composed = config.compose(sweep_project, "search", [*SMALL, *words])
+    return study.open_study(search.search_settings(composed), "valid/loss", config.experiment(composed), sweep_project)
+
+
 def states(sweep_project: Path) -> Counter[str]:
     """Of the trials; read without Optuna, which is slow to open its database."""
     try:
-        with contextlib.closing(sqlite3.connect(sweep_project / "optuna.db")) as opened:
-            return Counter(state for (state,) in opened.execute("SELECT state FROM trials"))
+        with contextlib.closing(sqlite3.connect(sweep_project / "optuna.db")) as database:
+            return Counter(state for (state,) in database.execute("SELECT state FROM trials"))
     except sqlite3.OperationalError:  # not made yet
         return Counter()
 
@@ -51,7 +55,7 @@ def test_grid_is_searched_once(run_main: Sweep, sweep_project: Path) -> None:
     (sweep_project / "conf" / "search" / "grid.yaml").write_text(GRID.lstrip())
     ended = run_main(search.main, "search=grid", *SMALL)
     assert ended.status == 1  # two of six diverge
-    assert ended.out.startswith("search grid: 0 of 6 trials are there")
+    assert ended.out.startswith("search grid: 0 of 6 trials have ended")
     assert ended.counted() == {"finished": 4, "failed": 2}
     assert "best valid/loss: optimizer.learning_rate=0." in ended.out
     assert ended.out.count("failed: optimizer.learning_rate=1e+308 seed=") == 2
@@ -61,13 +65,13 @@ def test_grid_is_searched_once(run_main: Sweep, sweep_project: Path) -> None:
     assert Counter(child.info.status for child in children) == {"FINISHED": 4, "FAILED": 2}
     assert parent.data.params["seed"] == "0 to 1"
     again = run_main(search.main, "search=grid", *SMALL)
-    assert again.out.startswith("search grid: 6 of 6 trials are there")
+    assert again.out.startswith("search grid: 6 of 6 trials have ended")
     assert again.counted() == {}
     assert len(runs(sweep_project)[1]) == 6
 
 
-def test_trial_worse_than_others_is_pruned(searched: Sweep, sweep_project: Path) -> None:
-    ended = searched("search.trials=8", "search.sampler=random")
+def test_trial_worse_than_others_is_pruned(run_search: Sweep, sweep_project: Path) -> None:
+    ended = run_search("search.trials=8", "search.sampler=random")
     assert ended.status == 0, ended.err
     assert ended.counted() == {"finished": states(sweep_project)["COMPLETE"], "pruned": states(sweep_project)["PRUNED"]}
     assert states(sweep_project)["PRUNED"]
@@ -78,7 +82,7 @@ def test_trial_worse_than_others_is_pruned(searched: Sweep, sweep_project: Path)
 
 @pytest.mark.slow
 def test_killed_search_is_resumed_by_two_processes(
-    searched: Sweep, start: Callable[..., subprocess.Popen[str]], sweep_project: Path, monkeypatch: pytest.MonkeyPatch
+    run_search: Sweep, start: Callable[..., subprocess.Popen[str]], sweep_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["tracking=none", "search.trials=4", "search.pruner=none", "search.storage=sqlite:///optuna.db"]
     process = start("twinnet.search", "search=nba", "engine=scratch_numpy", "epochs=6000", *words)
@@ -92,9 +96,9 @@ def test_killed_search_is_resumed_by_two_processes(
     before = states(sweep_project)["COMPLETE"]
 
     monkeypatch.setattr("twinnet.sweeps.study.GRACE", 6)  # seconds without a sign of life, which it gives every 5
-    ended = searched("epochs=6000", *words, "search.processes=2")
+    ended = run_search("epochs=6000", *words, "search.processes=2")
     assert ended.status == 0, ended.err
-    assert ended.out.startswith(f"search nba: {before} of 4 trials are there")
+    assert ended.out.startswith(f"search nba: {before} of 4 trials have ended")
     after = trials(sweep_project, "nba")
     assert states(sweep_project) == {"COMPLETE": 4, "FAIL": 1}
     (dead,) = (trial for trial in after if trial.state.name == "FAIL")
@@ -105,38 +109,34 @@ def test_killed_search_is_resumed_by_two_processes(
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 def test_processes_that_start_together_draw_different_trials(sweep_project: Path, tmp_path: Path) -> None:
-    searched = search.search_settings(
-        config.compose(sweep_project, "search", [f"search.storage=sqlite:///{tmp_path}/optuna.db"])
-    )
-    first, second = (study.open_study(searched, "valid/loss", 20, sweep_project) for _ in range(2))
-    drawn = [opened.ask().suggest_float("rate", 0, 1) for opened in (first, second)]
+    first, second = (open_study(sweep_project, f"search.storage=sqlite:///{tmp_path}/optuna.db") for _ in range(2))
+    drawn = [each.ask().suggest_float("rate", 0, 1) for each in (first, second)]
     assert drawn[0] != drawn[1]
 
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 def test_trial_killed_before_its_first_heartbeat_is_retried(
-    searched: Sweep, sweep_project: Path, monkeypatch: pytest.MonkeyPatch
+    run_search: Sweep, sweep_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("twinnet.sweeps.study.HEARTBEAT", 1)
     monkeypatch.setattr("twinnet.sweeps.study.GRACE", 2)
     words = ["search.storage=sqlite:///optuna.db", "search.trials=1", "tracking=none"]
-    composed = config.compose(sweep_project, "search", ["search.storage=sqlite:///" + str(sweep_project / "optuna.db")])
-    study.open_study(search.search_settings(composed), "valid/loss", 20, sweep_project).ask()
+    open_study(sweep_project, f"search.storage=sqlite:///{sweep_project}/optuna.db").ask()
     assert states(sweep_project) == {"RUNNING": 1}
-    ended = searched(*words)
+    ended = run_search(*words)
     assert ended.status == 0, ended.err
     assert states(sweep_project) == {"FAIL": 1, "COMPLETE": 1}
 
 
 @pytest.mark.postgres
 @pytest.mark.xdist_group("postgres")
-def test_study_on_postgresql(searched: Sweep) -> None:
+def test_study_on_postgresql(run_search: Sweep) -> None:
     with cluster() as address:
         words = [f"search.storage={address}", "search.trials=3", "tracking=none"]
-        ended, again = searched(*words), searched(*words)
+        ended, again = run_search(*words), run_search(*words)
     assert (ended.status, again.status) == (0, 0), ended.err + again.err
     assert ended.counted() == {"finished": 3}
-    assert again.out.startswith("search nba: 3 of 3 trials are there; postgresql://***@")
+    assert again.out.startswith("search nba: 3 of 3 trials have ended; postgresql://***@")
     assert again.counted() == {}
     assert ended.out.splitlines()[-1] == again.out.splitlines()[-1]
     assert PASSWORD not in ended.out + ended.err + again.out + again.err
@@ -155,8 +155,8 @@ def test_study_on_postgresql(searched: Sweep) -> None:
         (["engine=keras", "engine.backend=jax", "engine.dtype=float64"], "engine.dtype=float64: expected float32"),
     ],
 )
-def test_invalid_search_is_one_line(searched: Sweep, sweep_project: Path, words: list[str], message: str) -> None:
-    ended = searched("tracking=none", *words)
+def test_invalid_search_is_one_line(run_search: Sweep, sweep_project: Path, words: list[str], message: str) -> None:
+    ended = run_search("tracking=none", *words)
     assert (ended.status, ended.out) == (1, "")
     assert len(ended.err.splitlines()) == 1
     assert message in ended.err

@@ -14,7 +14,7 @@ from hydra.experimental.callback import Callback
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from twinnet.core import paths
 from twinnet.core.errors import exit_on_error
@@ -42,13 +42,14 @@ class TwinnetSweeper(Sweeper):
 
         assert self.config is not None
         hydra = self.config.hydra
+        settings: Any = OmegaConf.to_container(hydra.launcher, resolve=True)
         with exit_on_error():
             return run_sweep(
                 paths.root(),
                 arguments,
                 Path(hydra.sweep.dir).absolute(),
                 launcher=hydra.runtime.choices["hydra/launcher"],
-                launcher_settings=hydra.launcher,
+                launcher_settings=settings,
                 launch=self.launch,
             )
 

@@ -159,7 +159,7 @@ def overruled(root: Path, words: Sequence[str], experiment: Experiment) -> dict[
     used, lines = plain(experiment), {}
     for group, member in chosen.items():
         if group in BASES and group in used and isinstance(member, str):
-            for key, own, value in _differences(_file_values(root / "conf" / group, member), used[group], f"{group}."):
+            for key, own, value in differences(_file_values(root / "conf" / group, member), used[group], f"{group}."):
                 if key not in chosen:
                     lines[key] = (
                         f"{key}: {to_override(value)} of {source} is used, not {to_override(own)} of {group}={member}; "
@@ -178,10 +178,11 @@ def _file_values(folder: Path, member: str) -> dict[str, Any]:
     return {key: value for base in bases for key, value in _file_values(folder, base).items()} | values
 
 
-def _differences(own: Mapping[str, Any], used: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any, Any]]:
+def differences(own: Mapping[str, Any], used: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield each key of both that has another value, with its values."""
     for key, value in own.items():
         if isinstance(value, dict) and isinstance(used.get(key), dict):
-            yield from _differences(value, used[key], f"{prefix}{key}.")
+            yield from differences(value, used[key], f"{prefix}{key}.")
         elif key in used and used[key] != value and "${" not in str(value):
             yield f"{prefix}{key}", value, used[key]
 

@@ -1,6 +1,6 @@
 """Jobs of one shape, trained at once by the process that leads the sweep (engine.batch_configs=true).
 
-The network and history of each lie in the sweep's folder until the job, launched like any other, takes them as its own.
+The network and history of each lie in the sweep's folder until the launched job loads them.
 """
 
 import json
@@ -70,7 +70,7 @@ def batched_fit(key: str, context: SweepContext) -> Fit:
 
 def folder(context: SweepContext) -> Path:
     """Return the folder of the batched results, needed until the jobs have ended."""
-    return context.folder / "batched"
+    return context.state / "batched"
 
 
 def _lock_untrained(jobs: Sequence[Job], context: SweepContext, locks: ExitStack) -> list[Job]:

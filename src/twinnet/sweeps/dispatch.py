@@ -9,7 +9,7 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from twinnet.core.errors import TwinnetError, one_line_text
 from twinnet.sweeps.job import Job, JobResult, Status, SweepContext, read_results, write_result
-from twinnet.sweeps.job_runner import FitFor, run_job
+from twinnet.sweeps.job_runner import run_job
 from twinnet.sweeps.progress import Progress
 
 # A task, the overrides of each job, the number of the first one; returns what each task returned, in order.
@@ -24,7 +24,6 @@ class Dispatcher:
     context: SweepContext
     progress: Progress
     max_parallel: int | None  # jobs in one call of the launcher; None: all
-    fit_for: FitFor
     launched: int = 0
 
     def run(self, jobs: Sequence[Job]) -> dict[str, JobResult]:
@@ -52,11 +51,13 @@ class Dispatcher:
 
     def _launch(self, jobs: Sequence[Job], wait: bool) -> dict[str, JobResult]:
         """Call the launcher once, with a task for each job."""
-        task = partial(run_job, context=replace(self.context, wait=wait), fit_for=self.fit_for)
+        task = partial(run_job, context=replace(self.context, wait=wait))
         first, self.launched = self.launched, self.launched + len(jobs)
         returns = self.launch(task, [job.overrides for job in jobs], first)
         results = {job.key: _result(job, returned) for job, returned in zip(jobs, returns, strict=True)}
         for result in results.values():
+            if result.status is Status.failed:
+                self.context.stop_after_failure()
             self.progress.report(result)
         return results
 
@@ -78,6 +79,7 @@ class Dispatcher:
                 reason = f"the process that trained it died twice ({type(second).__name__})"
                 failed = JobResult(job.key, Status.failed, reason=reason)
                 results[job.key] = write_result(failed, self.context.results)
+                self.context.stop_after_failure()
         rest = [job for job in unfinished if job not in started]
         return results | (self._run_batch(rest, wait) if rest else {})
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
@@ -20,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from twinnet.core import config
 from twinnet.core.errors import ConfigError, TwinnetError
 from twinnet.core.explain import check_files, check_overrides, explain, explained
-from twinnet.core.schema import ScratchEngine, Tracking
+from twinnet.core.schema import Experiment, ScratchEngine
 from twinnet.sweeps import cache
 from twinnet.sweeps.job import Job
 
@@ -29,7 +28,7 @@ class Composer:
     """Composes conf/<name>.yaml with many sets of overrides, a few milliseconds each.
 
     Hydra composes each set of config files once (0.15 to 0.3 s); overrides that only set values are applied to copies,
-    by the function of Hydra that does the same.
+    by Hydra's own function.
     """
 
     def __init__(self, root: Path, name: str = "train") -> None:
@@ -37,6 +36,7 @@ class Composer:
         self.conf, self.name = root / "conf", name
         self.loader = ConfigLoaderImpl(create_config_search_path(str(self.conf.resolve())))
         self.composed: dict[tuple[str, ...], DictConfig] = {}
+        self.choices: dict[str, str] = {}  # group of conf/ -> its member in the latest set of files
 
     def __call__(self, overrides: Sequence[Override]) -> DictConfig:
         """Return the composed configuration, resolved. Raises ConfigError in one line."""
@@ -50,8 +50,13 @@ class Composer:
             ConfigLoaderImpl._apply_overrides_to_config(values, composed)
             return config.resolve(composed)
 
+    def experiment(self, words: Sequence[str]) -> Experiment:
+        """Return the validated experiment. Raises ConfigError."""
+        return config.experiment(self(parse(words)))
+
     def _load(self, files: Sequence[str]) -> DictConfig:
         composed = self.loader.load_configuration(self.name, list(files), RunMode.RUN, from_shell=False)
+        self.choices = dict(composed.hydra.runtime.choices)
         OmegaConf.set_struct(composed, False)
         del composed["hydra"]
         OmegaConf.set_struct(composed, True)
@@ -134,6 +139,8 @@ def _n_values(override: Override) -> int:
         raise ConfigError(f"{override.input_line}: expected a list of values; received an interval")
     sweep = override.value()
     if isinstance(sweep, RangeSweep):
+        if not sweep.step:
+            raise ConfigError(f"{override.input_line}: expected a step other than 0; received 0")
         assert sweep.start is not None
         assert sweep.stop is not None
         return max(0, math.ceil((sweep.stop - sweep.start) / sweep.step))
@@ -177,7 +184,17 @@ def build_job(composed: DictConfig, overrides: tuple[str, ...], swept: dict[str,
     return Job(overrides, swept, experiment, cache.key(experiment, root), is_batched)
 
 
-def tracking_settings(composed: DictConfig) -> Tracking:
-    settings: Any = OmegaConf.to_object(composed.tracking)
-    assert isinstance(settings, Tracking)
-    return settings
+def single_run_words(root: Path, name: str, words: Sequence[str]) -> list[str]:
+    """Return the overrides with which conf/train.yaml composes the experiment of conf/<name>.yaml with `words`."""
+    composer, single = Composer(root, name), Composer(root)
+    wanted = config.plain(composer.experiment(words))
+    chosen = [f"experiment={composer.choices['experiment']}"]
+    single.experiment(chosen)
+    chosen += [
+        f"{group}={composer.choices[group]}"
+        for group in ("profile", *config.BASES)
+        if composer.choices.get(group) != single.choices.get(group)
+    ]
+    base = config.plain(single.experiment(chosen))
+    changes = [(key, value) for key, value, _ in config.differences(wanted, base) if key != "description"]
+    return chosen + [f"{key}={config.to_override(value)}" for key, value in changes]

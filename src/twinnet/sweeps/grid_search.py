@@ -12,11 +12,12 @@ from typing import Any
 
 from twinnet.core import config
 from twinnet.core.schema import Tracking
-from twinnet.sweeps import batched, cache, expand, launchers, summary
+from twinnet.sweeps import batched, cache, expand, launchers
 from twinnet.sweeps.dispatch import Dispatcher, Launch
 from twinnet.sweeps.job import Job, JobResult, Status, SweepContext, read_results
 from twinnet.sweeps.parent_run import ParentRun
 from twinnet.sweeps.progress import Progress, duration
+from twinnet.sweeps.summary import TABLE, Summary, check_objective, sweep_description, swept_values
 from twinnet.tracking import sweeps
 from twinnet.tracking.store import StoreError
 from twinnet.training import fingerprint
@@ -35,23 +36,24 @@ def run_sweep(
 ) -> list[JobResult]:
     """Run every job of the grid once and return the results in the order of the grid.
 
-    Raises TwinnetError, before any job starts, for what cannot work; exits with status 1 if a job failed and with 130
-    if the sweep was interrupted.
+    Raises TwinnetError, before any job starts, for a configuration, objective or launcher that cannot work; exits with
+    status 1 if a job failed and with 130 if the sweep was interrupted.
     """
     jobs, composed = expand.expand_jobs(root, overrides)
     for job in jobs:
-        summary.check_objective(composed.objective, job.experiment)
+        check_objective(composed.objective, job.experiment)
     launchers.check(launcher, launcher_settings)
-    settings = expand.tracking_settings(composed)
-    results = cached(jobs, settings, root) if composed.resume else {}
+    tracking = config.tracking(composed.tracking)
+    results = cached(jobs, tracking, root) if composed.resume else {}
     print(f"sweep of {len(jobs)} jobs, {len(results)} of them trained already; {folder}", flush=True)
     for line in _overruled(jobs, root):
         print(line, flush=True)
     folder.mkdir(parents=True, exist_ok=True)
-    parent = ParentRun(root, settings, describe(jobs, overrides), folder, composed.objective)
+    parent = ParentRun(root, tracking, describe(jobs, overrides), folder, composed.objective)
     context = SweepContext(
         root=root,
         folder=folder,
+        tracking=tracking,
         tags=parent.tags,
         parent=parent.run_id,
         resume=composed.resume,
@@ -60,26 +62,26 @@ def run_sweep(
         swept=tuple(jobs[0].swept),
         figures=composed.figures,
     )
+    shutil.rmtree(context.state, ignore_errors=True)  # of another sweep in this folder
+    waiting = [job for job in jobs if job.key not in results]
     start, status = time.monotonic(), "FAILED"
-    with Progress(context.results, {job.key: job for job in jobs}, composed.objective) as progress:
-        for result in results.values():
-            progress.report(result)
-        waiting = [job for job in jobs if job.key not in results]
-        max_parallel = launchers.max_parallel(launcher, launcher_settings)
-        dispatcher = Dispatcher(launch, launcher, context, progress, max_parallel, batched.batched_fit)
-        try:
+    try:
+        with Progress(context.results, {job.key: job for job in jobs}, composed.objective) as progress:
+            for result in results.values():
+                progress.report(result)
             batched.train_batched(waiting, context, progress.print_above)
-            results |= dispatcher.run(waiting)
-            status = "FINISHED" if all(result.is_done for result in results.values()) else "FAILED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-        finally:
-            progress.poll()
-            results = read_results(context.results) | results
-            whole = parent.end(jobs, results, status, composed.figures)
-            shutil.rmtree(batched.folder(context), ignore_errors=True)
-            for line in report_lines(jobs, results, whole, time.monotonic() - start, folder):
-                print(line, flush=True)
+            max_parallel = launchers.max_parallel(launcher, launcher_settings)
+            results |= Dispatcher(launch, launcher, context, progress, max_parallel).run(waiting)
+        status = "FINISHED" if all(result.is_done for result in results.values()) else "FAILED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+    finally:
+        ended = read_results(context.results)
+        results = {job.key: ended[job.key] for job in waiting if job.key in ended} | results
+        summary = parent.end(jobs, results, status, composed.figures)
+        shutil.rmtree(batched.folder(context), ignore_errors=True)
+        for line in report_lines(jobs, results, summary, time.monotonic() - start, folder):
+            print(line, flush=True)
     if status == "KILLED":
         print("interrupted; the same command trains only what is missing", flush=True)
     if status != "FINISHED":
@@ -88,7 +90,7 @@ def run_sweep(
 
 
 def _overruled(jobs: Sequence[Job], root: Path) -> list[str]:
-    """Return each line of `config.overruled` once; a combination of groups is looked at in one of its jobs."""
+    """Return each line of `config.overruled` once; check one job of each combination of groups."""
     groups = {"experiment", *config.BASES}
     samples = {tuple(word for word in job.overrides if word.partition("=")[0] in groups): job for job in jobs}
     found = [config.overruled(root, job.overrides, job.experiment).values() for job in samples.values()]
@@ -108,31 +110,32 @@ def _in_store(keys: Sequence[str], settings: Tracking, root: Path) -> dict[str, 
     except StoreError as error:
         log.warning("%s; results of other machines are not known", error)
         return {}
-    return {key: JobResult(key, Status.reused, dict(runs[-1].metrics)) for key, runs in stored.items() if runs}
+    latest = {key: runs[-1] for key, runs in stored.items() if runs}
+    return {key: JobResult(key, Status.reused, run.metrics, run_id=run.run_id) for key, run in latest.items()}
 
 
 def describe(jobs: Sequence[Job], overrides: Sequence[str]) -> sweeps.Sweep:
     """Return the sweep as its parent run shows it; its key is the same if the same jobs are asked for again."""
-    words = [word for word in overrides if not word.startswith(("resume=", "fail_fast="))]
-    experiment, swept = jobs[0].experiment, summary.swept_values(jobs)
+    words = [word for word in overrides if not word.lstrip("+").startswith(("resume=", "fail_fast="))]
+    experiment, swept = jobs[0].experiment, swept_values(jobs)
     key = hashlib.sha256("".join(sorted(job.key for job in jobs)).encode()).hexdigest()[: fingerprint.LENGTH]
     return sweeps.Sweep(
         key=key,
         experiment=sweeps.experiment_name(experiment),
         name=f"{experiment.name}: sweep of {' × '.join(swept) or 'one job'}",
-        note=summary.sweep_description(jobs, words),
+        note=sweep_description(jobs, words),
         swept=swept,
         tags={"overrides": " ".join(words), "jobs": str(len(jobs))},
     )
 
 
 def report_lines(
-    jobs: Sequence[Job], results: Mapping[str, JobResult], whole: summary.Summary, seconds: float, folder: Path
+    jobs: Sequence[Job], results: Mapping[str, JobResult], summary: Summary, seconds: float, folder: Path
 ) -> list[str]:
     counts = Counter(result.status for result in results.values())
     n_done = counts[Status.finished] + counts[Status.reused]
     line = f"{n_done} of {len(jobs)} jobs are finished ({counts[Status.reused]} were before)"
     for status in (Status.failed, Status.stopped):
         line += f", {counts[status]} {status}" if counts[status] else ""
-    lines = [f"{line}, after {duration(seconds)}; {folder / summary.TABLE}"]
-    return lines + whole.report_lines()
+    lines = [f"{line}, after {duration(seconds)}; {folder / TABLE}"]
+    return lines + summary.report_lines()

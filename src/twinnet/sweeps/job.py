@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from twinnet.core import paths
-from twinnet.core.schema import Experiment
+from twinnet.core.schema import Experiment, Tracking
+from twinnet.tracking.description import SWEEP_KEYS
 from twinnet.tracking.sweeps import KEY
 
 
@@ -23,7 +24,6 @@ class Status(StrEnum):
     missing = "not run"
 
 
-SWEEP_KEYS = ("resume=", "fail_fast=", "figures=", "max_jobs=", "objective=", "engine.batch_configs=")  # not of one job
 DONE = (Status.finished, Status.reused)
 
 
@@ -45,12 +45,12 @@ class Job:
     @property
     def rerun_command(self) -> str:
         """The command that trains this job alone."""
-        words = [word for word in self.overrides if not word.startswith(SWEEP_KEYS)]
+        words = [word for word in self.overrides if not word.lstrip("+~").startswith(SWEEP_KEYS)]
         return f"python -m twinnet.train {shlex.join(words)}"
 
     def tags(self, sweep: dict[str, str]) -> dict[str, str]:
-        """Return the tags of the job's MLflow run, which is named by the swept values."""
-        return sweep | {KEY: self.key, "mlflow.runName": self.label}
+        """Return the tags of the job's MLflow run, which is named by the swept values unless `sweep` names it."""
+        return {KEY: self.key, "mlflow.runName": self.label} | sweep
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class SweepContext:
 
     root: Path
     folder: Path  # of the sweep
+    tracking: Tracking
     tags: dict[str, str]  # of the jobs' MLflow runs
     parent: str | None  # id of the sweep's MLflow run
     resume: bool
@@ -69,15 +70,26 @@ class SweepContext:
     wait: bool = False  # for another process that trains the same result; else the job is busy
 
     @property
+    def state(self) -> Path:
+        """The files of this sweep that mean nothing to the next one in the same folder."""
+        return self.folder / "state"
+
+    @property
     def results(self) -> Path:
-        return self.folder / "results"
+        return self.state / "results"
 
     @property
     def stop(self) -> Path:
-        return self.folder / "stop"
+        return self.state / "stop"
 
     def start_marker(self, key: str) -> Path:
-        return self.folder / "started" / key
+        return self.state / "started" / key
+
+    def stop_after_failure(self) -> None:
+        """Let no further job start if fail_fast=true."""
+        if self.fail_fast:
+            self.state.mkdir(parents=True, exist_ok=True)
+            self.stop.touch()
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,7 @@ class JobResult:
     status: Status
     metrics: dict[str, Any] = field(default_factory=dict)
     directory: str = ""  # of the run; empty if it lies on another machine
+    run_id: str = ""  # in the store, if the result was found there
     reason: str = ""  # of a failure, in one line
     log: str = ""  # the folder of the job's log
 

@@ -12,27 +12,22 @@ from filelock import Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from twinnet.core.errors import TwinnetError, one_line_text
+from twinnet.core.errors import PrunedError, TwinnetError, one_line_text
 from twinnet.core.garbage import collect_rarely
-from twinnet.core.schema import Experiment, Tracking
-from twinnet.sweeps import cache, expand, launchers
+from twinnet.core.schema import Experiment
+from twinnet.sweeps import batched, cache, expand, launchers
 from twinnet.sweeps.job import Job, JobResult, Status, SweepContext, read_results, write_result
 from twinnet.tracking import live
 from twinnet.training import experiment as training
-from twinnet.training.experiment import Fit
+from twinnet.training.experiment import Tracker
 from twinnet.training.run import Run
 
 log = logging.getLogger(__name__)
 
-FitFor = Callable[[str, SweepContext], Fit]  # from the job's key
+Track = Callable[[Tracker | None], Tracker | None]
 
 
-def engine_fit(key: str, context: SweepContext) -> Fit:
-    """Return the function that trains the job with its engine."""
-    return training.fit
-
-
-def run_job(composed: DictConfig, *, context: SweepContext, fit_for: FitFor = engine_fit) -> JobResult:
+def run_job(composed: DictConfig, *, context: SweepContext) -> JobResult:
     """Train the job, or find its result; an error of the job is its result, not an exception."""
     collect_rarely()
     launchers.limit_threads(context.threads)
@@ -45,16 +40,18 @@ def run_job(composed: DictConfig, *, context: SweepContext, fit_for: FitFor = en
         job = expand.build_job(composed, overrides, _swept_values(overrides, context.swept), context.root)
         key = job.key
         with _log_to(folder):
-            return run_job_locked(job, context, expand.tracking_settings(composed), folder, fit_for)
+            return run_job_locked(job, context, folder)
     except Exception as error:
         log.exception("the job failed outside its training")
+        context.stop_after_failure()
         return JobResult(key, Status.failed, reason=one_line_text(error), log=str(folder))
 
 
-def run_job_locked(
-    job: Job, context: SweepContext, settings: Tracking, folder: Path, fit_for: FitFor = engine_fit
-) -> JobResult:
-    """Return the job's result, which is also written to the sweep's folder, unless the job is busy (retried later)."""
+def run_job_locked(job: Job, context: SweepContext, folder: Path, track: Track = lambda tracker: tracker) -> JobResult:
+    """Return the job's result, which is also written to the sweep's folder, unless the job is busy (retried later).
+
+    `folder` is that of the job's log; `track` may wrap the tracker of the training.
+    """
     if context.fail_fast and context.stop.exists():
         reason = "another job failed, and fail_fast=true"
         return write_result(JobResult(job.key, Status.stopped, reason=reason, log=str(folder)), context.results)
@@ -70,12 +67,12 @@ def run_job_locked(
         # A cluster that lost a node starts its jobs again, and may still run them.
         result = read_results(context.results, job.key).get(job.key)
         if result is None or not result.is_done:
-            result = _cached(job, context, folder) or _train(job, context, settings, folder, fit_for)
+            result = _cached(job, context, folder) or _train(job, context, folder, track)
             write_result(result, context.results)
     finally:
         lock.release()
-    if result.status is Status.failed and context.fail_fast:
-        context.stop.touch()
+    if result.status is Status.failed:
+        context.stop_after_failure()
     return result
 
 
@@ -93,20 +90,21 @@ def _cached(job: Job, context: SweepContext, folder: Path) -> JobResult | None:
     return None
 
 
-def _train(job: Job, context: SweepContext, settings: Tracking, folder: Path, fit_for: FitFor) -> JobResult:
-    directory = cache.directory(job.key, context.root)
+def _train(job: Job, context: SweepContext, folder: Path, track: Track) -> JobResult:
+    directory, tags = cache.directory(job.key, context.root), job.tags(context.tags)
     try:
+        tracker = live.tracker(context.tracking, parent=context.parent, tags=tags, root=context.root, waits=False)
         run = training.train(
             cap_threads(job.experiment, context.threads),
             directory,
             root=context.root,
-            tracker=live.tracker(
-                settings, parent=context.parent, tags=job.tags(context.tags), root=context.root, waits=False
-            ),
+            tracker=track(tracker),
             overrides=job.overrides,
-            fit=fit_for(job.key, context),
+            fit=batched.batched_fit(job.key, context),
             draw=_drawing(context),
         )
+    except PrunedError as error:
+        return JobResult(job.key, Status.pruned, reason=str(error), log=str(folder))
     except Exception as error:
         if not isinstance(error, TwinnetError):
             log.exception("the training failed")

@@ -11,11 +11,10 @@ from threadpoolctl import threadpool_limits
 from twinnet.core.errors import ConfigError
 from twinnet.sweeps import ray_cluster, slurm
 
-PLUGINS = {  # launcher -> module, package, extra of this project
-    "joblib": ("hydra_plugins.hydra_joblib_launcher", "hydra-joblib-launcher", ""),
-    "ray": ("hydra_plugins.hydra_ray_launcher", "hydra-ray-launcher", "ray"),
-    "submitit_local": ("hydra_plugins.hydra_submitit_launcher", "hydra-submitit-launcher", "slurm"),
-    "submitit_slurm": ("hydra_plugins.hydra_submitit_launcher", "hydra-submitit-launcher", "slurm"),
+PLUGINS = {  # launcher -> module, extra of this project
+    "ray": ("hydra_plugins.hydra_ray_launcher", "ray"),
+    "submitit_local": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
+    "submitit_slurm": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
 }
 # Read by OpenBLAS and OpenMP, by XLA, and by TensorFlow, when they are loaded.
 THREAD_VARIABLES = (
@@ -28,17 +27,17 @@ THREAD_VARIABLES = (
 )
 
 
-def check_installed(key: str, module: str, package: str, extra: str) -> None:
-    """Raise ConfigError unless the package that `key` needs is installed; an extra of the checkout may bring it."""
+def check_installed(key: str, module: str, extra: str) -> None:
+    """Raise ConfigError unless the module that `key` needs is installed, as an extra of this project does."""
     if importlib.util.find_spec(module) is None:
-        to_install = f"-e '.[{extra}]'" if extra else package
+        package = module.rpartition(".")[2].replace("_", "-")
         raise ConfigError(
-            f"{key}: expected the package {package}; it is not installed; run uv pip install {to_install}"
+            f"{key}: expected the package {package}; it is not installed; run uv pip install -e '.[{extra}]'"
         )
 
 
 def check(name: str, settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError if the launcher is not installed, or if its Ray cluster or SLURM is not there.
+    """Raise ConfigError if the launcher is not installed, or if its Ray cluster or SLURM cannot be reached.
 
     `settings` is the composed hydra.launcher. Ray is started or joined here, before its launcher.
     """

@@ -1,22 +1,21 @@
 """The objective of a search: train one trial of the study, or find its result, and prune it if others are better."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 import optuna
 from optuna.trial import Trial
 
 from twinnet.core import config
-from twinnet.core.errors import PrunedError, TwinnetError, one_line_text
+from twinnet.core.errors import ConfigError, PrunedError, TwinnetError, one_line_text
 from twinnet.core.history import History
-from twinnet.core.schema import Experiment, Tracking
+from twinnet.core.schema import Experiment
 from twinnet.core.search_schema import Dimension, DimensionKind, Search, limits
-from twinnet.sweeps import cache, expand
+from twinnet.sweeps import cache
 from twinnet.sweeps.expand import Composer
-from twinnet.sweeps.job import Job
-from twinnet.tracking import live
-from twinnet.training.experiment import Tracker, train
+from twinnet.sweeps.job import Job, JobResult, Status, SweepContext
+from twinnet.sweeps.job_runner import run_job_locked
+from twinnet.training.experiment import Tracker
 from twinnet.training.run import Run
 from twinnet.training.run_info import RunInfo
 
@@ -24,59 +23,59 @@ REPORTS = 30  # of a trial to its study, at most: each is a write to the databas
 OVERRIDES, KEY, REASON = "overrides", "key", "reason"  # attributes of a trial
 
 
+class FailedTrialError(Exception):
+    """A trial that failed, with its reason in the study: the search goes on."""
+
+
+def check_space(search: Search, composer: Composer, words: Sequence[str]) -> None:
+    """Compose each value of the space once. Raises ConfigError for the first that cannot be trained."""
+    for key, dimension in search.space.items():
+        for value in boundary_values(dimension):
+            try:
+                composer.experiment([*words, f"{key}={value}"])
+            except TwinnetError as error:
+                raise type(error)(f"search.space.{key}: {error}") from error
+
+
+@dataclass(frozen=True)
 class Objective:
-    """Called by Optuna for each trial; `tags` and `parent` are of the trials' MLflow runs."""
+    """Called by Optuna for each trial."""
 
-    def __init__(self, root: Path, overrides: Sequence[str], search: Search, metric: str, resume: bool) -> None:
-        self.root, self.overrides, self.search = root, list(overrides), search
-        self.metric, self.resume = metric, resume
-        self.composer = Composer(root, "search")
-        self.tracking = Tracking()
-        self.tags: dict[str, str] = {}
-        self.parent: str | None = None
-
-    def check_space(self) -> None:
-        """Compose each value of the space once. Raises ConfigError for the first that cannot be trained."""
-        for key, dimension in self.search.space.items():
-            for value in boundary_values(dimension):
-                try:
-                    self.experiment([f"{key}={value}"])
-                except TwinnetError as error:
-                    raise type(error)(f"search.space.{key}: {error}") from error
-
-    def experiment(self, sampled: Sequence[str] = ()) -> Experiment:
-        return config.experiment(self.composer(expand.parse([*self.overrides, *sampled])))
-
-    def job(self, sampled: dict[str, str]) -> Job:
-        values = [f"{key}={value}" for key, value in sampled.items()]
-        experiment = self.experiment(values)
-        fixed = [word for word in self.overrides if not word.startswith(("search", "experiment="))]
-        words = (f"experiment={experiment.name}", *fixed, *values)
-        return Job(words, sampled, experiment, cache.key(experiment, self.root))
+    search: Search
+    metric: str
+    composer: Composer
+    words: Sequence[str]  # of the search's command
+    single_run_words: Sequence[str]  # the same for a command that trains one configuration
+    context: SweepContext
 
     def __call__(self, trial: Trial) -> float:
-        job = self.job({key: suggest(trial, key, dimension) for key, dimension in self.search.space.items()})
-        trial.set_user_attr(OVERRIDES, list(job.overrides))
-        trial.set_user_attr(KEY, job.key)
-        with cache.lock(job.key, self.root):
-            result = cache.find(job.key, self.root) if self.resume else None
-            metrics = result.metrics if result else self._train(job, trial)
-        return float(metrics[self.metric])
+        """Raises ConfigError, which ends the search, if the space does not fit the study."""
+        result = self._run(trial, {key: suggest(trial, key, each) for key, each in self.search.space.items()})
+        if result.is_done:
+            return float(result.metrics[self.metric])
+        trial.set_user_attr(REASON, result.reason)
+        if result.status is Status.pruned:
+            raise optuna.TrialPruned(result.reason)
+        raise FailedTrialError(result.reason)
 
-    def _train(self, job: Job, trial: Trial) -> dict[str, Any]:
-        tags = job.tags(self.tags) | {"mlflow.runName": f"trial {trial.number}: {job.label}"}
-        tracker = live.tracker(self.tracking, parent=self.parent, tags=tags, root=self.root, waits=False)
-        pruning = PruningTracker(tracker, trial, self.metric, job.experiment)
-        directory = cache.directory(job.key, self.root)
+    def _run(self, trial: Trial, sampled: dict[str, str]) -> JobResult:
+        """Return the result of the trial; a combination of values that cannot be trained has failed."""
+        values = [f"{key}={value}" for key, value in sampled.items()]
+        overrides = (*self.single_run_words, *values)
+        trial.set_user_attr(OVERRIDES, list(overrides))
         try:
-            run = train(job.experiment, directory, root=self.root, tracker=pruning, overrides=job.overrides)
-        except PrunedError as error:
-            trial.set_user_attr(REASON, str(error))
-            raise optuna.TrialPruned(str(error)) from error
-        except TwinnetError as error:
-            trial.set_user_attr(REASON, one_line_text(error))
-            raise
-        return dict(run.metrics)
+            experiment = self.composer.experiment([*self.words, *values])
+            job = Job(overrides, sampled, experiment, cache.key(experiment, self.context.root))
+            trial.set_user_attr(KEY, job.key)
+            name = {"mlflow.runName": f"trial {trial.number}: {job.label}"}
+            return run_job_locked(
+                job,
+                replace(self.context, tags=self.context.tags | name),
+                self.context.folder,
+                lambda tracker: PruningTracker(tracker, trial, self.metric, experiment),
+            )
+        except Exception as error:
+            return JobResult("", Status.failed, reason=one_line_text(error))
 
 
 class PruningTracker:
@@ -122,13 +121,22 @@ def latest(history: History, metric: str) -> float | None:
 
 
 def suggest(trial: Trial, key: str, dimension: Dimension) -> str:
-    """Return the trial's value of the dimension as on a command line."""
-    if dimension.kind is DimensionKind.choice:
-        return str(trial.suggest_categorical(key, [config.to_override(choice) for choice in dimension.choices]))
-    low, high = limits(dimension)
-    if dimension.kind is DimensionKind.integer:
-        return str(trial.suggest_int(key, int(low), int(high), step=int(dimension.step or 1), log=dimension.log))
-    return str(trial.suggest_float(key, low, high, step=dimension.step, log=dimension.log))
+    """Return the trial's value of the dimension as on a command line.
+
+    Raises ConfigError if earlier trials of the study had other choices.
+    """
+    try:
+        if dimension.kind is DimensionKind.choice:
+            return str(trial.suggest_categorical(key, [config.to_override(choice) for choice in dimension.choices]))
+        low, high = limits(dimension)
+        if dimension.kind is DimensionKind.integer:
+            return str(trial.suggest_int(key, int(low), int(high), step=int(dimension.step or 1), log=dimension.log))
+        return str(trial.suggest_float(key, low, high, step=dimension.step, log=dimension.log))
+    except ValueError as error:
+        raise ConfigError(
+            f"search.space.{key}: expected the kind and choices of the study's earlier trials; "
+            "received others; use another search.study"
+        ) from error
 
 
 def boundary_values(dimension: Dimension) -> list[str]:

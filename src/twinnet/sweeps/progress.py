@@ -38,6 +38,7 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.over.set()
         self.thread.join()
+        self.poll()
         self.bar.close()
 
     def report(self, result: JobResult) -> None:

@@ -42,7 +42,7 @@ def check(init: dict[str, Any]) -> None:
 
 
 def launch(launcher: Any, overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
-    """Run each job, and return its result or why there is none; the launcher itself gives up at the first one."""
+    """Run each job, and return its result or why there is none; Hydra's launcher raises at the first failed job."""
     import ray  # 1 s, and an extra, as is the launcher
     from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray
 
@@ -62,6 +62,7 @@ def launch(launcher: Any, overrides: Sequence[Sequence[str]], first: int) -> lis
             returned = returns[jobs[ended]] = ray.get(ended)
         except ray.exceptions.RayError as error:
             returns[jobs[ended]].return_value = TwinnetError(f"its process died twice: {one_line_text(error)[:300]}")
+            context.stop_after_failure()
         else:
             if returned.status is JobStatus.COMPLETED:
                 returned.return_value = _take_result(returned.return_value, context)

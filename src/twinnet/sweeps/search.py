@@ -1,7 +1,7 @@
 """A search with Optuna: check the space, train the trials that the study lacks, summarise."""
 
 import contextlib
-import hashlib
+import shlex
 import signal
 import time
 from collections import Counter
@@ -17,16 +17,19 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, TrialState
 
 from twinnet.core import config
+from twinnet.core.errors import ConfigError
 from twinnet.core.schema import Experiment
 from twinnet.core.search_schema import Search
 from twinnet.core.secrets import mask
-from twinnet.sweeps import cache, expand, study, summary
-from twinnet.sweeps.job import Job, JobResult, Status
-from twinnet.sweeps.objective import KEY, OVERRIDES, REASON, Objective
+from twinnet.sweeps import cache
+from twinnet.sweeps.expand import Composer, single_run_words
+from twinnet.sweeps.job import Job, JobResult, Status, SweepContext
+from twinnet.sweeps.objective import KEY, OVERRIDES, REASON, Objective, check_space
 from twinnet.sweeps.parent_run import ParentRun
 from twinnet.sweeps.progress import duration
+from twinnet.sweeps.study import IDENTITY, count_trials, lost_keys, n_trials, open_study, process_died, run_trials
+from twinnet.sweeps.summary import check_objective
 from twinnet.tracking import sweeps
-from twinnet.training import fingerprint
 
 STATUS = {
     TrialState.COMPLETE: Status.finished,
@@ -35,52 +38,75 @@ STATUS = {
 }
 
 
-def run_search(root: Path, words: Sequence[str], composed: DictConfig, search: Search) -> int:
-    """Train the trials that the study lacks; return how many of all failed. Raises ConfigError before the first one."""
-    search = replace(search, trials=study.n_trials(search))
-    objective = Objective(root, words, search, composed.objective, composed.resume)
-    objective.check_space()
-    experiment = objective.experiment()
-    summary.check_objective(composed.objective, experiment)
+def run_search(root: Path, words: Sequence[str], composed: DictConfig, search: Search, threads: int | None) -> int:
+    """Train the trials that the study lacks; return the number of failed trials of the study.
+
+    `threads` is the limit of each process. Raises ConfigError before the first trial.
+    """
+    search = replace(search, trials=n_trials(search))
+    composer = Composer(root, "search")
+    check_space(search, composer, words)
+    experiment = composer.experiment(words)
+    check_objective(composed.objective, experiment)
     cache.key(experiment, root)  # missing data is reported now
-    opened = study.open_study(search, composed.objective, experiment.trained_epochs, root)
-    objective.tracking = expand.tracking_settings(composed)
+    study = open_study(search, composed.objective, experiment, root)
     folder = root / "outputs" / "searches" / f"{search.study}-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
-    sweep = describe(words, search, experiment)
-    parent = ParentRun(root, objective.tracking, sweep, folder, composed.objective)
-    objective.tags, objective.parent = parent.tags, parent.run_id
-    ended, _ = study.count_trials(opened)
-    print(f"search {search.study}: {ended} of {search.trials} trials are there; {mask(search.storage)}", flush=True)
+    tracking = config.tracking(composed.tracking)
+    sweep = describe(words, search, experiment, study.user_attrs[IDENTITY])
+    parent = ParentRun(root, tracking, sweep, folder, composed.objective)
+    context = SweepContext(
+        root=root,
+        folder=folder,
+        tracking=tracking,
+        tags=parent.tags,
+        parent=parent.run_id,
+        resume=composed.resume,
+        fail_fast=False,
+        threads=threads,
+        swept=tuple(search.space),
+        figures=composed.figures,
+        wait=True,
+    )
+    single = single_run_words(root, "search", words)
+    objective = Objective(search, composed.objective, composer, words, single, context)
+    ended, _ = count_trials(study)
+    print(f"search {search.study}: {ended} of {search.trials} trials have ended; {mask(search.storage)}", flush=True)
     for key, line in config.overruled(root, words, experiment).items():
         if key not in search.space:
             print(line, flush=True)
-    start, status = time.monotonic(), "KILLED"
-    helpers = [_start_helper(objective, experiment.trained_epochs) for _ in range(search.processes - 1)]
+    start, status = time.monotonic(), "FAILED"
+    helpers = [_start_helper(objective, experiment) for _ in range(search.processes - 1)]
     try:
-        study.run_trials(opened, objective, lambda trial: report(trial, composed.objective, search.trials))
+        run_trials(study, objective, lambda trial: report(trial, composed.objective, search.trials))
         status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
     finally:
         for helper in helpers:
             helper.terminate()
             helper.join()
-        whole = parent.end(*_results(opened, objective, experiment), status, composed.figures, study.lost_keys(opened))
-        for line in [_count_line(opened, time.monotonic() - start), *whole.report_lines()]:
+        jobs, results = _results(study, objective, experiment)
+        if status == "FINISHED" and any(result.status is Status.failed for result in results.values()):
+            status = "FAILED"
+        summary = parent.end(jobs, results, status, composed.figures, lost_keys(study))
+        for line in [_count_line(study, time.monotonic() - start), *summary.report_lines()]:
             print(line, flush=True)
-    return len(whole.failures)
+    return len(summary.failures)
 
 
-def _start_helper(objective: Objective, epochs: int) -> BaseProcess:
+def _start_helper(objective: Objective, experiment: Experiment) -> BaseProcess:
     """Start a process that trains trials of the same study; this one reports them."""
-    helper = get_context("spawn").Process(target=_help, args=(objective, epochs), daemon=True)
+    helper = get_context("spawn").Process(target=_help, args=(objective, experiment), daemon=True)
     helper.start()
     return helper
 
 
-def _help(objective: Objective, epochs: int) -> None:
+def _help(objective: Objective, experiment: Experiment) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt):  # the leading process reports it
-        opened = study.open_study(objective.search, objective.metric, epochs, objective.root)
-        study.run_trials(opened, objective, lambda trial: None)
+    with contextlib.suppress(KeyboardInterrupt, ConfigError):  # the leading process reports them
+        study = open_study(objective.search, objective.metric, experiment, objective.context.root)
+        run_trials(study, objective, lambda trial: None)
 
 
 def report(trial: FrozenTrial, metric: str, n_trials: int) -> None:
@@ -96,18 +122,18 @@ def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def describe(words: Sequence[str], search: Search, experiment: Experiment) -> sweeps.Sweep:
-    """Return the search as its parent run in MLflow shows it."""
+def describe(words: Sequence[str], search: Search, experiment: Experiment, key: str) -> sweeps.Sweep:
+    """Return the search as its parent run in MLflow shows it; `key` is that of the study."""
     space = {
-        key: ", ".join(map(config.to_override, dimension.choices))
+        name: ", ".join(map(config.to_override, dimension.choices))
         or f"{dimension.low:g} to {dimension.high:g}{', logarithmic' if dimension.log else ''}"
-        for key, dimension in search.space.items()
+        for name, dimension in search.space.items()
     }
     lines = [f"A search of **{search.trials} trials** ({search.sampler}, pruner {search.pruner})."]
-    lines += [f"- `{key}`: {values}" for key, values in space.items()]
-    lines.append(f"\n**Resume.** `python -m twinnet.search {' '.join(words)}` goes on with the same study.")
+    lines += [f"- `{name}`: {values}" for name, values in space.items()]
+    lines.append(f"\n**Resume.** `python -m twinnet.search {shlex.join(words)}` goes on with the same study.")
     return sweeps.Sweep(
-        key=hashlib.sha256(f"{search.study} {search.storage}".encode()).hexdigest()[: fingerprint.LENGTH],
+        key=key,
         experiment=sweeps.experiment_name(experiment),
         name=f"{experiment.name}: search {search.study}",
         note="\n".join(lines),
@@ -117,25 +143,26 @@ def describe(words: Sequence[str], search: Search, experiment: Experiment) -> sw
 
 
 def _results(
-    opened: optuna.Study, objective: Objective, experiment: Experiment
+    study: optuna.Study, objective: Objective, experiment: Experiment
 ) -> tuple[list[Job], dict[str, JobResult]]:
     """Return the trials as jobs, each configuration once, and their results."""
     jobs: dict[str, Job] = {}
     results: dict[str, JobResult] = {}
-    for trial in opened.trials:
-        key = trial.user_attrs.get(KEY)
-        if key is None or not trial.state.is_finished() or study.process_died(trial):
+    for trial in study.trials:
+        if not trial.state.is_finished() or process_died(trial):
             continue
+        key = trial.user_attrs.get(KEY, f"trial-{trial.number}")  # none: its values cannot be trained
         swept = {name: _short(value) for name, value in trial.params.items()}
         jobs[key] = Job(tuple(trial.user_attrs[OVERRIDES]), swept, experiment, key)
-        result = cache.find(key, objective.root) or JobResult(key, Status.missing)
+        result = cache.find(key, objective.context.root) or JobResult(key, Status.missing)
         if not result.metrics and trial.value is not None and trial.state is TrialState.COMPLETE:
             result = replace(result, metrics={objective.metric: trial.value})  # trained on another machine
         results[key] = replace(result, status=STATUS[trial.state], reason=str(trial.user_attrs.get(REASON, "")))
     return list(jobs.values()), results
 
 
-def _count_line(opened: optuna.Study, seconds: float) -> str:
-    ended = [trial for trial in opened.trials if trial.state.is_finished() and not study.process_died(trial)]
+def _count_line(study: optuna.Study, seconds: float) -> str:
+    ended = [trial for trial in study.trials if trial.state.is_finished() and not process_died(trial)]
     counts = Counter(STATUS[trial.state] for trial in ended)
-    return ", ".join(f"{count} {status}" for status, count in counts.items()) + f", after {duration(seconds)}"
+    numbers = ", ".join(f"{count} {status}" for status, count in counts.items()) or "no trial has ended"
+    return f"{numbers}, after {duration(seconds)}"

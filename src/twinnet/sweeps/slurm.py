@@ -18,6 +18,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
 from twinnet.core.errors import ConfigError, TwinnetError
+from twinnet.sweeps.job import SweepContext
 
 if TYPE_CHECKING:
     from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
@@ -44,12 +45,20 @@ ENDED = {  # state -> why the job has no result; "": its process died, and it is
     "DEADLINE": TIME_LIMIT,
     "OUT_OF_MEMORY": "it needs more memory; use a larger hydra.launcher.mem_gb",
 }
-USUAL = ("None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Dependency", "Cleaning")  # to wait for
-HOPELESS = re.compile("Partition(Config|TimeLimit|NodeLimit)|BadConstraints|Invalid|PerJob")
+WAIT_REASONS = (
+    "None",
+    "Priority",
+    "Resources",
+    "JobArrayTaskLimit",
+    "BeginTime",
+    "Dependency",
+    "Cleaning",
+)  # to wait for
+FATAL_REASONS = re.compile("Partition(Config|TimeLimit|NodeLimit)|BadConstraints|Invalid|PerJob")
 
 
 def check(settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError if no SLURM controller answers here, or if each job would be told at once that its time is up.
+    """Raise ConfigError if no SLURM controller answers here, or if signal_delay_s is not shorter than the time limit.
 
     `settings` is the composed hydra.launcher.
     """
@@ -74,16 +83,17 @@ def launch(launcher: "SlurmLauncher", overrides: Sequence[Sequence[str]], first:
 
     Raises TwinnetError, and cancels the array, if SLURM refuses the jobs or can never start them.
     """
+    context: SweepContext = launcher.task_function.keywords["context"]
     launcher.task_function = partial(run_on_node, launcher.task_function)
     calls = {
         number: (list(words), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state())
         for number, words in enumerate(overrides, first)
     }
-    returns = _run_array(launcher, calls)
+    returns = _run_array(launcher, calls, context)
     if died := [number for number, returned in returns.items() if returned is None]:
         log.warning("SLURM: %d jobs ended without a result; they are tried once more", len(died))
         launcher.params["submitit_folder"] += "-again"  # a controller that has lost its queue counts from 1 again
-        returns |= _run_array(launcher, {number: calls[number] for number in died})
+        returns |= _run_array(launcher, {number: calls[number] for number in died}, context)
     return [returns[number] or _failed("the process that trained it died twice") for number in calls]
 
 
@@ -105,7 +115,9 @@ def run_on_node(task: Callable[[DictConfig], Any], composed: DictConfig) -> Any:
     return task(composed)
 
 
-def _run_array(launcher: "SlurmLauncher", calls: Mapping[int, tuple[Any, ...]]) -> dict[int, JobReturn | None]:
+def _run_array(
+    launcher: "SlurmLauncher", calls: Mapping[int, tuple[Any, ...]], context: SweepContext
+) -> dict[int, JobReturn | None]:
     """Return what each job returned, or why it did not; None if its process died."""
     jobs = dict(zip(calls, _submit(launcher, list(calls.values())), strict=True))
     identity = next(iter(jobs.values())).job_id.partition("_")[0]  # of the array
@@ -130,6 +142,8 @@ def _run_array(launcher: "SlurmLauncher", calls: Mapping[int, tuple[Any, ...]]) 
                     elif ENDED[state] or now - ended.setdefault(number, now) > RESULT_SECONDS:
                         returns[number] = _failed(ENDED[state]) if ENDED[state] else None
                         del jobs[number]
+                        if ENDED[state]:
+                            context.stop_after_failure()
                 hopeless = _check_waiting(hopeless, states.values())
             time.sleep(POLL_SECONDS)
     except BaseException:
@@ -170,8 +184,8 @@ def _states(identity: str, jobs: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 def _check_waiting(known: set[str], states: Iterable[tuple[str, str]]) -> set[str]:
     """Return the reasons for which jobs can never start. Raises TwinnetError for one that is `known` already."""
-    reasons = {reason for state, reason in states if state == "PENDING" and reason not in USUAL}
-    hopeless = {reason for reason in reasons if HOPELESS.search(reason)}
+    reasons = {reason for state, reason in states if state == "PENDING" and reason not in WAIT_REASONS}
+    hopeless = {reason for reason in reasons if FATAL_REASONS.search(reason)}
     for reason in sorted(hopeless & known):
         raise TwinnetError(
             f"{LAUNCHER}: expected jobs that a node of the partition can run; SLURM never starts these: {reason}; "

@@ -1,6 +1,6 @@
 """An Optuna study: opened or joined in its database, and filled with trials by any number of processes.
 
-Optuna is driven directly: the Hydra sweeper for it stays with Optuna 2, which no longer works with databases.
+Optuna is driven directly: hydra-optuna-sweeper requires Optuna 2, which no longer works with databases.
 """
 
 import os
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import optuna
 from filelock import FileLock
@@ -19,20 +20,28 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from twinnet.core import search_schema
-from twinnet.core.config import to_override
-from twinnet.core.errors import ConfigError, TwinnetError
+from twinnet.core.config import plain, to_override
+from twinnet.core.errors import ConfigError
+from twinnet.core.schema import Experiment
 from twinnet.core.search_schema import Dimension, DimensionKind, Pruner, Sampler, Search
 from twinnet.core.secrets import mask
-from twinnet.sweeps.objective import KEY, REASON, Objective
+from twinnet.sweeps.objective import KEY, REASON, FailedTrialError, Objective
 from twinnet.sweeps.summary import minimizes
 from twinnet.tracking.store import PGOPTIONS, with_driver
+from twinnet.training.run import flatten
 
 HEARTBEAT, GRACE = 5, 30  # seconds between two heartbeats of a trial, and until a trial without one is dead
+IDENTITY, SETTINGS = "identity", "settings"  # attributes of a study
+# Settings that may change between two trials of a study: they do not change what its trials optimise, or hardly.
+FREE = ("name", "description", "device", "checkpoint_seconds", "allow_degenerate", "engine.threads", "limits.epochs")
 
 
-def open_study(search: Search, metric: str, epochs: int, root: Path) -> optuna.Study:
-    """Return the study with its trials so far. Raises ConfigError if its storage does not answer."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+def open_study(search: Search, metric: str, experiment: Experiment, root: Path) -> optuna.Study:
+    """Return the study with its trials so far.
+
+    Raises ConfigError if its storage does not answer, or if it began with another objective or experiment.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # this package reports failed trials
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats, since release 2.8
     os.environ.setdefault("PGOPTIONS", PGOPTIONS)
     try:
@@ -44,12 +53,16 @@ def open_study(search: Search, metric: str, epochs: int, root: Path) -> optuna.S
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
             )
             study, is_new = _create_or_load(storage, search.study, metric)
+            _check_settings(study, search, metric, experiment)
+    except ConfigError:
+        raise
     except Exception as error:  # the errors of SQLAlchemy and its drivers have no common base
         reason = " ".join(mask(str(error), search.storage).split())
         raise ConfigError(
             f"search.storage={mask(search.storage, search.storage)}: expected a database that answers; {reason[:200]}"
         ) from None
-    study.pruner, study.sampler = _pruner(search, epochs), _sampler(search, search.seed if is_new else None)
+    study.pruner = _pruner(search, experiment.trained_epochs)
+    study.sampler = _sampler(search, search.seed if is_new else None)
     return study
 
 
@@ -66,6 +79,24 @@ def _create_or_load(storage: RDBStorage, name: str, metric: str) -> tuple[optuna
         return optuna.create_study(storage=storage, study_name=name, direction=direction), True
     except optuna.exceptions.DuplicatedStudyError:
         return optuna.load_study(storage=storage, study_name=name), False
+
+
+def _check_settings(study: optuna.Study, search: Search, metric: str, experiment: Experiment) -> None:
+    """Raise ConfigError if the study began with other settings; note those of a new one, and its identity."""
+    settings = {"objective": metric} | flatten(plain(experiment) | {"epochs": experiment.trained_epochs})
+    free = (*FREE, *search.space)
+    settings = {
+        key: value for key, value in settings.items() if not f"{key}.".startswith(tuple(f"{name}." for name in free))
+    }
+    if SETTINGS not in study.user_attrs:
+        study.set_user_attr(IDENTITY, uuid4().hex)
+        study.set_user_attr(SETTINGS, settings)
+    for key, began in study.user_attrs[SETTINGS].items():
+        if settings.get(key, began) != began:
+            raise ConfigError(
+                f"search.study={search.study}: expected {key}={began}, with which it began; "
+                f"received {settings[key]}; use another search.study"
+            )
 
 
 def _sampler(search: Search, seed: int | None) -> optuna.samplers.BaseSampler:
@@ -105,7 +136,7 @@ def run_trials(study: optuna.Study, objective: Objective, report: Callable[[Froz
     A trial whose process died is trained again. Processes of one machine start trials one after the other, so that
     they never start too many; machines that share a study may each start one too many.
     """
-    lock, target = _lock(objective.root), objective.search.trials
+    lock, target = _lock(objective.context.root), objective.search.trials
 
     def release_and_train(trial: Trial) -> float:
         lock.release()  # the study has this trial now
@@ -117,7 +148,7 @@ def run_trials(study: optuna.Study, objective: Objective, report: Callable[[Froz
         with lock:
             ended, running = count_trials(study)
             if ended + running < target:
-                study.optimize(release_and_train, n_trials=1, catch=(TwinnetError,))
+                study.optimize(release_and_train, n_trials=1, catch=(FailedTrialError,))
         for trial in study.trials:
             if trial.state.is_finished() and trial.number not in reported:
                 reported.add(trial.number)

@@ -13,7 +13,9 @@ from twinnet.training.run import Run, flatten
 from twinnet.training.run_info import RunInfo
 
 MAX_NAME = 250  # characters of a run's name on PostgreSQL
-WITHOUT_EFFECT = ("experiment=", "tracking", "hydra", "resume=", "fail_fast=", "objective=")  # overrides
+# Beginnings of overrides that have no effect on a single training.
+SWEEP_KEYS = ("resume=", "fail_fast=", "figures=", "max_jobs=", "objective=", "engine.batch_configs=")
+WITHOUT_EFFECT = ("experiment=", "tracking", "hydra", *SWEEP_KEYS)
 
 
 def experiment(dataset: str) -> str:
@@ -129,7 +131,7 @@ def _scores(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _changes(info: RunInfo) -> list[str]:
-    return [change for change in info.overrides if "=" in change and not change.startswith(WITHOUT_EFFECT)]
+    return [change for change in info.overrides if "=" in change and not change.lstrip("+~").startswith(WITHOUT_EFFECT)]
 
 
 def _reproduce(info: RunInfo) -> str:
@@ -143,5 +145,8 @@ def _reproduce(info: RunInfo) -> str:
     elif stage:
         command = f"dvc repro {stage}"
     else:
-        command = " ".join(["python -m twinnet.train", f"experiment={info.name}", *map(shlex.quote, changes)])
+        chosen = [change for change in info.overrides if change.startswith("experiment=")]
+        if not (chosen or any(change.startswith("name=") for change in changes)):  # it has the name of its file
+            chosen = [f"experiment={info.name}"]
+        command = " ".join(["python -m twinnet.train", *map(shlex.quote, chosen + changes)])
     return f"**Reproduce.** {at}`{command}`; the whole configuration is in `config.yaml`."
