@@ -123,6 +123,7 @@ def test_table_that_conf_contradicts_is_one_line(override: str, message: str, fl
     with pytest.raises(DataError, match=message) as raised:
         download_dataset(config.dataset(suite.datasets.flowers), flowers)
     assert "\n" not in str(raised.value)
+    assert "source=synthetic" not in str(raised.value), "a table has no synthetic data"
     assert not (flowers / "data/raw/flowers").exists()
 
 

@@ -4,8 +4,9 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -107,10 +108,10 @@ def _from_first_source(dataset: Dataset, folder: Path, client: Client, rejected:
         reasons.append(f"{name}: {reason}")
     listed = "; ".join(reasons) or "no sources are listed"
     if answered or dataset.source is SourcePolicy.real:
-        raise DataError(
-            f"{dataset.name}: no source gave the data: {listed}; set {MIRROR} to a folder or address that has it, "
-            f"or datasets.{dataset.name}.source=synthetic for synthetic data"
-        )
+        remedy = f"set {MIRROR} to a folder or address that has it"
+        if _generator(dataset):
+            remedy += f", or datasets.{dataset.name}.source=synthetic for synthetic data"
+        raise DataError(f"{dataset.name}: no source gave the data: {listed}; {remedy}")
     log.warning("%s: no host answered (%s)", dataset.name, listed)
     return None
 
@@ -148,13 +149,19 @@ def most_bytes(dataset: Dataset, remote: RemoteFile) -> int:
     return 8 * values + (1 << 16)
 
 
-def _generate(dataset: Dataset, folder: Path) -> Provenance:
+def _generator(dataset: Dataset) -> Callable[[Path], list[str]] | None:
+    """Return what writes synthetic data to a folder and returns the names of its files; None if there is none."""
     if isinstance(dataset, NBADataset):
-        names = synthetic_players.generate(dataset, folder)
-    elif isinstance(dataset, ImageDataset) and dataset.stand_in is not SyntheticKind.none:
-        names = synthetic_images.generate(dataset, folder)
-    else:
-        raise DataError(f"{dataset.name}: expected a source of the data; it has no synthetic data; set TWINNET_MIRROR")
+        return partial(synthetic_players.generate, dataset)
+    if isinstance(dataset, ImageDataset) and dataset.stand_in is not SyntheticKind.none:
+        return partial(synthetic_images.generate, dataset)
+    return None
+
+
+def _generate(dataset: Dataset, folder: Path) -> Provenance:
+    if not (generate := _generator(dataset)):
+        raise DataError(f"{dataset.name}: expected a source of the data; it has no synthetic data; set {MIRROR}")
+    names = generate(folder)
     verify(dataset, folder, pinned=False)
     log.warning("%s: %s", dataset.name, SYNTHETIC_NOTE)
     files = tuple(provenance.raw_file(folder, name, "drawn by twinnet") for name in names)
