@@ -16,10 +16,11 @@ import yaml
 from scipy.stats import binomtest
 
 from tests.processed import write_arrays, write_table
+from twinnet.compare import report, tables
 from twinnet.compare.__main__ import main
 from twinnet.compare.draw import seasons
 from twinnet.compare.report import leaderboard_text
-from twinnet.compare.tables import MAX_SHOWN, NO_DIFFERENCE
+from twinnet.compare.tables import NO_DIFFERENCE
 from twinnet.compare.write import write_comparison
 from twinnet.core import config, provenance, rules
 from twinnet.core.errors import ConfigError, DataError, exit_on_error
@@ -221,6 +222,14 @@ def test_the_printed_leaderboard_fits_a_terminal(project: Project) -> None:
         leaderboard_text(project.folder / "elsewhere")
 
 
+def test_any_folder_name_is_the_name_of_a_run(project: Project) -> None:
+    for name in ("007", "NA", "null"):
+        project.leave(name)
+    project.compare()
+    assert [line.split()[0] for line in project.text().splitlines()[2:5]] == ["007", "NA", "null"]
+    assert "no difference shown in 3 of 3 pairs: 007 and NA; 007 and null; NA and null" in project.text()
+
+
 # ------------------------------------------------------------------------------------------------- the pairs
 
 
@@ -262,17 +271,18 @@ def test_stricter_confidence_widens_the_intervals(project: Project) -> None:
 # ------------------------------------------------------------------------------------------ what is left behind
 
 
-def test_the_same_runs_leave_the_same_bytes(drawing: Project) -> None:
-    drawing.leave("one")
-    drawing.leave("two", right=0.5)
+def test_the_same_runs_leave_the_same_bytes(project: Project) -> None:
+    """Of figures: test_unchanged_figures_are_not_drawn_again."""
+    project.leave("one")
+    project.leave("two", right=0.5)
 
     def files() -> dict[str, bytes]:
-        found = (path for path in drawing.reports.rglob("*") if path.is_file())
-        return {str(path.relative_to(drawing.reports)): path.read_bytes() for path in found}
+        found = (path for path in project.reports.rglob("*") if path.is_file())
+        return {str(path.relative_to(project.reports)): path.read_bytes() for path in found}
 
-    drawing.compare()
+    project.compare()
     first = files()
-    drawing.compare()
+    project.compare()
     assert files() == first
     assert {
         "comparison/comparison.csv",
@@ -287,6 +297,7 @@ def test_removed_run_leaves_no_figure_and_other_files_stay(project: Project) -> 
     gone = project.leave("gone", "data.name=fashion_mnist", base="fashion_dense", y_true=np.arange(40) % 10)
     project.compare()
     (project.reports / "notes.txt").write_text("mine")
+    (project.reports / ".staging-999999999").mkdir()  # of a comparison that was killed
     assert (project.reports / "comparison/figures/leaderboard_fashion_mnist.png").is_file()
     shutil.rmtree(gone)
     project.compare()
@@ -410,13 +421,15 @@ def test_report_says_that_images_were_flipped(project: Project) -> None:
     assert "dense is" not in project.text()
 
 
-def test_many_runs_are_listed_whole_and_shown_in_part(project: Project) -> None:
+def test_many_runs_are_listed_whole_and_shown_in_part(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (tables, report):
+        monkeypatch.setattr(module, "MAX_SHOWN", 4)
     y_prob = drawn(LABELS, 0.8, project.compose("nba_scratch"), 0)
-    for number in range(MAX_SHOWN + 2):
+    for number in range(6):
         project.leave(f"run_{number:02}", y_prob=y_prob)
-    assert len(project.compare()) == MAX_SHOWN + 2
-    assert len(project.table("pairs")) == MAX_SHOWN * (MAX_SHOWN - 1) // 2
-    assert f"of the {MAX_SHOWN} best runs of {MAX_SHOWN + 2}" in project.report()
+    assert len(project.compare()) == 6
+    assert len(project.table("pairs")) == 4 * 3 // 2
+    assert "of the 4 best runs of 6" in project.report()
 
 
 def test_underflowing_p_value_is_not_zero(project: Project) -> None:

@@ -157,10 +157,12 @@ def leaderboard_text(comparison: Path) -> str:
     try:
         board = pd.read_csv(
             comparison / "comparison.csv",
-            keep_default_na=False,
+            keep_default_na=False,  # a name may be NA, or a number
             na_values=dict.fromkeys(["mae", "accuracy", "ece"], ""),
+            dtype=dict.fromkeys(["data_set", "experiment"], str),
         )
-        pairs = pd.read_csv(comparison / "pairs.csv")
+        names = dict.fromkeys(["data_set", "first", "second"], str)
+        pairs = pd.read_csv(comparison / "pairs.csv", keep_default_na=False, dtype=names)
     except FileNotFoundError as error:
         raise DataError(f"expected {error.filename}; found none; run `dvc repro compare`") from error
     lines = []

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -21,7 +20,7 @@ from twinnet.core.provenance import SYNTHETIC_NOTE
 from twinnet.core.schema import Compare
 from twinnet.figures.run import unit_of
 from twinnet.figures.style import save
-from twinnet.training.run import Run, read_runs
+from twinnet.training.run import STAGING, Run, read_runs, remove_stale_staging
 
 COMPARISON = "comparison"  # the folder of the tables, the report and its figures
 FIGURES = ("leaderboard", "curves", "parameters", "calibration", "classes")  # of a section, in the report's order
@@ -43,7 +42,8 @@ def write_comparison(
     """
     settings, found = settings or Compare(), read_runs(runs, names)
     reports.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".comparison-", dir=reports))
+    remove_stale_staging(reports)
+    staging = _folder(reports / f"{STAGING}{os.getpid()}")
     try:
         board = tables.leaderboard(found, settings)
         _write_report(found, board, staging, settings, root)

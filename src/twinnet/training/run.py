@@ -390,7 +390,7 @@ def _replace_run(staging: Path, directory: Path) -> None:
 
 
 def remove_stale_staging(directory: Path) -> None:
-    """Remove what processes left in `directory` that were killed while they wrote a run."""
+    """Remove what processes left in `directory` that were killed while they wrote there."""
     for folder in directory.glob(f"{STAGING}*"):
         pid = folder.name.removeprefix(STAGING)
         if pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
