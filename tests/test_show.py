@@ -61,6 +61,13 @@ def test_parameters_of_the_layers_are_those_of_the_network(name: str, compose: C
     assert len(table) == len(network.layers)
 
 
+def test_run_in_the_working_directory_has_its_name(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run.directory)
+    assert printed(monkeypatch, capsys, ".").startswith(f"{run.directory.name}: nba (")
+
+
 def test_summary_of_a_keras_run_loads_no_engine(compose: Callable[..., Experiment], run: Run, tmp_path: Path) -> None:
     """The files of a run by hand, whose configuration names the other engine."""
     shutil.copytree(run.directory, tmp_path / "nba_keras")

@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--weights", action="store_true", help="print the trained weights, too (long ones shortened)")
     arguments = parser.parse_args()
     with exit_on_error():
-        run = Run.read(arguments.run)
+        run = Run.read(arguments.run.resolve())  # whose name is that of its folder, also of .
         print(text(run))
         if arguments.weights:
             print(f"\n{weights_text(run)}")
