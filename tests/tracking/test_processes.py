@@ -201,9 +201,9 @@ STORM = """
         pid = os.fork()
         if pid == 0:
             store = connect(f"sqlite:///{folder}/new/mlflow.db")
-            run_id = log_run.create(store, run.info, {}, this_process())
+            run_id = log_run.create(store, run.info, {}, this_process(), log_run.open_experiment(store, run.info))
             log_run.describe(store, run_id, run.info)
-            log_run.rows(store, run_id, thin_table(run.history, run.info.epochs)[:10])
+            log_run.send_points(store, run_id, thin_table(run.history, run.info.epochs)[:10])
             log_run.finish(store, run_id, run, run.info, 10)
             os._exit(0)
         children.append(pid)

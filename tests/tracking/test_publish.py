@@ -110,7 +110,7 @@ def test_results_restored_by_dvc_are_published_once(train: Callable[..., Run], p
 
 def test_result_sent_twice_at_once_is_kept_once(train: Callable[..., Run], project: Path) -> None:
     run, again = train(), store(project)
-    log_run.finish(again, log_run.create(again, run.info, {}, this_process()), run, run.info)
+    log_run.finish(again, _create(again, run, this_process()), run, run.info)
     assert [len(runs) for runs in finished(project).values()] == [2]
     publish(project / "runs", root=project)
     assert [len(runs) for runs in finished(project).values()] == [1]
@@ -119,11 +119,15 @@ def test_result_sent_twice_at_once_is_kept_once(train: Callable[..., Run], proje
 def test_killed_publish_leaves_nothing_running(train: Callable[..., Run], project: Path) -> None:
     """As if the process had died between making a run and finishing it."""
     run = train(settings=Tracking(enabled=False))
-    unfinished = log_run.create(store(project), run.info, {}, _dead())
+    unfinished = _create(store(project), run, _dead())
     assert publish(project / "runs", root=project).sent == ("nba_scratch",)
     killed = store(project).client.get_run(unfinished)
     assert killed.info.status == "KILLED"
     assert "no longer running" in killed.data.tags["reason"]
+
+
+def _create(opened: Store, run: Run, process: str) -> str:
+    return log_run.create(opened, run.info, {}, process, log_run.open_experiment(opened, run.info))
 
 
 def _dead() -> str:

@@ -18,11 +18,10 @@ from twinnet.core.metrics import class_probabilities
 from twinnet.core.schema import Tracking
 from twinnet.engines.scratch import model as fitted
 from twinnet.tracking import log_run
-from twinnet.tracking.curves import STEPS, thin_table
-from twinnet.tracking.models import promote
+from twinnet.tracking.curves import STEPS, final_metrics, thin_table
 from twinnet.tracking.process import this_process
 from twinnet.tracking.publish import publish
-from twinnet.tracking.search_runs import runs_table
+from twinnet.tracking.search_runs import promote, runs_table
 from twinnet.tracking.store import Store, connect
 from twinnet.training.run import Run, flatten
 
@@ -53,7 +52,7 @@ def test_run_in_the_store_is_complete(run: Run) -> None:
     expected = flatten(config.plain(run.experiment)) | {"loss": "binary_crossentropy"}  # null there: the task's own
     assert found.data.params == {key: value for key, value in expected.items() if key not in ("name", "description")}
     final = {key: value for key, value in run.metrics.items() if not isinstance(value, str)}
-    assert log_run.final_metrics(found.data.metrics) == pytest.approx(final)
+    assert final_metrics(found.data.metrics) == pytest.approx(final)
     last = run.history.iloc[-1]
     assert found.data.metrics["valid/loss"] == pytest.approx(last["valid/loss"])
     assert found.data.metrics["final/valid/loss"] == pytest.approx(run.metrics["valid/loss"])
@@ -122,7 +121,7 @@ def test_long_training_records_the_machine(train: Callable[..., Run], project: P
     measured = system(project)
     assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= measured.keys()
     final = {key: value for key, value in run.metrics.items() if not isinstance(value, str)}
-    assert log_run.final_metrics(only_run(project).data.metrics).keys() == final.keys()
+    assert final_metrics(only_run(project).data.metrics).keys() == final.keys()
     assert not any(name.startswith("system/") for name in runs_table(root=project))
 
 
@@ -131,7 +130,7 @@ def test_best_run_is_promoted_once(train: Callable[..., Run], project: Path) -> 
         train(f"epochs={epochs}", "data.scaling=standard", "optimizer.learning_rate=0.1", name="nba_scratch")
     client = store(project).client
     found = list(store(project).search(""))
-    best = max(found, key=lambda run: log_run.final_metrics(run.data.metrics)["valid/accuracy"])
+    best = max(found, key=lambda run: final_metrics(run.data.metrics)["valid/accuracy"])
     for _ in range(2):
         line = promote("nba", project)
         assert line.startswith(f"models:/nba@best is version 1: {best.info.run_name} (run {best.info.run_id}), valid/")
@@ -154,7 +153,8 @@ def test_new_experiment_is_model_training(run: Run) -> None:
 def test_describing_a_run_again_adds_nothing(train: Callable[..., Run], project: Path) -> None:
     """The follower repeats it on the run that it has made, if the store did not answer."""
     info = train(settings=Tracking(enabled=False)).info
-    run_id = log_run.create(store(project), info, {}, this_process())
+    experiment = log_run.open_experiment(store(project), info)
+    run_id = log_run.create(store(project), info, {}, this_process(), experiment)
     for _ in range(2):
         log_run.describe(store(project), run_id, info)
     found = only_run(project)

@@ -1,5 +1,6 @@
-"""Points of a curve in the tracking store: about as many as MLflow's charts draw."""
+"""Metrics in the tracking store: points of a curve, about as many as MLflow's charts draw, and final scores."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STEPS = 320  # of a curve, about
+FINAL = "final/"  # before a final score that has a curve: `valid/loss` is that of an epoch
 
 
 def thin_history(history: History, start: int, epochs: int) -> list[dict[str, float]]:
@@ -37,6 +39,12 @@ def thin_table(curves: "pd.DataFrame", epochs: int) -> list[dict[str, float]]:
             values = {str(key): float(value) for key, value in row.items() if np.isfinite(value)}
             steps.append(values | {"epoch": int(row["epoch"])})
     return steps
+
+
+def final_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the final scores of a run in the store under their flat keys, as in metrics.json."""
+    final = {key.removeprefix(FINAL): value for key, value in metrics.items() if key.startswith(FINAL)}
+    return {key: value for key, value in metrics.items() if not key.startswith((FINAL, "system/"))} | final
 
 
 def _is_step(epoch: int, before: int, epochs: int) -> bool:

@@ -218,7 +218,7 @@ class Follower:
                 log_run.attach_figures(store, run_id, end["figures"])
                 log_run.finish(store, run_id, run, info, state.get("last_epoch", 0), points)
             else:
-                log_run.rows(store, run_id, points)
+                log_run.send_points(store, run_id, points)
             if end and not run:
                 status = "FAILED" if broken else end["status"]
                 log_run.fail(store, run_id, info, status, broken or end["reason"], end.get("traceback", ""))

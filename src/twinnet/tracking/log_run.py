@@ -8,21 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+from mlflow import entities
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
-from mlflow.entities import Run as StoredRun
 
 from twinnet.core import rules
 from twinnet.core.schema import Task
 from twinnet.core.secrets import mask
 from twinnet.tracking import description, models
-from twinnet.tracking.curves import thin_table
-from twinnet.tracking.store import FIGURES, PROCESS, RESULT, Store
+from twinnet.tracking.curves import FINAL, thin_table
+from twinnet.tracking.store import CONFIGURATION, FIGURES, PROCESS, RESULT, Store
 from twinnet.training.run import FULL_HISTORY, HISTORY, RESULT_FILES, Run, config_hash, flatten
 from twinnet.training.run_info import RunInfo, now
 
-CONFIGURATION = "twinnet.configuration"  # the tag of a run's configuration without the seed
 NAME = "twinnet.name"  # the whole name of a run whose name in the store is shortened
-FINAL = "final/"  # before a final score that has a curve: `valid/loss` is that of an epoch
 MAX_PARAMS = 100  # of one log_batch
 DIGEST = 12  # characters of the data set's digest, of which MLflow takes 36; the tag dvc.data has all of it
 
@@ -32,9 +30,8 @@ def open_experiment(store: Store, info: RunInfo) -> str:
     return store.experiment(description.experiment_name(info.config), description.experiment(info.dataset))
 
 
-def create(store: Store, info: RunInfo, tags: Mapping[str, str], process: str, experiment: str = "") -> str:
+def create(store: Store, info: RunInfo, tags: Mapping[str, str], process: str, experiment: str) -> str:
     """Make a run whose tags say what it is, and which process trains or publishes it; return its id."""
-    experiment = experiment or open_experiment(store, info)
     all_tags = _tags(info) | {PROCESS: process, "mlflow.note.content": description.running(info)} | dict(tags)
     all_tags = {key: mask(value, store.address) for key, value in all_tags.items()}
     name = all_tags.pop("mlflow.runName", description.run_name(info))  # a job of a sweep is named by its values
@@ -42,12 +39,6 @@ def create(store: Store, info: RunInfo, tags: Mapping[str, str], process: str, e
     if short != name:
         all_tags[NAME] = name
     return str(store.client.create_run(experiment, start_time=info.started, tags=all_tags, run_name=short).info.run_id)
-
-
-def final_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return the final scores of a run in the store under their flat keys, as in metrics.json."""
-    final = {key.removeprefix(FINAL): value for key, value in metrics.items() if key.startswith(FINAL)}
-    return {key: value for key, value in metrics.items() if not key.startswith((FINAL, "system/"))} | final
 
 
 def find_created(store: Store, info: RunInfo, process: str) -> str | None:
@@ -64,7 +55,7 @@ def describe(store: Store, run_id: str, info: RunInfo) -> None:
     store.add_dataset(run_id, _dataset(info, store))
 
 
-def rows(store: Store, run_id: str, points: Iterable[Mapping[str, float]], timestamp: int | None = None) -> None:
+def send_points(store: Store, run_id: str, points: Iterable[Mapping[str, float]], timestamp: int | None = None) -> None:
     """Send points of the curves, one dictionary a step, as `thin_table` makes them; `timestamp` if they have none."""
     default = timestamp or now()
     metrics = [
@@ -195,10 +186,10 @@ def _send_metrics(
         if not isinstance(value, str)
     }
     rest = [row for row in curves if row["epoch"] > last_epoch]
-    rows(store, run_id, [*points, *rest, final | {"epoch": int(run.metrics["epochs"])}], ended)
+    send_points(store, run_id, [*points, *rest, final | {"epoch": int(run.metrics["epochs"])}], ended)
 
 
-def _send_model(store: Store, stored: StoredRun, run: Run) -> str:
+def _send_model(store: Store, stored: entities.Run, run: Run) -> str:
     """Send the trained network as an MLflow model that belongs to the run in the store; return its id."""
     client, info, run_id = store.client, run.info, stored.info.run_id
     if stored.outputs and stored.outputs.model_outputs:  # by a process that was killed after it

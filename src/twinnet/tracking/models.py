@@ -7,7 +7,6 @@ import json
 import shutil
 import tempfile
 import zipfile
-from contextlib import suppress
 from copy import deepcopy
 from datetime import UTC, datetime
 from importlib.metadata import packages_distributions, version
@@ -17,23 +16,16 @@ from uuid import uuid4
 
 import numpy as np
 from mlflow import pyfunc
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 import twinnet
-from twinnet.core.errors import ConfigError
-from twinnet.core.schema import Tracking
-from twinnet.tracking.live import call_follower
-from twinnet.tracking.store import RESULT, Store
 from twinnet.training.run import Run
 from twinnet.training.run_info import RunInfo
 
 SCRATCH_CODE = ("__init__.py", "core/*.py", "engines/__init__.py", "engines/scratch/*.py")  # what predicts with NumPy
 SERVED, MODEL = "served_model.py", "model"
 FOLDERS: dict[str, tuple[tempfile.TemporaryDirectory[str], dict[str, Any]]] = {}  # kind of run -> model, its MLmodel
-SCORES = ("test/accuracy", "valid/accuracy", "test/mae", "valid/mae")  # the first that runs have chooses the best one
-ALIAS = "best"
 
 
 def write(run: Run, target: Path, run_id: str, model_id: str) -> None:
@@ -111,52 +103,6 @@ def example(info: RunInfo) -> np.ndarray:
     if info.example is None:
         return np.zeros((1, *info.input_shape), info.dtype)
     return np.asarray(info.example, info.dtype)
-
-
-def promote(name: str, root: Path | None = None) -> str:
-    """Register the model of the best run of an MLflow experiment, under its name and the alias `best`; return one line.
-
-    The runs on the data of the latest one count: the most accurate (the least mae) on test images, else on validation.
-    Raises ConfigError if there is no such run, StoreError if the store does not answer.
-    """
-    return call_follower(_promote, Tracking(), root, name=name)
-
-
-def _promote(store: Store, name: str) -> str:
-    from twinnet.tracking.log_run import final_metrics  # it imports this module
-
-    client, names = store.client, {found.name: found.experiment_id for found in store.client.search_experiments()}
-    condition = f"attributes.status = 'FINISHED' AND tags.`{RESULT}` LIKE '%'"
-    runs: list[Any] = list(store.search(condition, [names[name]])) if name in names else []
-    runs = [run for run in runs if run.outputs and _digest(run) == _digest(runs[-1])]
-    scores = [final_metrics(run.data.metrics) for run in runs]
-    key = next((key for key in SCORES if any(key in metrics for metrics in scores)), "")
-    if not key:
-        known = ", ".join(sorted(names.keys() - {"Default"}))  # MLflow's own experiment, which is empty
-        raise ConfigError(
-            f"promote: expected a data set with finished runs ({known or 'there are none'}); received {name}"
-        )
-    sign = -1 if key.endswith("/mae") else 1
-    score, best = max(
-        ((metrics[key], run) for metrics, run in zip(scores, runs, strict=True) if key in metrics),
-        key=lambda pair: sign * pair[0],
-    )
-    run_id, model_id = best.info.run_id, best.outputs.model_outputs[0].model_id
-    with suppress(MlflowException):  # it is registered already
-        client.create_registered_model(name)
-    versions = {version.run_id: version for version in client.search_model_versions(f"name = '{name}'")}
-    version = versions.get(run_id) or client.create_model_version(
-        name, client.get_logged_model(model_id).artifact_location, run_id, model_id=model_id
-    )
-    client.set_registered_model_alias(name, ALIAS, version.version)
-    return (
-        f"models:/{name}@{ALIAS} is version {version.version}: {best.info.run_name} (run {run_id}), {key} {score:.4f}, "
-        f"the best of {len(runs)} on data from {best.data.tags.get('data_source', '?')}"
-    )
-
-
-def _digest(run: Any) -> str:
-    return str(run.data.tags.get("data_digest"))
 
 
 def _zip_code(folder: Path) -> Path:

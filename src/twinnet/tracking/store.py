@@ -34,6 +34,7 @@ Value = TypeVar("Value")
 
 PROCESS = "twinnet.process"  # the tag that names the process that trains or publishes a run
 PARENT = "mlflow.parentRunId"
+CONFIGURATION = "twinnet.configuration"  # the tag of a run's configuration without the seed
 RESULT = "twinnet.result"  # the tag of a finished run that says what was computed: Run.content_hash
 FIGURES = "figures"  # the folder of a run's figures among its artifacts
 FINISHED_OR_RUNNING = f"""

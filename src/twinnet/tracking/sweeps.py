@@ -13,6 +13,7 @@ from twinnet.core.errors import DataError
 from twinnet.core.schema import Experiment, Tracking
 from twinnet.core.secrets import mask
 from twinnet.tracking import description
+from twinnet.tracking.curves import final_metrics
 from twinnet.tracking.live import LOCKS, LiveRuns, await_ended, call_follower
 from twinnet.tracking.process import has_died, this_process
 from twinnet.tracking.publish import send
@@ -120,8 +121,6 @@ def finished(settings: Tracking, keys: Iterable[str], *, root: Path | None = Non
 
 
 def _finished(store: Store, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
-    from twinnet.tracking.log_run import final_metrics  # imports MLflow: 3 s
-
     found: dict[str, list[dict[str, Any]]] = {key: [] for key in keys}
     for run in store.search(f"tags.`{KEY}` LIKE '%' AND attributes.status = 'FINISHED'"):
         tags = run.data.tags
