@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from twinnet.core.schema import Tracking
-from twinnet.sweeps import cache, figures, summary
+from twinnet.sweeps import cache, figures
 from twinnet.sweeps.job import Job, JobResult, Status
-from twinnet.sweeps.summary import Summary
+from twinnet.sweeps.summary import Summary, summarise, write_tables
 from twinnet.tracking import sweeps
 from twinnet.tracking.process import this_process
 from twinnet.training.run import Run
@@ -36,37 +36,40 @@ class ParentRun:
 
         `lost` are keys of jobs that another machine has begun, and will not end.
         """
-        whole = summary.summarise(jobs, results, self.objective)
-        drawn = self._draw_runs(whole, results, draw_all)
-        drawn += figures.draw(whole.table, whole.swept, self.objective, self.folder)  # while the last jobs are sent
-        runs = self._sync_children(jobs, results)
+        summary = summarise(jobs, results, self.objective)
+        drawn = self._draw_runs(summary, results, draw_all)
+        drawn += figures.draw(summary.table, summary.swept, self.objective, self.folder)  # while the last jobs are sent
+        stored = {key: result.run_id for key, result in results.items() if result.run_id}
+        runs = stored | self._sync_children(jobs, results)
         if self.run_id and status != "KILLED":  # else jobs of a cluster may go on
             sweeps.give_up_lost(self.settings, self.sweep.key, lost, root=self.root)
-        files = summary.write_tables(whole, self.folder, runs)
+        files = write_tables(summary, self.folder, runs)
         if self.run_id:
             result = sweeps.SweepResult(
                 status=status,
-                note="\n\n".join([self.sweep.note, whole.note, *_reused(jobs, results, runs)]),
-                tags={"best": whole.best, "failures": "; ".join(whole.failures)},
-                metrics=whole.best_metrics,
+                note="\n\n".join([summary.note, *_reused(jobs, results, runs), self.sweep.note]),  # MLflow cuts its end
+                tags={"best": summary.best, "failures": "; ".join(summary.failures)},
+                metrics=summary.best_metrics,
                 artifacts=[str(file) for file in files + drawn],
             )
             sweeps.end(self.settings, self.run_id, result, root=self.root)
-        return whole
+        return summary
 
-    def _draw_runs(self, whole: Summary, results: Mapping[str, JobResult], draw_all: bool) -> list[Path]:
+    def _draw_runs(self, summary: Summary, results: Mapping[str, JobResult], draw_all: bool) -> list[Path]:
         """Draw the best run, or all, unless they have figures; return the figures of the best."""
         from twinnet.compare.draw import draw_run  # 1 s: matplotlib, scikit-learn; after the jobs
 
         keys = [key for key, result in results.items() if result.is_done and result.directory]
-        for key in keys if draw_all else [whole.best_key]:
+        for key in keys if draw_all else [summary.best_key]:
             directory = cache.directory(key, self.root)
             if key in keys and not (directory / "figures").exists():
                 try:
                     draw_run(Run.read(directory), root=self.root)
                 except Exception as error:  # the sweep ends without them
                     log.warning("%s: its figures are not drawn: %s", directory, error)
-        return sorted((cache.directory(whole.best_key, self.root) / "figures").glob("*.png")) if whole.best_key else []
+        return (
+            sorted((cache.directory(summary.best_key, self.root) / "figures").glob("*.png")) if summary.best_key else []
+        )
 
     def _sync_children(self, jobs: Sequence[Job], results: Mapping[str, JobResult]) -> dict[str, str]:
         """Send the finished runs of this disk that the store lacks; return key -> run id."""

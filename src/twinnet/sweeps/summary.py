@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from twinnet.core import paths
 from twinnet.core.errors import ConfigError
 from twinnet.core.problem import metric
 from twinnet.core.schema import Experiment, ImageData
@@ -80,14 +81,13 @@ def swept_values(jobs: Sequence[Job]) -> dict[str, str]:
 
 def write_tables(summary: Summary, folder: Path, runs: Mapping[str, str]) -> list[Path]:
     """Write summary.csv, and seeds.csv if seeds are swept; `runs` maps keys to MLflow run ids."""
-    folder.mkdir(parents=True, exist_ok=True)
     table = summary.table.assign(run_id=[runs.get(key, "") for key in summary.table["key"]])
-    table.to_csv(folder / TABLE, index=False)
-    files = [folder / TABLE]
+    tables = {folder / TABLE: table}
     if "seed" in summary.swept and len(summary.averaged):
-        summary.averaged.to_csv(folder / BY_SEED, index=False)
-        files.append(folder / BY_SEED)
-    return files
+        tables[folder / BY_SEED] = summary.averaged
+    for file, content in tables.items():
+        paths.write_text(file, content.to_csv(index=False))
+    return list(tables)
 
 
 def _table(jobs: Sequence[Job], results: Mapping[str, JobResult]) -> pd.DataFrame:
