@@ -12,7 +12,7 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser  # the only parser of Hydra's own flags
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from twinnet import sweeps
 from twinnet.core import config, paths
@@ -23,8 +23,8 @@ from twinnet.tracking import live
 log = logging.getLogger(__name__)
 
 
-def job(composed: DictConfig) -> float:
-    """Train one experiment, draw it, and return its loss on the validation split."""
+def job(composed: DictConfig) -> None:
+    """Train one experiment and draw it."""
     from twinnet.compare.draw import draw_run
     from twinnet.training.experiment import train
 
@@ -32,14 +32,12 @@ def job(composed: DictConfig) -> float:
     directory = Path(hydra_config.runtime.output_dir)
     with exit_on_error():
         experiment = config.experiment(composed)
-        settings = OmegaConf.to_object(composed.tracking)
-        assert isinstance(settings, Tracking)
+        tracker = live.tracker(config.tracking(composed.tracking))
         overrides = list(hydra_config.overrides.task)
         for line in config.overruled(paths.root(), overrides, experiment).values():
             log.warning("%s", line)
-        run = train(experiment, directory, tracker=live.tracker(settings), overrides=overrides, draw=draw_run)
+        train(experiment, directory, tracker=tracker, overrides=overrides, draw=draw_run)
     log.info("the run lies in %s", directory)
-    return float(run.metrics["valid/loss"])
 
 
 def main() -> None:
@@ -53,8 +51,11 @@ def main() -> None:
         words = arguments.overrides
         is_plain = vars(arguments) == vars(parser.parse_args(words)) and not any("hydra.mode" in word for word in words)
         tracking = Tracking(enabled=False)
-        if arguments.multirun and not arguments.help:  # twinnet.sweeps checks each job
-            tracking = config.tracking(config.compose(root, "train", words, skip_swept=True).tracking)
+        shows_help = arguments.help or arguments.hydra_help
+        if (arguments.multirun or arguments.cfg or arguments.info) and not shows_help:  # before Hydra's pages of errors
+            composed = config.compose(root, "train", words, skip_swept=arguments.multirun)
+            if arguments.multirun:  # twinnet.sweeps checks each job
+                tracking = config.tracking(composed.tracking)
         os.chdir(root)
     try:
         with exit_on_error(), live.keep_follower(tracking):
