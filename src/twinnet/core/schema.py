@@ -438,7 +438,7 @@ class ArrayFile:
 @dataclass
 class ImageDataset(Dataset):
     kind: str = "images"
-    files: dict[str, str] = MISSING  # file name -> SHA-256, of the decompressed bytes if it ends in .gz
+    files: dict[str, str] = MISSING  # file name -> SHA-256, of the decompressed bytes if it is gzip
     arrays: dict[str, ArrayFile] = MISSING  # X_train, y_train and, where there is a test split, X_test, y_test
     stand_in: SyntheticKind = SyntheticKind.none  # the synthetic images
 
@@ -448,7 +448,7 @@ class TableDataset(Dataset):
     """A CSV file with a header, in UTF-8; columns and classes are those of `reading`."""
 
     kind: str = "table"
-    files: dict[str, str] = MISSING  # the name of the one file -> SHA-256, decompressed if it ends in .gz
+    files: dict[str, str] = MISSING  # the name of the one file -> SHA-256, decompressed if it is gzip
 
 
 @dataclass
