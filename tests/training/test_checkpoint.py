@@ -15,7 +15,8 @@ import pytest
 from tests.training.faults import CHECKPOINT_DAMAGES, Interruption
 from twinnet.core.errors import DivergedError
 from twinnet.core.schema import Experiment
-from twinnet.training import checkpoint
+from twinnet.training import checkpoint, experiment
+from twinnet.training.device import Device
 from twinnet.training.experiment import train
 
 SCRATCH = (
@@ -68,6 +69,23 @@ def test_another_configuration_starts_over(tiny_project: Path, compose: Callable
     other = Interruption(epochs=-1)
     train(compose(*SCRATCH, "seed=1"), tiny_project / "run", root=tiny_project, tracker=other)
     assert other.seen[0] == 1
+
+
+def test_checkpoint_is_of_the_device_that_was_chosen(
+    tiny_project: Path, compose: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def epochs_before(*words: str) -> int:
+        """Epochs that a training begins with, before it is cut."""
+        cut = Interruption(epochs=17)
+        with pytest.raises(KeyboardInterrupt):
+            train(compose(*SCRATCH, *words), tiny_project / "run", root=tiny_project, tracker=cut)
+        return cut.seen[0] - 1
+
+    assert epochs_before("device=auto") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "choose_device", lambda *_: Device("gpu", "gpu: H100"))
+        assert epochs_before("device=auto") == 0
+    assert epochs_before("device=cpu") > 0
 
 
 @pytest.mark.parametrize("damage", CHECKPOINT_DAMAGES)

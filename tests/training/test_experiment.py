@@ -108,6 +108,29 @@ def test_diverged_run_saves_its_history_and_leaves_no_run(
     assert np.isfinite(pd.read_csv(kept).to_numpy()).all()
 
 
+def test_diverged_run_without_room_is_reported(
+    tiny_project: Path, compose: Callable[..., Experiment], caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment = compose(
+        "nba_points", "engine=scratch_numpy", "data.features=[apg,rpg]", "optimizer=gradient_descent",
+        "optimizer.learning_rate=10", "epochs=40",
+    )  # fmt: skip
+    (tiny_project / "outputs").write_text("a file, where the folder should be")
+    listener = Listener()
+    with pytest.raises(DivergedError):
+        train(experiment, tiny_project / "run", root=tiny_project, tracker=listener)
+    assert isinstance(listener.error, DivergedError)
+    assert "the history until then could not be saved" in caplog.text
+
+
+def test_place_of_checkpoints_without_room_costs_no_run(
+    tiny_project: Path, compose: Callable[..., Experiment], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tiny_project / "build").write_text("a file, where the folder should be")
+    assert train(compose("nba_scratch", *SMALL), tiny_project / "run", root=tiny_project).metrics["epochs"] == 30
+    assert "no checkpoint could be saved" in caplog.text
+
+
 def test_interrupted_run_says_so_and_leaves_nothing(tiny_project: Path, compose: Callable[..., Experiment]) -> None:
     listener = Listener(interrupt=True)
     with pytest.raises(KeyboardInterrupt):

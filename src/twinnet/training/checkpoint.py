@@ -23,6 +23,7 @@ from twinnet.core.history import Arrays
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = Path("build/checkpoints")
+NOT_SAVED = "no checkpoint could be saved (%s); the training goes on without"
 
 
 class Checkpoint:
@@ -59,7 +60,7 @@ class Checkpoint:
                 np.savez(file, seconds=np.array(self.seconds + now - self.started), **arrays)  # type: ignore[arg-type]  # names hold "/"
         except OSError as error:
             if not self.has_failed:
-                log.warning("no checkpoint could be saved (%s); the training goes on without", error.strerror or error)
+                log.warning(NOT_SAVED, error.strerror or error)
             self.has_failed = True
         self.saved = time.perf_counter()
 
@@ -81,17 +82,19 @@ class Checkpoint:
 def checkpoint_for(root: Path, fingerprint: str, every: float | None) -> Iterator[Checkpoint]:
     """Yield the checkpoint of one training; it is removed at the end, and stays if the training is killed or fails.
 
-    If another process trains the same at this moment, this one saves none.
+    If another process trains the same at this moment, or the disk is full, this one saves none.
     """
     folder = root / CHECKPOINTS
-    if every is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove_free_locks(folder)
     lock = FileLock(folder / f"{fingerprint}.lock", timeout=0)
     try:
         if every is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            _remove_free_locks(folder)
             lock.acquire()
     except Timeout:
+        every = None
+    except OSError as error:
+        log.warning(NOT_SAVED, error.strerror or error)
         every = None
     checkpoint = Checkpoint(folder / fingerprint, every)
     try:

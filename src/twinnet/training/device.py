@@ -51,7 +51,7 @@ def choose_precision(engine: Engine, device: str) -> Engine:
 
 
 def _multiplies_bfloat16(device: str) -> bool:
-    """Whether the device has instructions for it: any GPU is taken to, no processor that Linux does not describe."""
+    """True for any GPU; False for a processor that Linux does not describe."""
     if device == "gpu":
         return True
     try:

@@ -21,7 +21,7 @@ from twinnet.core.monitor import Monitor
 from twinnet.core.network import build_network
 from twinnet.core.problem import Problem, TrainedNetwork
 from twinnet.core.provenance import SYNTHETIC, SYNTHETIC_NOTE
-from twinnet.core.schema import Experiment, KerasEngine
+from twinnet.core.schema import DeviceChoice, Experiment, KerasEngine
 from twinnet.core.splits import Splits
 from twinnet.training.checkpoint import Checkpoint, checkpoint_for
 from twinnet.training.dataset import load_splits
@@ -87,9 +87,9 @@ def train(
     try:
         run = _train(experiment, directory, root, tracker, overrides, fit)
     except BaseException as error:
-        _save_failed_history(error, root / "outputs" / "failed", experiment.name)
         if tracker:
             tracker.failed(error)
+        _save_failed_history(error, root / "outputs" / "failed", experiment.name)
         raise
     try:
         if draw:
@@ -107,11 +107,10 @@ def prepare(experiment: Experiment, root: Path) -> Training:
     """Read the data, choose the device and build the problem."""
     rules.check(experiment)
     device = choose_device(experiment.device, experiment.engine)
-    chosen = choose_precision(experiment.engine, device.kind)
-    if isinstance(chosen, KerasEngine) and chosen.mixed_precision:
-        device = replace(device, name=f"{device.name}, bfloat16")
     splits = load_splits(experiment.data, root=root, dtype=experiment.engine.dtype, samples=experiment.limits.samples)
     problem = build_problem(experiment, splits, device.kind)
+    if isinstance(problem.engine, KerasEngine) and problem.engine.mixed_precision:
+        device = replace(device, name=f"{device.name}, bfloat16")
     return Training(experiment, splits, device, problem, tuple(_warnings(experiment, splits)))
 
 
@@ -127,7 +126,8 @@ def _train(
     )
     if tracker:
         tracker.started(info)
-    with checkpoint_for(root, fingerprint(experiment, splits.digest), experiment.checkpoint_seconds) as checkpoint:
+    chosen = replace(experiment, engine=training.problem.engine, device=DeviceChoice(training.device.kind))
+    with checkpoint_for(root, fingerprint(chosen, splits.digest), experiment.checkpoint_seconds) as checkpoint:
         trained, seconds, monitor = _fit(training, tracker, checkpoint, fit)
         metrics, predictions = _evaluate(training, trained.predict, monitor)
         metrics |= {
@@ -206,9 +206,8 @@ def _evaluate(training: Training, predict: Predict, monitor: Monitor) -> tuple[M
     experiment, splits, history = training.experiment, training.splits, monitor.history
     row = history.table().set_index("epoch").loc[monitor.best_epoch or history.epochs]
     metrics: Metrics = {str(name): float(value) for name, value in row.items() if str(name).startswith("train/")}
-    evaluated = {"valid": (splits.X_valid, splits.y_valid)}
-    if splits.X_test is not None and splits.y_test is not None:
-        evaluated["test"] = (splits.X_test, splits.y_test)
+    split, X, y = splits.evaluation
+    evaluated = {"valid": (splits.X_valid, splits.y_valid), split: (X, y)}
     predict = average_views(predict, experiment.augmentation)
     for name, (X, y) in evaluated.items():
         y_prob = predict(X)
@@ -240,9 +239,13 @@ def _write_or_rescue(directory: Path, root: Path, name: str, write: Callable[[Pa
 def _save_failed_history(error: BaseException, folder: Path, name: str) -> None:
     if isinstance(error, DivergedError) and isinstance(error.history, History) and error.history.epochs:
         directory = folder / f"{name}-{now()}-{os.getpid()}"
-        directory.mkdir(parents=True, exist_ok=True)
-        write_history(error.history, directory)
-        log.error("the history until then is in %s", directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            write_history(error.history, directory)
+        except OSError as problem:
+            log.warning("the history until then could not be saved (%s)", problem.strerror or problem)
+        else:
+            log.error("the history until then is in %s", directory)
 
 
 def _summary(metrics: Metrics) -> str:

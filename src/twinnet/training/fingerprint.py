@@ -33,7 +33,7 @@ def fingerprint(experiment: Experiment, data_digest: str) -> str:
 
 @lru_cache
 def code_hash(engine: str, *more: str) -> str:
-    """Return the SHA-256 of the folders that settle a training with this engine, and `more`, and of library versions.
+    """Return the SHA-256 of the folders that determine a training with this engine, of `more`, and of library versions.
 
     Computed once in a process: the code that runs is the code that was imported.
     """
@@ -48,7 +48,7 @@ def code_hash(engine: str, *more: str) -> str:
 
 
 def code_folders(engine: str) -> tuple[str, ...]:
-    """Return the folders of src/twinnet that settle a training, as dvc.yaml names them."""
+    """Return the folders of src/twinnet that determine a training, as dvc.yaml names them."""
     return ("core", f"engines/{engine}", "training")
 
 
