@@ -19,7 +19,7 @@ from twinnet.core.problem import Problem
 from twinnet.core.schema import Augmentation
 
 Sample = dict[str, Any]  # name of a change -> its values
-STREAM = 1  # beside the stream that draws the order of the samples
+AUGMENTATION_STREAM, DROPOUT_STREAM = 1, 2  # beside the stream that draws the order of the samples
 ERASED_AREA = 0.02, 0.4  # of the image, as Zhong et al. chose
 ERASED_ASPECT = 0.3, 1 / 0.3  # height over width
 
@@ -44,7 +44,7 @@ def sample(problem: Problem, epoch: int) -> Sample:
     if not is_enabled(problem):  # a generator takes 12 us, four epochs of 2-4-1
         return {}
     chosen, samples = problem.augmentation, len(problem.X_train)
-    random = np.random.default_rng([problem.seed, epoch, STREAM])
+    random = np.random.default_rng([problem.seed, epoch, AUGMENTATION_STREAM])
     drawn: dict[str, np.ndarray] = {}
     if chosen.flip:
         drawn["flip"] = random.integers(0, 2, samples)

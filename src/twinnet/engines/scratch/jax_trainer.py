@@ -18,12 +18,12 @@ from twinnet.engines.scratch.trainer import (
     DropoutMasks,
     evaluation_batch,
     flatten_inputs,
-    n_threads,
+    is_small,
     step_spec,
     training_samples,
 )
 
-CALL_WORK = 1 << 29  # multiplications of one call at most, unless one chunk has more
+CALL_WORK = 1 << 29  # multiplications of one call at most, weights x samples, unless one chunk has more
 CHUNKS_PER_CALL = 100  # at most
 
 
@@ -39,7 +39,7 @@ class JaxTrainer:
         work = length * len(problem.X_train) * (problem.network.parameters() + self.masks.units)
         self.chunks_per_call = max(1, min(CHUNKS_PER_CALL, CALL_WORK // work))
         self.size = CallShape(problem.batch_size, evaluation_batch(problem), self.chunks_per_call, length)
-        self.one_thread = problem.device == "cpu" and n_threads(problem) == 1
+        self.one_thread = problem.device == "cpu" and (problem.engine.threads == 1 or is_small(problem))
         with self.context():
             self.carry: TrainState = jax.device_put(initial_state(problem, self.spec), self.device)
             self.rate = jax.device_put(np.asarray(problem.optimizer.learning_rate, problem.X_train.dtype), self.device)
@@ -101,26 +101,35 @@ class JaxTrainer:
         """Of the images: (epochs of a whole call, samples, …) each, in the order of the epoch."""
         if not augmentation.is_enabled(self.problem):
             return {}
-        drawn = [augmentation.sample(self.problem, epoch) for epoch in epochs] or [augmentation.sample(self.problem, 0)]
+        drawn = [augmentation.sample(self.problem, epoch) for epoch in epochs]
         return {name: self._padded(np.array([each[name] for each in drawn])) for name in drawn[0]}
 
     def sample_masks(self, epochs: range) -> tuple[Masks, Masks]:
         """Of the whole batches (epochs of a call, batches, units, samples), and of a smaller one that ends an epoch."""
-        problem, steps = self.problem, self.problem.steps_per_epoch
         if not self.masks.layers:
             return {}, {}
-        whole, rest = divmod(len(problem.X_train), problem.batch_size)
-        sizes = [problem.batch_size] * whole + [rest] * (rest > 0)
-        drawn = [[self.masks.draw(epoch * steps + i, size) for i, size in enumerate(sizes)] for epoch in epochs]
-        return (
-            {i: self._padded(np.array([[step[i] for step in epoch[:whole]] for epoch in drawn])) for i in drawn[0][0]},
-            {i: self._padded(np.array([epoch[-1][i] for epoch in drawn])) for i in drawn[0][0] if rest},
-        )
+        problem, steps = self.problem, self.problem.steps_per_epoch
+        longest, (whole, rest) = self._longest_call, divmod(len(problem.X_train), problem.batch_size)
+        shapes = {i: shape for i, (shape, _) in self.masks.layers.items()}
+        masks = {i: np.zeros((longest, whole, *shape, problem.batch_size), bool) for i, shape in shapes.items()}
+        last = {i: np.zeros((longest, *shape, rest), bool) for i, shape in shapes.items() if rest}
+        for number, epoch in enumerate(epochs):
+            for batch in range(steps):
+                drawn = self.masks.draw(epoch * steps + batch, problem.batch_size if batch < whole else rest)
+                for i, mask in drawn.items():
+                    if batch < whole:
+                        masks[i][number, batch] = mask
+                    else:
+                        last[i][number] = mask
+        return masks, last
+
+    @property
+    def _longest_call(self) -> int:
+        """Epochs of the longest call, to which arrays are padded: all calls are then the same program."""
+        return self.size.chunks * self.size.length
 
     def _padded(self, array: np.ndarray) -> np.ndarray:
-        """Pad to the epochs of the longest call, so that all calls are the same program."""
-        missing = self.size.chunks * self.size.length - len(array)
-        return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+        return np.pad(array, [(0, self._longest_call - len(array))] + [(0, 0)] * (array.ndim - 1))
 
 
 def initial_state(problem: Problem, spec: StepSpec) -> TrainState:

@@ -118,29 +118,29 @@ def train_chunks(
     split after each chunk, (chunks of a call,) each.
     """
     X, y, X_valid, y_valid = data
-    everything = training_inputs(spec, X, y, {}, jnp)
+    full_batch = training_inputs(spec, X, y, {}, jnp)
 
     def epoch(number: Array, carry: TrainState) -> tuple[TrainState, Metrics]:
         if orders is None:
-            return _step(spec, rate, carry, everything, jax.tree.map(lambda mask: mask[number, 0], masks[0]))
+            return _step(spec, rate, carry, full_batch, jax.tree.map(lambda mask: mask[number, 0], masks[0]))
         drawn = jax.tree.map(lambda array: array[number], (orders, changes, *masks))
         return _epoch(spec, size.batch, rate, carry, X, y, *drawn)
 
-    def chunk(i: Array, held: tuple[TrainState, Metrics, Metrics]) -> tuple[TrainState, Metrics, Metrics]:
-        def record(number: Array, held: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-            carry, measured = epoch(number, held[0])
-            return carry, _written(held[1], number, measured)
+    def chunk(i: Array, carry: tuple[TrainState, Metrics, Metrics]) -> tuple[TrainState, Metrics, Metrics]:
+        def record(number: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            state, measured = epoch(number, carry[0])
+            return state, _record_at(carry[1], number, measured)
 
-        carry, train, valid = held
-        carry, train = jax.lax.fori_loop(i * length, (i + 1) * length, record, (carry, train))
-        evaluated = _evaluate(spec, size.evaluated, optimizers.evaluated_weights(*carry), X_valid, y_valid)
-        return carry, train, _written(valid, i, evaluated)
+        state, train, valid = carry
+        state, train = jax.lax.fori_loop(i * length, (i + 1) * length, record, (state, train))
+        evaluated = _evaluate(spec, size.evaluated, optimizers.evaluated_weights(*state), X_valid, y_valid)
+        return state, train, _record_at(valid, i, evaluated)
 
     train, valid = ((jnp.zeros(count, X.dtype),) * 2 for count in (size.chunks * size.length, size.chunks))
     return jax.lax.fori_loop(0, chunks, chunk, (carry, train, valid))
 
 
-def _written(history: Metrics, place: Array, measured: Metrics) -> Metrics:
+def _record_at(history: Metrics, place: Array, measured: Metrics) -> Metrics:
     return history[0].at[place].set(measured[0]), history[1].at[place].set(measured[1])
 
 
@@ -167,17 +167,18 @@ def _epoch(
     samples = len(X)
     whole = samples // batch * batch
 
-    def one(carry: TrainState, chosen: tuple[Array, Sample, Masks]) -> tuple[TrainState, Metrics]:
+    def train_batch(carry: TrainState, chosen: tuple[Array, Sample, Masks]) -> tuple[TrainState, Metrics]:
         index, drawn, masks = chosen
         return _step(spec, rate, carry, training_inputs(spec, _rows(X, index), _rows(y, index), drawn, jnp), masks)
 
     def by_batch(array: Array) -> Array:
         return array[:whole].reshape(-1, batch, *array.shape[1:])
 
-    carry, measured = jax.lax.scan(one, carry, (*jax.tree.map(by_batch, (order, changes)), masks))
+    carry, measured = jax.lax.scan(train_batch, carry, (*jax.tree.map(by_batch, (order, changes)), masks))
     loss, metric = (values.sum() * batch for values in measured)
     if whole < samples:
-        carry, (last_loss, last_metric) = one(carry, (order[whole:], take(changes, slice(whole, None)), last_masks))
+        last = order[whole:], take(changes, slice(whole, None)), last_masks
+        carry, (last_loss, last_metric) = train_batch(carry, last)
         loss, metric = loss + last_loss * (samples - whole), metric + last_metric * (samples - whole)
     return carry, (loss / samples, metric / samples)
 

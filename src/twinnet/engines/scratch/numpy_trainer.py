@@ -17,7 +17,7 @@ from twinnet.engines.scratch.trainer import (
     batches,
     evaluation_batch,
     flatten_inputs,
-    n_threads,
+    is_small,
     step_spec,
     training_samples,
 )
@@ -32,14 +32,14 @@ class NumpyTrainer:
         self.problem = problem
         self.spec = step_spec(problem)
         self.weights = expand_weights(problem.network.layers, to_engine_layout(problem.weights))
-        self.slots = optimizers.init_state(self.spec.optimizer, self.weights, problem.ema)
+        self.optimizer_state = optimizers.init_state(self.spec.optimizer, self.weights, problem.ema)
         self.rate = np.asarray(problem.optimizer.learning_rate, problem.X_train.dtype)
         self.masks = DropoutMasks(problem, self.spec)
         self.X, self.X_valid = training_samples(problem), flatten_inputs(problem.network, problem.X_valid)
         self.whole = (
             training_inputs(self.spec, self.X, problem.y_train, {}, np) if augmentation.is_unchanging(problem) else None
         )
-        self.threads = n_threads(problem)
+        self.threads = problem.engine.threads or (1 if is_small(problem) else None)  # None: NumPy chooses
 
     @contextmanager
     def context(self) -> Iterator[None]:
@@ -51,13 +51,13 @@ class NumpyTrainer:
         return [Chunk(*np.array([self._epoch(epoch) for epoch in epochs]).T, *self._evaluate()) for epochs in chunks]
 
     def state(self) -> tuple[Parameters, optimizers.State]:
-        return self.weights, self.slots
+        return self.weights, self.optimizer_state
 
     def restore(self, state: tuple[Parameters, optimizers.State]) -> None:
-        self.weights, self.slots = state
+        self.weights, self.optimizer_state = state
 
     def parameters(self) -> Parameters:
-        weights = optimizers.evaluated_weights(self.weights, self.slots)
+        weights = optimizers.evaluated_weights(self.weights, self.optimizer_state)
         return [{name: value.copy() for name, value in layer.items()} for layer in weights]
 
     def _epoch(self, epoch: int) -> np.ndarray:
@@ -75,12 +75,14 @@ class NumpyTrainer:
     def _step(self, number: int, A: Array, Y: Array) -> np.ndarray:
         """Train step `number`, counted from 0; return its loss and metric."""
         masks = self.masks.draw(number, A.shape[-1])
-        self.weights, self.slots, *measured = step(self.spec, self.weights, self.slots, self.rate, A, Y, masks, np)
+        self.weights, self.optimizer_state, *measured = step(
+            self.spec, self.weights, self.optimizer_state, self.rate, A, Y, masks, np
+        )
         return np.array(measured, dtype=float)
 
     def _evaluate(self) -> np.ndarray:
         total, size = np.zeros(2), evaluation_batch(self.problem)
-        weights = optimizers.evaluated_weights(self.weights, self.slots)
+        weights = optimizers.evaluated_weights(self.weights, self.optimizer_state)
         for start in range(0, len(self.X_valid), size):
             part = slice(start, start + size)
             A, Y = inputs(self.spec, self.X_valid[part], self.problem.y_valid[part], np)

@@ -16,7 +16,7 @@ from twinnet.core.problem import Problem
 from twinnet.engines.scratch.arrays import Parameters, flatten_tree, unflatten_tree
 from twinnet.engines.scratch.step import StepSpec, build_step_spec
 
-SMALL = 1 << 16  # multiplications in a layer's matrix product below which one thread is faster than several
+SMALL = 1 << 16  # multiplications in a layer's matrix product, weights x samples, below which one thread is faster
 EVALUATION_BATCH = 256  # samples evaluated at once, if the training batch is smaller
 
 
@@ -106,10 +106,10 @@ def evaluation_batch(problem: Problem) -> int:
     return min(len(problem.X_valid), max(problem.batch_size, EVALUATION_BATCH))
 
 
-def n_threads(problem: Problem) -> int | None:
-    """Return engine.threads, or 1 for a small network, or None: the array library chooses."""
+def is_small(problem: Problem) -> bool:
+    """Return whether one thread trains the network faster than several."""
     largest = max((value.size for layer in problem.weights for value in layer.values()), default=0)
-    return problem.engine.threads or (1 if largest * problem.batch_size < SMALL else None)
+    return largest * problem.batch_size < SMALL
 
 
 class DropoutMasks:
@@ -131,7 +131,7 @@ class DropoutMasks:
         """Return layer number -> mask (units, samples), False for dropped units; `step` counts from 0."""
         if not self.layers:
             return {}
-        random = np.random.default_rng([self.seed, step, 1])
+        random = np.random.default_rng([self.seed, step, augmentation.DROPOUT_STREAM])
         return {
             i: random.random((*shape, samples), dtype=np.float32) >= rate for i, (shape, rate) in self.layers.items()
         }
