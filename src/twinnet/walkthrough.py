@@ -128,7 +128,7 @@ def _backward(
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[dict[str, np.ndarray]]]:
     """Return dJ/dA, dJ/dZ and the gradients of each layer, computed from the last one to the first."""
     loss = rules.loss(experiment)
-    dA = losses.loss_gradient(loss, As[-1], Y, np)
+    dA = losses.loss_gradient(loss, As[-1], Y)
     dZ = losses.output_delta(loss, dense[-1].activation, As[-1], Y, np)
     dAs, dZs, gradients = [], [], []
     for i in reversed(range(len(dense))):

@@ -376,7 +376,7 @@ def unpicklable(run: Path) -> None:
             write("scaling.json", '{"mean": [0.0], "scale": [[1], [2, 3]]}'),
             "scaling.json: expected 1 finite numbers for 'scale'",
         ),
-        (write("model.npz", "no model"), "expected a model.npz of the scratch engine"),
+        (write("model.npz", "no model"), "model.npz: expected a model as config.yaml describes it; received ValueError"),
         (unpicklable, "Object arrays cannot be loaded when allow_pickle=False"),
         (configure(classes=["a", "b"]), "expected 2 outputs, for the classes in config.yaml; received 3"),
         (configure(image_shape=[30, 30, 1]), "expected samples x 28 x 28 x 1"),
@@ -405,7 +405,7 @@ def test_a_damaged_keras_model_is_one_line(keras: Path, command: Command, tmp_pa
         (run / "model.keras").write_bytes(damaged)
         status, lines, errors = command(run, picture)
         assert (status, lines, len(errors)) == (1, [], 1)
-        assert "model.keras: expected" in errors[0] or "expected a Keras model in" in errors[0]
+        assert "model.keras: expected" in errors[0]
 
 
 def test_other_arguments_are_refused_in_one_line(

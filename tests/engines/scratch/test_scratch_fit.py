@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.problems import dropout_problem, random_bits, scratch_problem
+from twinnet.core import augmentation
 from twinnet.core.errors import DataError, DivergedError
 from twinnet.core.monitor import Monitor
 from twinnet.core.network import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D
@@ -20,6 +21,7 @@ from twinnet.core.schema import (
     Activation,
     Adam,
     AdamW,
+    Augmentation,
     EarlyStopping,
     GradientDescent,
     Initializer,
@@ -32,6 +34,8 @@ from twinnet.core.schema import (
 )
 from twinnet.engines import scratch
 from twinnet.engines.scratch import optimizers
+from twinnet.engines.scratch.jax_trainer import JaxTrainer
+from twinnet.engines.scratch.trainer import DropoutMasks, step_spec
 
 CNN = (Conv2D(3, 3, 1, Activation.identity), BatchNorm(), Conv2D(4, 3, 2, Activation.relu), MaxPool2D(), Flatten())
 
@@ -185,13 +189,17 @@ def test_a_saved_network_predicts_the_same_and_holds_no_pickle(array: str, tmp_p
     np.testing.assert_array_equal(loaded.predict(problem.X_valid), fitted.predict(problem.X_valid))
 
 
-def test_load_tells_what_is_wrong_with_a_file(tmp_path) -> None:
-    (tmp_path / "model.npz").write_bytes(b"not an archive")
-    with pytest.raises(DataError, match=r"expected a model\.npz"):
-        scratch.load(tmp_path / "model.npz")
-    np.savez(tmp_path / "other.npz", network=np.array([object()], dtype=object))
-    with pytest.raises(DataError, match=r"expected a model\.npz"):
-        scratch.load(tmp_path / "other.npz")
+def test_load_refuses_objects_and_weights_of_another_shape(tmp_path) -> None:
+    """Whose message `Run.network` puts in one line."""
+    np.savez(tmp_path / "object.npz", network=np.array([object()], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        scratch.load(tmp_path / "object.npz")
+    path = trained(scratch_problem(epochs=1))[0].save(tmp_path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **arrays | {"0/W": arrays["0/W"].T})
+    with pytest.raises(ValueError, match=r"0/W: expected the shape \(2, 4\); received \(4, 2\)"):
+        scratch.load(path)
 
 
 def test_predict_refuses_other_shapes_and_non_finite_numbers() -> None:
@@ -233,6 +241,26 @@ def test_saturated_units_keep_a_finite_loss_and_a_gradient(array: str, dtype: st
     expected = np.logaddexp(0, np.where(problem.y_train == 1, -Z, Z)).mean()
     assert history["train/loss"][0] == pytest.approx(expected, rel=1e-5)
     assert history["train/loss"][-1] < 0.1 * expected
+
+
+@pytest.mark.parametrize("threads", [None, 1, 8])
+def test_threads_that_jax_ignores_are_a_warning(threads: int | None, caplog: pytest.LogCaptureFixture) -> None:
+    """And a small network is compiled for one thread, whatever they are."""
+    problem = scratch_problem(array="jax", epochs=1)
+    problem = replace(problem, engine=replace(problem.engine, threads=threads))
+    assert JaxTrainer(problem).one_thread
+    trained(problem)
+    warned = [record.getMessage() for record in caplog.records if record.name == "twinnet.engines.scratch"]
+    assert warned == (["engine.threads=8: JAX chooses its threads; ignored"] if threads == 8 else [])
+
+
+def test_dropout_is_drawn_apart_from_augmentation() -> None:
+    """Step 0 and epoch 0 have the same seed and number; from one stream, the flips would be the mask of a unit."""
+    problem = scratch_problem((Flatten(), Dropout(0.5)), input_shape=(3, 3, 1), samples=400)
+    problem = replace(problem, augmentation=Augmentation(flip=True))
+    flips = augmentation.sample(problem, 0)["flip"]
+    [mask] = DropoutMasks(problem, step_spec(problem)).draw(0, 400).values()
+    assert max(abs(np.corrcoef(flips, row)[0, 1]) for row in mask) < 0.3
 
 
 SAME_SEED = """

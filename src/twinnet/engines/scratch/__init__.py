@@ -4,8 +4,8 @@ Read `layers`, `activations`, `losses`, `optimizers`, then `step`, which joins t
 functions run on NumPy (`numpy_trainer`) and are compiled by JAX (`jax_trainer`).
 """
 
+import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 from twinnet.core.checks import check
 from twinnet.core.errors import DivergedError
@@ -13,10 +13,11 @@ from twinnet.core.monitor import Monitor
 from twinnet.core.problem import Problem
 from twinnet.core.schema import ArrayLibrary, Engine, ScratchEngine
 from twinnet.engines.scratch.arrays import from_engine_layout
-from twinnet.engines.scratch.model import ScratchNetwork
-from twinnet.engines.scratch.model import load as load_network
+from twinnet.engines.scratch.model import ScratchNetwork, load
 from twinnet.engines.scratch.step import collapse_weights
 from twinnet.engines.scratch.trainer import Trainer, train
+
+log = logging.getLogger(__name__)
 
 __all__ = ["ScratchNetwork", "fit", "fit_batched", "gpus", "load"]
 
@@ -29,11 +30,6 @@ def gpus(engine: Engine) -> list[str]:
     from twinnet.engines.scratch import jax_trainer  # 0.7 s: JAX
 
     return jax_trainer.gpus()
-
-
-def load(file: Path, engine: Engine | None = None) -> ScratchNetwork:
-    """Read a network that `ScratchNetwork.save` wrote."""
-    return load_network(file)
 
 
 def fit(problem: Problem, monitor: Monitor) -> ScratchNetwork:
@@ -65,6 +61,8 @@ def _trainer(problem: Problem) -> Trainer:
         return NumpyTrainer(problem)
     from twinnet.engines.scratch.jax_trainer import JaxTrainer  # 0.7 s: JAX
 
+    if (problem.engine.threads or 1) > 1:
+        log.warning("engine.threads=%d: JAX chooses its threads; ignored", problem.engine.threads)
     return JaxTrainer(problem)
 
 

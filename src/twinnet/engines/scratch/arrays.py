@@ -63,14 +63,14 @@ def add_at(total: Array, place: tuple[slice, ...], part: Array, xp: Any) -> Arra
     return total
 
 
-def samples_last(X: Array, xp: Any) -> Array:
+def samples_last(X: Array) -> Array:
     """(samples, features) to (features, samples), (samples, height, width, channels) to (channels, …, samples)."""
-    return X.T if X.ndim == 2 else xp.transpose(X, (3, 1, 2, 0))
+    return X.T if X.ndim == 2 else X.transpose(3, 1, 2, 0)
 
 
-def samples_first(A: Array, xp: Any) -> Array:
+def samples_first(A: Array) -> Array:
     """Inverse of `samples_last`."""
-    return A.T if A.ndim == 2 else xp.transpose(A, (3, 1, 2, 0))
+    return A.T if A.ndim == 2 else A.transpose(3, 1, 2, 0)
 
 
 def flatten_tree(tree: Any, name: str) -> dict[str, np.ndarray]:

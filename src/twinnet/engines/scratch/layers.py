@@ -170,15 +170,18 @@ def _columns(value: Array, A: Array) -> Array:
 class LayerFunctions(NamedTuple):
     forward: Callable[..., tuple[Array, Any]]
     backward: Callable[..., tuple[Array, dict[str, Array]]]
+    gradients: Callable[..., dict[str, Array]] | None = None  # of the weights alone, for the first layer
 
 
 LAYER_FUNCTIONS: dict[type, LayerFunctions] = {
-    Dense: LayerFunctions(dense_forward, dense_backward),
+    Dense: LayerFunctions(dense_forward, dense_backward, dense_gradients),
     Activate: LayerFunctions(activate_forward, activate_backward),
     Flatten: LayerFunctions(flatten_forward, flatten_backward),
     Dropout: LayerFunctions(dropout_forward, dropout_backward),
     BatchNorm: LayerFunctions(batch_norm_forward, batch_norm_backward),
-    Conv2D: LayerFunctions(convolution.convolution_forward, convolution.convolution_backward),
+    Conv2D: LayerFunctions(
+        convolution.convolution_forward, convolution.convolution_backward, convolution.convolution_gradients
+    ),
     MaxPool2D: LayerFunctions(convolution.pooling_forward, convolution.pooling_backward),
     GlobalAveragePool2D: LayerFunctions(convolution.average_forward, convolution.average_backward),
 }

@@ -59,7 +59,7 @@ def mean_loss(loss: Loss, Z: Array, A: Array, Y: Array, xp: Any) -> Array:
     return each.sum() / Z.shape[1]
 
 
-def loss_gradient(loss: Loss, A: Array, Y: Array, xp: Any) -> Array:
+def loss_gradient(loss: Loss, A: Array, Y: Array) -> Array:
     """dJ/dA of each sample, (units, samples).
 
     binary_crossentropy        -(Y / A - (1 - Y) / (1 - A)), which is 1 / (1 - Y - A), as Y is 0 or 1
@@ -86,7 +86,7 @@ def output_delta(loss: Loss, activation: Activation, A: Array, Y: Array, xp: Any
         case Activation.sigmoid, Loss.binary_crossentropy if xp is not np:
             return A - Y
         case Activation.sigmoid, Loss.binary_crossentropy:
-            dA, highest = loss_gradient(loss, A, Y, xp), _limits(A.dtype)[0]
+            dA, highest = loss_gradient(loss, A, Y), _limits(A.dtype)[0]
             dZ = activation_backward(activation, A, dA, xp)
             sizes = abs(dA)
             return dZ if sizes.flat[sizes.argmax()] <= highest else xp.where(sizes > highest, A - Y, dZ)
@@ -95,7 +95,7 @@ def output_delta(loss: Loss, activation: Activation, A: Array, Y: Array, xp: Any
         case _, Loss.categorical_crossentropy if len(A) == 1:
             return 0 * A
         case _:
-            return activation_backward(activation, A, loss_gradient(loss, A, Y, xp), xp)
+            return activation_backward(activation, A, loss_gradient(loss, A, Y), xp)
 
 
 def metric(task: Task, A: Array, Y: Array, xp: Any) -> Array:

@@ -1,7 +1,7 @@
 """A trained network: predictions with NumPy alone, and a model.npz that holds numbers and a description as JSON."""
 
 import json
-import os
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,11 +12,12 @@ from threadpoolctl import threadpool_limits
 
 from twinnet.core import network as networks
 from twinnet.core.errors import DataError
-from twinnet.core.network import Layer, Network, Weights
-from twinnet.core.schema import Activation, GradientDescent, Loss, Task
+from twinnet.core.network import Dense, Layer, Network, Weights
+from twinnet.core.paths import atomic_write
+from twinnet.core.schema import Activation, Engine
 from twinnet.engines.scratch.activations import activate
 from twinnet.engines.scratch.arrays import samples_first, samples_last, to_engine_layout
-from twinnet.engines.scratch.step import build_step_spec, expand_weights, forward
+from twinnet.engines.scratch.step import expand_layers, expand_weights, forward
 from twinnet.engines.scratch.trainer import EVALUATION_BATCH, flatten_inputs
 
 CONVOLVED_AT_ONCE = 64  # images: the patches of more do not fit the cache; products so small are for one thread
@@ -42,16 +43,17 @@ class ScratchNetwork:
         if not np.isfinite(X).all():
             raise DataError("X: expected finite numbers; received NaN or infinity; remove or fill in these samples")
         X = flatten_inputs(self.network, X)
-        # Loss, task and optimizer play no part in a prediction.
-        spec = build_step_spec(self.network, Loss.mean_squared_error, Task.regression, GradientDescent(), 0)
+        last = self.network.layers[-1]
+        assert isinstance(last, Dense)
+        layers = expand_layers(self.network.layers)
         weights = expand_weights(self.network.layers, to_engine_layout(self.trained))
-        outputs = [np.empty((0, spec.units), X.dtype)]
+        outputs = [np.empty((0, last.units), X.dtype)]
         convolutional = any(isinstance(layer, networks.Conv2D) for layer in self.network.layers)
         size = CONVOLVED_AT_ONCE if convolutional else EVALUATION_BATCH
         with np.errstate(over="ignore", under="ignore"), threadpool_limits(1) if convolutional else nullcontext():
             for start in range(0, len(X), size):
-                Z, _ = forward(spec, weights, samples_last(X[start : start + size], np), np)
-                outputs.append(samples_first(activate(spec.output, Z, np), np))
+                Z, _ = forward(layers, weights, samples_last(X[start : start + size]), np)
+                outputs.append(samples_first(activate(last.activation, Z, np)))
         return np.concatenate(outputs)
 
     def weights(self) -> Weights:
@@ -63,26 +65,27 @@ class ScratchNetwork:
         arrays: dict[str, Any] = {
             f"{i}/{name}": value for i, layer in enumerate(self.trained) for name, value in layer.items()
         }
-        part = path.with_suffix(".npz.part")
-        with part.open("wb") as file:
+        with atomic_write(path) as file:
             np.savez(file, network=np.array(_describe(self.network)), **arrays)
-        os.replace(part, path)
         return path
 
 
-def load(path: Path) -> ScratchNetwork:
-    """Read the network that `ScratchNetwork.save` wrote. Nothing is unpickled. Raises DataError if it is not one."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            network = _network(json.loads(str(file["network"])))
-            shapes = network.shapes()
-            weights = [
-                {name: file[f"{i}/{name}"] for name in layer.weight_shapes(shapes[i])}
-                for i, layer in enumerate(network.layers)
-            ]
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: expected a model.npz of the scratch engine; received {error}") from error
+def load(path: Path, engine: Engine | None = None) -> ScratchNetwork:
+    """Read the network that `ScratchNetwork.save` wrote; nothing is unpickled. A damaged file raises any error."""
+    with np.load(path, allow_pickle=False) as file:
+        network = _network(json.loads(str(file["network"])))
+        weights = [
+            {name: _weight(file, f"{i}/{name}", shape) for name, shape in layer.weight_shapes(inputs).items()}
+            for i, (layer, inputs) in enumerate(zip(network.layers, network.shapes(), strict=False))
+        ]
     return ScratchNetwork(network, weights)
+
+
+def _weight(file: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
+    value = file[name]
+    if value.shape != shape:
+        raise ValueError(f"{name}: expected the shape {shape}; received {value.shape}")
+    return value
 
 
 def _describe(network: Network) -> str:

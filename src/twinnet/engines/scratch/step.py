@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twinnet.core import augmentation
-from twinnet.core.network import Add, BatchNorm, Dense, Dropout, Layer, Network
+from twinnet.core.network import Add, BatchNorm, Dense, Layer, Network
 from twinnet.core.schema import Activation, Loss, Optimizer, Task
 from twinnet.engines.scratch import losses, optimizers
 from twinnet.engines.scratch.activations import activate, activate_fast
@@ -14,7 +14,6 @@ from twinnet.engines.scratch.layers import (
     LAYER_FUNCTIONS,
     Context,
     batch_norm_running,
-    dense_gradients,
     split_activations,
 )
 
@@ -38,17 +37,19 @@ class StepSpec:
     def __hash__(self) -> int:  # the schema's optimizers are not hashable, and nobody changes them here
         return hash(repr(self))
 
-    @property
-    def dropouts(self) -> list[int]:
-        return [i for i, layer in enumerate(self.layers) if isinstance(layer, Dropout)]
-
 
 def build_step_spec(network: Network, loss: Loss, task: Task, optimizer: Optimizer, total_steps: int) -> StepSpec:
     """Return the spec of a problem. The last layer of a network is dense."""
     last = network.layers[-1]
     assert isinstance(last, Dense)
-    layers = tuple(part for parts in split_activations(network.layers) for part in parts)[:-1]
-    return StepSpec(layers, last.activation, last.units, loss, task, optimizer, network.l2, total_steps)
+    return StepSpec(
+        expand_layers(network.layers), last.activation, last.units, loss, task, optimizer, network.l2, total_steps
+    )
+
+
+def expand_layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """Return the split layers, without the output activation."""
+    return tuple(part for parts in split_activations(layers) for part in parts)[:-1]
 
 
 def expand_weights(layers: tuple[Layer, ...], weights: Parameters) -> Parameters:
@@ -70,18 +71,21 @@ def collapse_weights(layers: tuple[Layer, ...], weights: Parameters) -> Paramete
 
 
 def forward(
-    spec: StepSpec,
+    layers: tuple[Layer, ...],
     weights: Parameters,
     A: Array,
     xp: Any,
     training: bool = False,
     masks: dict[int, Array] | None = None,
 ) -> tuple[Array, list[Any]]:
-    """Z of the output layer, (units, samples), from the inputs, and the cache of each layer for the backward pass."""
+    """Z of the output layer, (units, samples), from the inputs, and the cache of each layer for the backward pass.
+
+    `layers` are split, without the output activation.
+    """
     caches: list[Any] = []
     forked: list[Array] = []  # inputs of the open residual blocks
     context = Context(training)
-    for i, (layer, own) in enumerate(zip(spec.layers, weights, strict=True)):
+    for i, (layer, own) in enumerate(zip(layers, weights, strict=True)):
         cache = None
         if functions := LAYER_FUNCTIONS.get(type(layer)):
             own_context = Context(training, masks[i]) if masks and i in masks else context
@@ -96,15 +100,21 @@ def forward(
 
 
 def backward(spec: StepSpec, weights: Parameters, caches: list[Any], dZ: Array, xp: Any) -> Parameters:
-    """Return the gradient of the loss by each weight, from dZ at the output layer back to the first: the chain rule."""
+    """Return the gradient of the loss by each weight, from dZ at the output layer back to the first: the chain rule.
+
+    It ends at the first layer with weights, whose inputs nothing differentiates.
+    """
+    first = next(i for i, own in enumerate(weights) if own)
     gradients: Parameters = []
     shortcuts: list[Array] = []  # derivatives on their way to the forks of the open residual blocks
-    for i, layer, own, cache in reversed(list(zip(range(len(caches)), spec.layers, weights, caches, strict=True))):
+    parts = list(enumerate(zip(spec.layers, weights, caches, strict=True)))[first:]
+    for i, (layer, own, cache) in reversed(parts):
         gradient: dict[str, Array] = {}
-        if i == 0 and isinstance(layer, Dense):
-            gradient = dense_gradients(cache, dZ, xp)
-        elif functions := LAYER_FUNCTIONS.get(type(layer)):
-            dZ, gradient = functions.backward(layer, own, cache, dZ, xp)
+        if functions := LAYER_FUNCTIONS.get(type(layer)):
+            if i == first and functions.gradients:
+                gradient = functions.gradients(cache, dZ, xp)
+            else:
+                dZ, gradient = functions.backward(layer, own, cache, dZ, xp)
         elif isinstance(layer, Add):
             shortcut, gradient = shortcut_backward(layer, own, cache, dZ, xp)
             shortcuts.append(shortcut)
@@ -113,7 +123,7 @@ def backward(spec: StepSpec, weights: Parameters, caches: list[Any], dZ: Array, 
         if spec.l2 and "W" in gradient:
             gradient["W"] = gradient["W"] + 2 * spec.l2 * own["W"]
         gradients.append(gradient)
-    return gradients[::-1]
+    return [{}] * first + gradients[::-1]
 
 
 def penalty(spec: StepSpec, weights: Parameters) -> Array:
@@ -123,7 +133,7 @@ def penalty(spec: StepSpec, weights: Parameters) -> Array:
 
 def inputs(spec: StepSpec, X: Array, y: Array, xp: Any) -> tuple[Array, Array]:
     """Return the batch as the engine computes with it: A and Y, samples last, from X (samples, …) and y (samples,)."""
-    return samples_last(X, xp), losses.target_matrix(spec.task, spec.units, y, X, xp)
+    return samples_last(X), losses.target_matrix(spec.task, spec.units, y, X, xp)
 
 
 def training_inputs(spec: StepSpec, X: Array, y: Array, changes: augmentation.Sample, xp: Any) -> tuple[Array, Array]:
@@ -132,12 +142,12 @@ def training_inputs(spec: StepSpec, X: Array, y: Array, changes: augmentation.Sa
     if spec.label_smoothing:
         Y = losses.smooth(Y, spec.label_smoothing)
     X, rows = augmentation.augment(X, Y.T, changes, spec.shift, xp)
-    return samples_last(X, xp), rows.T
+    return samples_last(X), rows.T
 
 
 def evaluate(spec: StepSpec, weights: Parameters, A: Array, Y: Array, xp: Any) -> tuple[Array, Array]:
     """Return loss and metric of a batch in prediction, two scalars."""
-    Z, _ = forward(spec, weights, A, xp)
+    Z, _ = forward(spec.layers, weights, A, xp)
     return _measure(spec, weights, Z, _activate_output(spec, Z, xp), Y, xp)
 
 
@@ -152,7 +162,7 @@ def step(
     xp: Any,
 ) -> tuple[Parameters, optimizers.State, Array, Array]:
     """Return new weights and optimizer state after a batch, and the loss and metric before the update."""
-    Z, caches = forward(spec, weights, A, xp, True, masks)
+    Z, caches = forward(spec.layers, weights, A, xp, True, masks)
     output = _activate_output(spec, Z, xp)
     loss, metric = _measure(spec, weights, Z, output, Y, xp)
     gradients = backward(spec, weights, caches, losses.output_delta(spec.loss, spec.output, output, Y, xp), xp)
