@@ -151,17 +151,17 @@ def test_process_of_another_host_is_judged_by_its_lock(project: Path) -> None:
     boot, namespace, ticks = start.split(":")
     foreign = [f"{host} {pid} {boot}:1:{ticks}", f"{host} {pid} 0{boot[1:]}:{namespace}:{ticks}"]
     running = [opened.client.create_run("0", tags={"twinnet.process": name}).info.run_id for name in [mine, *foreign]]
-    assert opened.mark_dead_runs(locks) == []  # nobody knows
+    assert opened.mark_dead_runs(locks, dead_processes(locks)) == []  # nobody knows
     held = [FileLock(locks / f"{name}.lock") for name in foreign]
     locks.mkdir()
     for lock in held:
         lock.acquire()
-    assert opened.mark_dead_runs(locks) == []
+    assert opened.mark_dead_runs(locks, dead_processes(locks)) == []
     assert dead_processes(locks) == []
     for lock in held:
         lock.release()  # as the system does if the process dies, or its host
     assert set(dead_processes(locks)) == {*foreign}
-    assert set(opened.mark_dead_runs(locks)) == {*running[1:]}
+    assert set(opened.mark_dead_runs(locks, dead_processes(locks))) == {*running[1:]}
     assert status(project, running[0]) == "RUNNING"
 
 

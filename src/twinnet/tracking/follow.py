@@ -37,7 +37,9 @@ from twinnet.tracking.sweeps import KEY, LEADER
 from twinnet.training.run import Run
 from twinnet.training.run_info import RunInfo, now
 
-INTERRUPTED = "is_interrupted"  # in state.json while it is sent: an earlier try ended before the store had all
+INTERRUPTED = (
+    "is_interrupted"  # in state.json during a try; a later try that finds it knows that the earlier one was interrupted
+)
 DIED = "the training process died (killed or out of memory)"
 POLL_SECONDS = 0.1
 LINGER_SECONDS = 15.0  # until the next training or `publish`: MLflow is imported once
@@ -72,9 +74,9 @@ class Follower:
         self.marked_at = 0.0  # monotonic, of the last look for dead runs
 
     def follow(self) -> None:
-        """Send what is new, again and again, until nothing has been active for LINGER_SECONDS, or can be if refused.
+        """Send what is new until no run has been active for LINGER_SECONDS, or the store has refused this user.
 
-        It makes way for another user of the store, whose password it does not know, when its own user has no more runs.
+        Exit if only runs of another user remain, whose password this process lacks.
         """
         threading.Thread(target=self._watch, daemon=True).start()
         with suppress(Exception):  # `_send` finds it again, and leaves the reason
@@ -266,7 +268,7 @@ class Follower:
         for live in self.runs:
             with suppress(DataError):  # the try of that folder reports it
                 spared.append((live.read(STATE) or {}).get("run_id", ""))
-        store.mark_dead_runs(locks, spared)
+        store.mark_dead_runs(locks, died, spared)
         owners = {LiveRun(folder).owner.get("process") for folder in self.runs.folder.iterdir()}
         for process in {*died} - owners:
             (locks / f"{process}.lock").unlink(missing_ok=True)

@@ -57,7 +57,7 @@ LOCKS = Path("build/processes")  # the locks of processes that write runs
 CALL = "call.json"  # instead of a run: a function of the store, whose value done.json holds
 LOCAL_SECONDS = 300.0  # at most, for what no server can delay: importing MLflow, writing to a local store
 STUCK_SECONDS = 60.0  # without a sign of life
-RESTART_SECONDS = 30.0  # between two looks of a training at its follower
+RESTART_SECONDS = 30.0  # between a training's checks that a follower runs
 SEND = "`python -m pipelines.publish` sends it"
 NUMBERS = count()
 
@@ -136,7 +136,7 @@ class LiveRun:
         return self.is_ended and not self.has_reader and self.has(RECORD)
 
     def finish(self, run_id: str, *, is_new: bool) -> None:
-        """Note that the store has the run; leave that to read if somebody waits for it."""
+        """Record that the store has the run: in done.json if a process waits for it, else by removing the folder."""
         if self.has_reader:
             self.write(DONE, {"run_id": run_id, "is_new": is_new})
         else:
@@ -205,7 +205,7 @@ class LiveRun:
 
 
 class LiveRuns:
-    """The folders under build/live/ of one checkout that are meant for its present store."""
+    """The folders under build/live/ of one checkout that are for its current store."""
 
     @_folder_errors()
     def __init__(self, root: Path) -> None:
@@ -427,7 +427,7 @@ def finished_end(run: "Run", figures: Sequence[Path] = ()) -> dict[str, Any]:
 
 
 def call_follower(function: Callable[..., Value], settings: Tracking, root: Path | None = None, **values: Any) -> Value:
-    """Return `function(store, **values)`, called by the follower, so that this process does without MLflow.
+    """Return `function(store, **values)`, called by the follower, so that this process need not import MLflow.
 
     The function is one of a module of this package; values and result are what JSON holds. Raises StoreError, or the
     ConfigError of the function.

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -30,14 +31,6 @@ class PublishResult:
     sent: tuple[str, ...] = ()
     present: tuple[str, ...] = ()  # had their run already
     unsent: tuple[str, ...] = ()  # the store did not answer, or refused them
-
-
-@dataclass(frozen=True)
-class SentRun:
-    """A finished run in the store; `is_new` if it was sent now."""
-
-    run_id: str
-    is_new: bool
 
 
 def publish(runs: Path, settings: Tracking | None = None, *, root: Path | None = None) -> PublishResult:
@@ -79,10 +72,10 @@ def send(
     settings: Tracking,
     live_runs: LiveRuns,
     left: Iterable[LiveRun] = (),
-) -> tuple[dict[Path, SentRun], str]:
+) -> tuple[dict[Path, dict[str, Any]], str]:
     """Let the follower send finished runs, with their tags; wait for them and for those `left` in build/live/.
 
-    Return those that the store has now, by their directory, and the reason why it lacks others.
+    Return done.json of those that the store has now, by their directory, and the reason why it lacks others.
     """
     until = time.monotonic() + settings.deadline_seconds
     waiting: dict[Path, LiveRun] = {}
@@ -100,7 +93,7 @@ def send(
         for live in waiting.values():
             live.remove()
     reason = "; ".join(filter(None, [reason, *(values["broken"] for values in done.values() if "broken" in values)]))
-    return {directory: SentRun(**values) for directory, values in done.items() if "run_id" in values}, reason
+    return {directory: values for directory, values in done.items() if "run_id" in values}, reason
 
 
 def _publish(
@@ -112,7 +105,7 @@ def _publish(
     missing = [(run, PUBLISHED) for run in others if run not in present]
     sent, reason = send(missing, settings, live_runs, left) if missing or left else ({}, "")
     is_new = {run.name: False for run in present}
-    is_new |= {run.name: sent[run.directory].is_new for run in others if run.directory in sent}
+    is_new |= {run.name: sent[run.directory]["is_new"] for run in others if run.directory in sent}
     is_new |= {name: True for live, name in left.items() if not live.folder.exists()}
     wanted = dict.fromkeys([*(run.name for run in others), *left.values()])
     return PublishResult(

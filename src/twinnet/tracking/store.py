@@ -24,7 +24,7 @@ from twinnet.core import paths
 from twinnet.core.errors import TwinnetError
 from twinnet.core.schema import Tracking
 from twinnet.core.secrets import mask
-from twinnet.tracking.process import dead_processes, has_died, is_local
+from twinnet.tracking.process import has_died, is_local
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,7 +42,7 @@ FINISHED_OR_RUNNING = f"""
     LEFT JOIN tags ON tags.run_uuid = runs.run_uuid AND key = '{RESULT}'
     WHERE runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active'
     AND status IN ('FINISHED', 'RUNNING')"""
-MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens its GenAI view
+MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # ignored by MLflow 3.17.2; see ui_defaults
 
 # PostgreSQL would keep the locks of a machine that was lost in a transaction for two hours. A user's own value stays.
 PGOPTIONS = "-c idle_in_transaction_session_timeout=60s"
@@ -213,12 +213,12 @@ class Store:
         except MlflowException:  # now it is there
             self.client.log_inputs(run_id, [dataset])
 
-    def mark_dead_runs(self, locks: Path, spared: Container[str] = ()) -> list[str]:
+    def mark_dead_runs(self, locks: Path, died: Sequence[str], spared: Container[str] = ()) -> list[str]:
         """Mark runs of dead processes KILLED, except those `spared`; return their ids.
 
-        Those are processes of this machine, and processes of others that have left their lock in `locks`.
+        Those are processes of this machine, and those of others that `died` and left their lock in `locks`.
         """
-        elsewhere = [f"= '{process}'" for process in dead_processes(locks) if not is_local(process)]
+        elsewhere = [f"= '{process}'" for process in died if not is_local(process)]
         dead = []
         for condition in [f"LIKE '{socket.gethostname()} %'", *elsewhere]:
             for run in list(self.search(f"attributes.status = 'RUNNING' AND tags.`{PROCESS}` {condition}")):
@@ -230,7 +230,7 @@ class Store:
         return dead
 
     def give_up(self, run_id: str, reason: str) -> None:
-        """Mark a run KILLED that nobody goes on with."""
+        """Mark an abandoned run KILLED, with the reason."""
         self.client.set_tag(run_id, "reason", reason)
         self.client.set_terminated(run_id, "KILLED")
 

@@ -158,7 +158,7 @@ def sync_children(
         ids, missing, sent, reason = {}, {}, {}, str(error)
     if reason:
         log.warning("%s; the sweep is not complete in the store; the same command sends what is missing", reason)
-    ids |= {child.key: sent[directory].run_id for directory, child in missing.items() if directory in sent}
+    ids |= {child.key: sent[directory]["run_id"] for directory, child in missing.items() if directory in sent}
     return {key: run_id for key, run_id in ids.items() if run_id}
 
 
@@ -194,14 +194,14 @@ def _only_runs(store: Store, trained: dict[str, str], leader: str) -> dict[str, 
         else:
             same = [run for run in ours if str(run["metrics"].get("seconds")) == trained[key]]
         ids[key] = same[0]["run_id"] if same else None
-        if same or is_here:  # else the run that is meant may never arrive
+        if same or is_here:  # otherwise this machine's run may never arrive, and the others stay
             for twin in {run["run_id"] for run in [*same, *ours]} - {ids[key]}:
                 store.client.delete_run(twin)
     return ids
 
 
 def give_up_lost(settings: Tracking, sweep: str, lost: Sequence[str] = (), *, root: Path | None = None) -> None:
-    """Mark the runs of a sweep KILLED that nobody goes on with after its end: their machines were lost.
+    """Mark the runs that an ended sweep left RUNNING as KILLED: their machines were lost.
 
     Those are its own, those of its earlier leaders, and those of `lost` keys, whoever launched them.
     """
