@@ -54,7 +54,7 @@ def server() -> NoReturn:
     try:
         create_engine(uri).connect().close()
     except ImportError as error:
-        raise TwinnetError(f"expected the driver of {mask(uri, uri)}; {error}; `make test` installs it") from None
+        raise TwinnetError(f"expected the driver of {mask(uri, uri)}; {error}; `make .venv/dev` installs it") from None
     except SQLAlchemyError as error:
         reason = mask(str(error).splitlines()[0], uri)
         raise TwinnetError(
