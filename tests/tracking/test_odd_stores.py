@@ -15,7 +15,7 @@ import pytest
 from tests.tracking.faults import cases
 from twinnet.core.errors import DataError
 from twinnet.core.schema import Tracking
-from twinnet.tracking import live, sweeps
+from twinnet.tracking import description, live, sweeps
 from twinnet.tracking.log_run import NAME
 from twinnet.tracking.publish import publish
 from twinnet.tracking.store import StoreError, connect, foreign_artifacts, tracking_uri
@@ -124,11 +124,10 @@ def test_long_name_is_whole_in_a_tag(train: Callable[..., Run], project: Path) -
     assert found.data.tags[NAME] == name
 
 
-def test_regression_has_an_experiment_of_its_own(project: Path) -> None:
-    from twinnet.tracking.description import experiment_name
-
-    assert experiment_name({"data": {"name": "nba", "task": "regression"}}) == "nba_regression"
-    assert experiment_name({"data": {"name": "nba", "task": "binary"}}) == "nba"
+def test_regression_has_an_experiment_of_its_own() -> None:
+    names = [description.experiment_name({"data": {"name": "nba", "task": task}}) for task in ("regression", "binary")]
+    assert names == ["nba_regression", "nba"]
+    assert all("the data set nba;" in description.experiment(name) for name in names)
 
 
 @pytest.mark.parametrize("folder", ["", "notebooks", "copy"])

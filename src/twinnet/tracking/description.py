@@ -12,24 +12,25 @@ from twinnet.core.provenance import SYNTHETIC, SYNTHETIC_NOTE
 from twinnet.training.run import Run, flatten
 from twinnet.training.run_info import RunInfo
 
+REGRESSION = "_regression"  # after the data set, in the name of an MLflow experiment
 MAX_NAME = 250  # characters of a run's name on PostgreSQL
 # Beginnings of overrides that have no effect on a single training.
 SWEEP_KEYS = ("resume=", "fail_fast=", "figures=", "max_jobs=", "objective=", "engine.batch_configs=")
 WITHOUT_EFFECT = ("experiment=", "tracking", "hydra", *SWEEP_KEYS)
 
 
-def experiment(dataset: str) -> str:
-    """Return the description of all runs on one data set."""
+def experiment(name: str) -> str:
+    """Return the description of the MLflow experiment of a name that `experiment_name` gave."""
     return (
-        f"Networks trained on the data set {dataset}; a step is an epoch. `valid/loss` is the curve; "
-        "`final/valid/loss` is the score of the kept network, as in metrics.json and in the leaderboard."
+        f"Networks trained on the data set {name.removesuffix(REGRESSION)}; a step is an epoch. `valid/loss` is the "
+        "curve; `final/valid/loss` is the score of the saved network, as in metrics.json and in the leaderboard."
     )
 
 
 def experiment_name(settings: Mapping[str, Any]) -> str:
     """Return the MLflow experiment of a training's configuration: regressions share no chart with classifications."""
     data = settings["data"]
-    return f"{data['name']}_regression" if data["task"] == "regression" else str(data["name"])
+    return f"{data['name']}{REGRESSION if data['task'] == 'regression' else ''}"
 
 
 def short_name(name: str) -> str:

@@ -27,7 +27,8 @@ DIGEST = 12  # characters of the data set's digest, of which MLflow takes 36; th
 
 def open_experiment(store: Store, info: RunInfo) -> str:
     """Return the id of the experiment of a run; make it if there is none."""
-    return store.experiment(description.experiment_name(info.config), description.experiment(info.dataset))
+    name = description.experiment_name(info.config)
+    return store.experiment(name, description.experiment(name))
 
 
 def create(store: Store, info: RunInfo, tags: Mapping[str, str], process: str, experiment: str) -> str:
