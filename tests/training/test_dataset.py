@@ -200,21 +200,25 @@ def test_reading_70000_images_takes_under_half_a_second(tmp_path: Path) -> None:
 
 
 def test_loading_holds_no_more_than_two_copies(tmp_path: Path) -> None:
-    """Of the arrays as the engine wants them: measured by the process's own peak of memory."""
+    """Of the arrays as the engine wants them: measured by the process's own peak of memory.
+
+    A peak of its own: that of getrusage is at first its parent's.
+    """
     X, y = np.zeros((40_000, 28, 28), np.uint8), (np.arange(40_000) % 10).astype(np.uint8)
     write_arrays(tmp_path, "big", {"X_train": X, "y_train": y})
     script = (
-        "import resource, sys; from pathlib import Path; from twinnet.training.dataset import load_splits;"
+        "import sys; from pathlib import Path; from twinnet.training.dataset import load_splits;"
         "from twinnet.core.schema import ImageData, Scaling, Task;"
         "big = ImageData(name='big', task=Task.multiclass, classes=list('0123456789'));"
         "big.scaling = Scaling.standard;"
-        "small = load_splits(big, root=Path(sys.argv[1]), samples=1);"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "peak = lambda: int(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0]);"
+        "before = peak();"
         "splits = load_splits(big, root=Path(sys.argv[1]));"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+        "print(peak() - before)"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert int(done.stdout) * 1024 < 2 * 40_000 * 784 * 4
+    copy = 40_000 * 784 * 4
+    assert copy < int(done.stdout) * 1024 < 2.2 * copy  # a tenth is imports
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,10 @@ def test_numpy_has_the_cpu_alone() -> None:
         choose_device(DeviceChoice.gpu, NUMPY)
 
 
-@pytest.mark.parametrize("engine", [JAX, TENSORFLOW])
+@pytest.mark.parametrize(
+    "engine",
+    [JAX, pytest.param(TENSORFLOW, marks=pytest.mark.xdist_group("keras"))],  # one worker loads TensorFlow
+)
 def test_a_gpu_that_is_not_there_is_an_error_that_says_so(engine: Engine) -> None:
     if gpus(engine):
         pytest.skip("there is a GPU here")
@@ -91,7 +94,7 @@ def test_no_library_is_loaded_that_is_not_asked() -> None:
         ("model name\t: one with avx512_bf16 in its name", False),
     ],
 )
-def test_null_is_mixed_precision_where_the_processor_multiplies_bfloat16(
+def test_null_follows_the_bfloat16_of_the_processor(
     line: str, faster: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n")
