@@ -7,7 +7,7 @@ import pytest
 
 from tests.problems import assemble
 from twinnet.core import engine
-from twinnet.core.errors import ConfigError, DataError
+from twinnet.core.errors import DataError
 from twinnet.core.monitor import Monitor
 from twinnet.core.network import Dense, Network
 from twinnet.core.problem import Problem
@@ -30,27 +30,19 @@ def holding(array: np.ndarray, value: float) -> np.ndarray:
 
 
 CASES = [
-    ("X_train", lambda X: holding(X, np.nan), DataError, "NaN or infinity in 1 of 8 samples"),
-    ("X_valid", lambda X: holding(X, np.inf), DataError, "X_valid: expected finite numbers"),
-    ("X_train", lambda X: X[:, :1], DataError, r"X_train: expected samples x 2; received an array of shape \(8, 1\)"),
-    ("X_valid", lambda X: X[:0], DataError, "X_valid: expected at least one sample"),
-    ("y_train", lambda y: y[:3], DataError, "one target for each of 8 samples"),
-    ("y_train", lambda y: y * 0, DataError, "at least two classes; received only class 0"),
-    ("y_train", lambda y: y * 3, DataError, "expected the classes 0 to 1; received 3"),
-    ("y_valid", lambda y: y - 1, DataError, "expected the classes 0 to 1; received -1"),
-    ("batch_size", lambda size: 9, ConfigError, "expected 1 to 8, the training samples; received 9"),
-    ("batch_size", lambda size: 0, ConfigError, "batch_size"),
-    ("epochs", lambda epochs: 0, ConfigError, "epochs: expected at least 1"),
-    ("weights", lambda weights: weights[:1], ConfigError, "weights: expected the shapes"),
-    ("task", lambda task: Task.multiclass, ConfigError, "output layer for a multiclass task"),
+    ("X_train", lambda X: holding(X, np.nan), "NaN or infinity in 1 of 8 samples"),
+    ("X_valid", lambda X: holding(X, np.inf), "X_valid: expected finite numbers"),
+    ("y_train", lambda y: y * 0, "at least two classes; received only class 0"),
+    ("y_train", lambda y: y * 3, "expected the classes 0 to 1; received 3"),
+    ("y_valid", lambda y: y - 1, "expected the classes 0 to 1; received -1"),
 ]
 
 
-@pytest.mark.parametrize(("field", "change", "error", "message"), CASES)
-def test_bad_problem(problem: Problem, field: str, change, error: type, message: str) -> None:
+@pytest.mark.parametrize(("field", "change", "message"), CASES)
+def test_bad_problem(problem: Problem, field: str, change, message: str) -> None:
     bad = replace(problem, **{field: change(getattr(problem, field))})
     monitor = Monitor("accuracy")
-    with pytest.raises(error, match=message):
+    with pytest.raises(DataError, match=message):
         engine.fit(bad, monitor)
     assert monitor.history.epochs == 0
 
