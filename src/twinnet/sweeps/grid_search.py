@@ -111,7 +111,7 @@ def _in_store(keys: Sequence[str], settings: Tracking, root: Path) -> dict[str, 
         log.warning("%s; results of other machines are not known", error)
         return {}
     latest = {key: runs[-1] for key, runs in stored.items() if runs}
-    return {key: JobResult(key, Status.reused, run.metrics, run_id=run.run_id) for key, run in latest.items()}
+    return {key: JobResult(key, Status.reused, run["metrics"], run_id=run["run_id"]) for key, run in latest.items()}
 
 
 def describe(jobs: Sequence[Job], overrides: Sequence[str]) -> sweeps.Sweep:

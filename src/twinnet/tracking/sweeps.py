@@ -41,17 +41,6 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class StoredRun:
-    """A finished run in the store."""
-
-    run_id: str
-    metrics: dict[str, float]
-    result: str
-    parent: str
-    leader: str
-
-
-@dataclass(frozen=True)
 class SweepResult:
     """The end of a sweep."""
 
@@ -114,10 +103,12 @@ def _parent(store: Store, process: str, **values: Any) -> str:
     return found
 
 
-def finished(settings: Tracking, keys: Iterable[str], *, root: Path | None = None) -> dict[str, list[StoredRun]]:
-    """Return result key -> its finished runs in the store, the earliest first. Raises StoreError."""
-    stored = call_follower(_finished, settings, root, keys=list(keys))
-    return {key: [StoredRun(**run) for run in runs] for key, runs in stored.items()}
+def finished(settings: Tracking, keys: Iterable[str], *, root: Path | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Return result key -> its finished runs in the store, the earliest first. Raises StoreError.
+
+    A run is its `run_id`, final `metrics`, `result` (what was computed) and `leader`.
+    """
+    return call_follower(_finished, settings, root, keys=list(keys))
 
 
 def _finished(store: Store, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
@@ -125,9 +116,8 @@ def _finished(store: Store, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
     for run in store.search(f"tags.`{KEY}` LIKE '%' AND attributes.status = 'FINISHED'"):
         tags = run.data.tags
         if tags[KEY] in found:
-            names = [tags.get(name, "") for name in (RESULT, PARENT, LEADER)]
-            stored = StoredRun(run.info.run_id, final_metrics(run.data.metrics), *names)
-            found[tags[KEY]].append(asdict(stored))
+            stored = {"run_id": run.info.run_id, "metrics": final_metrics(run.data.metrics)}
+            found[tags[KEY]].append(stored | {"result": tags.get(RESULT, ""), "leader": tags.get(LEADER, "")})
     return found
 
 
