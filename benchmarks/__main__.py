@@ -5,9 +5,8 @@ import platform
 from importlib import import_module
 
 from benchmarks import growth
-from benchmarks.interleaved import ROOT, keep, measure, table
+from benchmarks.interleaved import BENCH, keep, measure, table
 
-BENCH = ROOT / "build" / "bench"
 NAMES = ("tiny", "dense", "batch", "keras_engine", "tracking", "commands", "sweep", "growth", "devices")
 MODULES = tuple(f"benchmarks.{name}" for name in NAMES)
 

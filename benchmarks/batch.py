@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from benchmarks.interleaved import Peer, Row
-from benchmarks.problems import players
-from twinnet.core.monitor import Monitor
+from benchmarks.problems import batched_training, players, training
 from twinnet.core.problem import Problem
 
 CONFIGURATIONS, EPOCHS = 256, 100_000
@@ -17,8 +17,8 @@ ROWS = [
         "batch",
         "configuration and epoch",
         [
-            Peer("scratch, at once", "benchmarks.batch:at_once"),
-            Peer("compiled, one after the other", "benchmarks.batch:alone"),
+            Peer("scratch, at once", "benchmarks.batch:train_batched"),
+            Peer("compiled, one after the other", "benchmarks.batch:train_singly"),
             Peer("reference, one after the other", "benchmarks.batch:reference"),
         ],
         at_least={"compiled, one after the other": 1.5},
@@ -29,37 +29,17 @@ ROWS = [
 ]
 
 
-def at_once() -> Callable[[], int]:
-    from twinnet.engines import scratch
-
+def train_batched() -> Callable[[], int]:
     problems = [configuration("jax", EPOCHS, seed) for seed in range(CONFIGURATIONS)]
-
-    def train() -> int:
-        scratch.fit_batched(problems, [Monitor(problem.metric) for problem in problems])
-        return CONFIGURATIONS * EPOCHS
-
-    return train
+    return batched_training(problems, CONFIGURATIONS * EPOCHS)
 
 
-def alone() -> Callable[[], int]:
-    return _one_after_the_other("jax", SLICE, EPOCHS)
+def train_singly(array: str = "jax", count: int = SLICE, epochs: int = EPOCHS) -> Callable[[], int]:
+    trainings = [training(configuration(array, epochs, seed), epochs) for seed in range(count)]
+    return lambda: sum(train() for train in trainings)
 
 
-def reference() -> Callable[[], int]:
-    return _one_after_the_other("numpy", 1, SHORT)
-
-
-def _one_after_the_other(array: str, count: int, epochs: int) -> Callable[[], int]:
-    from twinnet.core import engine
-
-    problems = [configuration(array, epochs, seed) for seed in range(count)]
-
-    def train() -> int:
-        for problem in problems:
-            engine.fit(problem, Monitor(problem.metric))
-        return count * epochs
-
-    return train
+reference = partial(train_singly, "numpy", 1, SHORT)
 
 
 def configuration(array: str, epochs: int, seed: int) -> Problem:

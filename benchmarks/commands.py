@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -100,18 +101,6 @@ def train() -> Callable[[], tuple[float, float]]:
     return lambda: (1, _cpu(folder, *TRAIN, "epochs=2000"))
 
 
-def predict() -> Callable[[], int]:
-    return _predict(is_picture=True)
-
-
-def predict_wrong() -> Callable[[], int]:
-    return _predict(is_picture=False)
-
-
-def import_twinnet() -> Callable[[], int]:
-    return _command(ROOT, "-c", "import twinnet")
-
-
 def dvc_repro() -> Callable[[], int]:
     """In this checkout, if all its stages have run; `publish`, after them, counts as changed always."""
     status = [sys.executable, "-m", "dvc", "status", "-q", "--with-deps", "compare"]
@@ -180,6 +169,11 @@ def _command(folder: Path, *words: str, fails: bool = False) -> Callable[[], int
         return 1
 
     return run
+
+
+predict = partial(_predict, is_picture=True)
+predict_wrong = partial(_predict, is_picture=False)
+import_twinnet = partial(_command, ROOT, "-c", "import twinnet")
 
 
 def _cpu(folder: Path, *words: str) -> float:

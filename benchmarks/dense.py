@@ -33,17 +33,9 @@ ROWS = [
 
 
 def compiled() -> Callable[[], int]:
-    from benchmarks.problems import pictures
-    from twinnet.core import engine
-    from twinnet.core.monitor import Monitor
+    from benchmarks.problems import pictures, training  # the Python of PyTorch has no twinnet
 
-    problem = pictures(STEPS, EPOCHS)
-
-    def train() -> int:
-        engine.fit(problem, Monitor(problem.metric))
-        return STEPS * EPOCHS
-
-    return train
+    return training(pictures(STEPS, EPOCHS), STEPS * EPOCHS)
 
 
 def keras() -> Callable[[], int]:

@@ -1,17 +1,17 @@
 """The GPU beside the CPU of the same machine, both engines on it; the Keras engine computes with JAX.
 
-`python -m benchmarks device_tiny device_many device_dense device_cnn device_cnn_by_hand`; left out of what is
-measured where no row is named. Each peer trains on random data.
+`python -m benchmarks device_tiny device_many device_dense device_cnn device_cnn_by_hand`; measured only if named. Each
+peer trains on random data.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from benchmarks.batch import configuration
 from benchmarks.interleaved import Peer, Row
-from benchmarks.keras_engine import engine, problem
-from benchmarks.problems import pictures, players
-from twinnet.core.monitor import Monitor
+from benchmarks.keras_engine import build_image_problem, engine
+from benchmarks.problems import batched_training, pictures, players, training
 from twinnet.core.problem import Problem
 from twinnet.core.schema import Backend, KerasEngine
 
@@ -22,8 +22,8 @@ IMAGES = 32_000
 
 def _row(name: str, unit: str, peers: list[str], note: str) -> Row:
     """A row of peers such as `scratch gpu`, the first of them the project's own; each a function of this module."""
-    posed = [Peer(peer, f"benchmarks.devices:{name}_{peer.replace(' ', '_')}", dict(QUIET)) for peer in peers]
-    return Row(name, unit, posed, at_least={}, aim={}, rounds=3, note=note, only_named=True)
+    measured = [Peer(peer, f"benchmarks.devices:{name}_{peer.replace(' ', '_')}", dict(QUIET)) for peer in peers]
+    return Row(name, unit, measured, at_least={}, aim={}, rounds=3, note=note, only_named=True)
 
 
 ROWS = [
@@ -55,69 +55,47 @@ ROWS = [
 ]
 
 
-def _fitted(posed: Problem, units: int) -> Callable[[], int]:
-    """The whole training again and again, its program compiled by the first."""
-    from twinnet.core import engine as engines
-
-    def train() -> int:
-        engines.fit(posed, Monitor(posed.metric))
-        return units
-
-    return train
-
-
-def _epochs(posed: Problem, per_step: int) -> Callable[[], int]:
+def _epochs(problem: Problem, per_step: int) -> Callable[[], int]:
     """One epoch after the other of a single training of Keras."""
-    epoch = engine(posed)
+    epoch = engine(problem)
     return lambda: epoch() * per_step
 
 
 def device_tiny_scratch_gpu(device: str = "gpu") -> Callable[[], int]:
-    return _fitted(replace(players("jax", EPOCHS), device=device), EPOCHS)
+    return training(replace(players("jax", EPOCHS), device=device), EPOCHS)
 
 
-def device_tiny_scratch_cpu() -> Callable[[], int]:
-    return device_tiny_scratch_gpu("cpu")
+device_tiny_scratch_cpu = partial(device_tiny_scratch_gpu, "cpu")
 
 
 def device_many_scratch_gpu(device: str = "gpu") -> Callable[[], int]:
-    from twinnet.engines import scratch
-
     X = (one := configuration("jax", MANY_EPOCHS, 0)).X_train
     each = (configuration("jax", MANY_EPOCHS, seed) for seed in range(MANY[device]))
-    problems = [replace(posed, device=device, X_train=X, y_train=one.y_train) for posed in each]
-
-    def train() -> int:
-        scratch.fit_batched(problems, [Monitor(posed.metric) for posed in problems])
-        return len(problems) * MANY_EPOCHS
-
-    return train
+    problems = [replace(problem, device=device, X_train=X, y_train=one.y_train) for problem in each]
+    return batched_training(problems, len(problems) * MANY_EPOCHS)
 
 
-def device_many_scratch_cpu() -> Callable[[], int]:
-    return device_many_scratch_gpu("cpu")
+device_many_scratch_cpu = partial(device_many_scratch_gpu, "cpu")
 
 
 def device_dense_scratch_gpu(device: str = "gpu") -> Callable[[], int]:
-    posed = replace(pictures(500, 2), device=device)
-    return _fitted(posed, posed.epochs * posed.steps_per_epoch)
+    problem = replace(pictures(500, 2), device=device)
+    return training(problem, problem.epochs * problem.steps_per_epoch)
 
 
-def device_dense_scratch_cpu() -> Callable[[], int]:
-    return device_dense_scratch_gpu("cpu")
+device_dense_scratch_cpu = partial(device_dense_scratch_gpu, "cpu")
 
 
 def device_dense_keras_gpu(device: str = "gpu") -> Callable[[], int]:
     return _epochs(replace(pictures(500, 1000), engine=KerasEngine(backend=Backend.jax), device=device), 1)
 
 
-def device_dense_keras_cpu() -> Callable[[], int]:
-    return device_dense_keras_gpu("cpu")
+device_dense_keras_cpu = partial(device_dense_keras_gpu, "cpu")
 
 
 def _images(experiment: str, keras: KerasEngine | None, device: str) -> Problem:
-    posed = problem(experiment, IMAGES if device == "gpu" else IMAGES // 4)
-    return replace(posed, device=device, batch_size=125, engine=keras or posed.engine)
+    problem = build_image_problem(experiment, IMAGES if device == "gpu" else IMAGES // 4)
+    return replace(problem, device=device, batch_size=125, engine=keras or problem.engine)
 
 
 def device_cnn_keras_gpu(device: str = "gpu", mixed_precision: bool = False) -> Callable[[], int]:
@@ -125,26 +103,20 @@ def device_cnn_keras_gpu(device: str = "gpu", mixed_precision: bool = False) -> 
     return _epochs(_images("fashion_cnn", keras, device), 125)
 
 
-def device_cnn_keras_gpu_bfloat16() -> Callable[[], int]:
-    return device_cnn_keras_gpu(mixed_precision=True)
-
-
-def device_cnn_keras_cpu() -> Callable[[], int]:
-    return device_cnn_keras_gpu("cpu")
+device_cnn_keras_gpu_bfloat16 = partial(device_cnn_keras_gpu, mixed_precision=True)
+device_cnn_keras_cpu = partial(device_cnn_keras_gpu, "cpu")
 
 
 def device_cnn_by_hand_scratch_gpu(device: str = "gpu") -> Callable[[], int]:
-    posed = replace(_images("fashion_cnn_scratch", None, device), epochs=1)
-    return _fitted(posed, len(posed.X_train))
+    problem = replace(_images("fashion_cnn_scratch", None, device), epochs=1)
+    return training(problem, len(problem.X_train))
 
 
-def device_cnn_by_hand_scratch_cpu() -> Callable[[], int]:
-    return device_cnn_by_hand_scratch_gpu("cpu")
+device_cnn_by_hand_scratch_cpu = partial(device_cnn_by_hand_scratch_gpu, "cpu")
 
 
 def device_cnn_by_hand_keras_gpu(device: str = "gpu") -> Callable[[], int]:
     return _epochs(_images("fashion_cnn_scratch", KerasEngine(backend=Backend.jax), device), 125)
 
 
-def device_cnn_by_hand_keras_cpu() -> Callable[[], int]:
-    return device_cnn_by_hand_keras_gpu("cpu")
+device_cnn_by_hand_keras_cpu = partial(device_cnn_by_hand_keras_gpu, "cpu")

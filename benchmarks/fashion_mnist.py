@@ -1,31 +1,30 @@
-"""What the best networks on Fashion-MNIST get wrong, and what an accuracy costs; figures in docs/images/.
+"""What the best networks on Fashion-MNIST get wrong, and what an accuracy costs.
 
-`python -m benchmarks.fashion_mnist outputs/*/*/*` reads finished runs, wherever they lie. It draws accuracy on the test
-split against seconds, parameters and training images, one point for the mean over the seeds of a configuration, and
-looks at the test images that all seeds of the most accurate experiment get wrong.
+`python -m benchmarks.fashion_mnist outputs/*/*/*` reads finished runs, wherever they lie, and draws to build/bench/:
+accuracy on the test split against seconds, parameters and training images, a point for the mean over the seeds of a
+configuration, and the test images that all seeds of the most accurate experiment get wrong.
 """
 
 import argparse
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from sklearn.neighbors import NearestNeighbors
 
-from benchmarks.interleaved import ROOT
+from benchmarks.interleaved import BENCH, ROOT
 from twinnet.compare.statistics import seeds_interval
 from twinnet.core import config
 from twinnet.core.errors import DataError
 from twinnet.core.splits import Splits
 from twinnet.figures import images, style
 from twinnet.training.dataset import load_splits
-from twinnet.training.run import Run
+from twinnet.training.run import Run, config_hash
 
 NEIGHBOURS = 5
-IMAGES = ROOT / "docs" / "images"
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,10 @@ class Point:
         return min(float(run.metrics["seconds"]) / int(run.metrics["epochs"]) for run in self.runs)
 
     @property
+    def training_images(self) -> int:
+        return int(self.runs[0].info.data["samples"]["train"])
+
+    @property
     def device(self) -> str:
         return str(self.runs[0].metrics["device"])
 
@@ -55,7 +58,7 @@ class Point:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fashion_mnist", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
-    parser.add_argument("--figures", type=Path, default=IMAGES, help="where the figures go")
+    parser.add_argument("--figures", type=Path, default=BENCH, help="where the figures go")
     arguments = parser.parse_args()
     points = _points(_read(arguments.runs))
     if not points:
@@ -91,8 +94,7 @@ def _read(folders: Sequence[Path]) -> list[Run]:
 def _points(runs: Sequence[Run]) -> list[Point]:
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        settings = config.plain(replace(run.experiment, seed=0, description="", checkpoint_seconds=None))
-        groups[repr(settings)].append(run)
+        groups[config_hash(config.plain(run.experiment))].append(run)
     points = [Point(group[0].experiment.name, group) for group in groups.values()]
     return sorted(points, key=lambda point: point.accuracies.mean())
 
@@ -152,7 +154,7 @@ def amounts(points: Sequence[Point]) -> Figure:
     axes = figure.add_subplot()
     for colour, name in zip(style.PALETTE, sorted({point.name for point in points}), strict=False):
         line = sorted((point for point in points if point.name == name), key=_fraction)
-        _dots(axes, [55_000 * _fraction(point) for point in line], line, colour, "o-", name)
+        _dots(axes, [point.training_images for point in line], line, colour, "o-", name)
     axes.set(xscale="log", xlabel="training images", ylabel="accuracy (%)")
     axes.legend(loc="lower right")
     return figure

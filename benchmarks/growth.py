@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 
 from benchmarks.interleaved import Peer, Row, points, slope
-from benchmarks.problems import players
+from benchmarks.problems import batched_training, players, training
 from benchmarks.sweep import checkout, measure_sweep
 
 PREFIX = "growth_"
@@ -36,28 +36,19 @@ ROWS = [
 
 
 def epochs(size: int) -> Callable[[], int]:
-    return _training(size)
+    return training(players("jax", size), 1)
 
 
 def samples(size: int) -> Callable[[], int]:
-    return _training(300, samples=size)
+    return training(players("jax", 300, samples=size), 1)
 
 
 def units(size: int) -> Callable[[], int]:
-    return _training(300, units=size)
+    return training(players("jax", 300, units=size), 1)
 
 
 def configurations(size: int) -> Callable[[], int]:
-    from twinnet.core.monitor import Monitor
-    from twinnet.engines import scratch
-
-    problems = [players("jax", 200, seed) for seed in range(size)]
-
-    def train() -> int:
-        scratch.fit_batched(problems, [Monitor(problem.metric) for problem in problems])
-        return 1
-
-    return train
+    return batched_training([players("jax", 200, seed) for seed in range(size)], 1)
 
 
 def jobs(size: int, launcher: str = "joblib") -> Callable[[], tuple[float, float, dict[str, float]]]:
@@ -82,13 +73,10 @@ ray_jobs = partial(jobs, launcher="ray")
 def published_runs(size: int) -> Callable[[], int]:
     """Publish `size` copies of a run, which differ in the seconds that it took."""
     folder, publish = _store(size)
-    first = [True]
+    calls = count()
 
     def send() -> int:
-        if first.pop() if first else False:  # the warm-up: one run, which makes the store
-            publish(folder / "first")
-        else:
-            publish(folder / "runs")
+        publish(folder / ("runs" if next(calls) else "first"))  # the warm-up: one run, which makes the store
         return 1
 
     return send
@@ -126,19 +114,6 @@ def _store(size: int) -> tuple[Path, Callable[[Path], object]]:
         shutil.copytree(run.directory, copy)
         (copy / "metrics.json").write_text(json.dumps(dict(run.metrics) | {"seconds": float(i)}))
     return folder, partial(publish, settings=Tracking(deadline_seconds=600), root=folder)
-
-
-def _training(epochs: int, samples: int = 354, units: int = 4) -> Callable[[], int]:
-    from twinnet.core import engine
-    from twinnet.core.monitor import Monitor
-
-    problem = players("jax", epochs, samples=samples, units=units)
-
-    def train() -> int:
-        engine.fit(problem, Monitor(problem.metric))
-        return 1
-
-    return train
 
 
 def draw(results: list[dict], file: Path) -> Path:

@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).parents[1]
+BENCH = ROOT / "build" / "bench"
 READY, SKIPPED = "ready", "skipped"
 
 
@@ -41,7 +42,7 @@ class Row:
     note: str = ""
     kind: str = "ratio"  # or "seconds" of each peer (at_least is then at most), or "growth", a size a peer
     one_process: bool = False  # of all peers, which differ by less than one process from another of the same
-    only_named: bool = False  # measured where it is named alone, as it needs what most machines lack
+    only_named: bool = False  # measured only if named: most machines lack a GPU
 
 
 class Worker:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.interleaved import ROOT, Peer, Row
-from benchmarks.problems import players
+from benchmarks.problems import players, training
 from twinnet.core import config
 from twinnet.core.history import Chunk
 from twinnet.core.monitor import Monitor
@@ -54,7 +54,7 @@ ROWS = [
 ]
 
 
-def problem(experiment: str, samples: int) -> Problem:
+def build_image_problem(experiment: str, samples: int) -> Problem:
     random = np.random.default_rng(0)
     described = config.experiment(config.compose(ROOT, "train", [f"experiment={experiment}", "epochs=1000"]))
     described = replace(described, augmentation=Augmentation(), label_smoothing=0.0, ema=None)
@@ -93,31 +93,31 @@ class Chunkwise(Monitor):
         self.done.acquire()
 
 
-def engine(posed: Problem) -> Callable[[], int]:
-    training, steps = Chunkwise(posed), len(next(posed.chunks())) * posed.steps_per_epoch
+def engine(problem: Problem) -> Callable[[], int]:
+    chunkwise, steps = Chunkwise(problem), len(next(problem.chunks())) * problem.steps_per_epoch
 
     def train() -> int:
-        training.train()
+        chunkwise.train()
         return steps
 
     return train
 
 
-def plain(posed: Problem, loss: str = "sparse_categorical_crossentropy", epochs: int = 1) -> Callable[[], int]:
+def plain(problem: Problem, loss: str = "sparse_categorical_crossentropy", epochs: int = 1) -> Callable[[], int]:
     """The same layers, weights, optimizer and batches in `compile` and `fit` with nothing but their defaults."""
     from twinnet.engines.keras import build, optimizers
 
-    dtype = posed.engine.dtype.value
-    network = build.build_model(posed.network, posed.weights, dtype, posed.seed)
-    network.compile(optimizers.build_optimizer(posed, network, dtype), loss, metrics=["accuracy"])
-    order = posed.order(0)
-    X, y, valid = posed.X_train[order], posed.y_train[order], (posed.X_valid, posed.y_valid)
+    dtype = problem.engine.dtype.value
+    network = build.build_model(problem.network, problem.weights, dtype, problem.seed)
+    network.compile(optimizers.build_optimizer(problem, network, dtype), loss, metrics=["accuracy"])
+    order = problem.order(0)
+    X, y, valid = problem.X_train[order], problem.y_train[order], (problem.X_valid, problem.y_valid)
 
     def train() -> int:
         network.fit(
-            X, y, posed.batch_size, epochs, shuffle=False, verbose=0, validation_data=valid, validation_freq=epochs
+            X, y, problem.batch_size, epochs, shuffle=False, verbose=0, validation_data=valid, validation_freq=epochs
         )
-        return posed.steps_per_epoch * epochs
+        return problem.steps_per_epoch * epochs
 
     return train
 
@@ -135,34 +135,27 @@ def tiny_plain() -> Callable[[], int]:
 
 
 def dense_engine() -> Callable[[], int]:
-    return engine(problem("fashion_dense_book", SAMPLES))
+    return engine(build_image_problem("fashion_dense_book", SAMPLES))
 
 
 def dense_plain() -> Callable[[], int]:
-    return plain(problem("fashion_dense_book", SAMPLES))
+    return plain(build_image_problem("fashion_dense_book", SAMPLES))
 
 
 def cnn_engine() -> Callable[[], int]:
-    return engine(problem("fashion_cnn", SAMPLES // 4))
+    return engine(build_image_problem("fashion_cnn", SAMPLES // 4))
 
 
 def cnn_plain() -> Callable[[], int]:
-    return plain(problem("fashion_cnn", SAMPLES // 4))
+    return plain(build_image_problem("fashion_cnn", SAMPLES // 4))
 
 
 def cnn_by_hand() -> Callable[[], int]:
-    from twinnet.core import engine as engines
-
-    posed = replace(problem("fashion_cnn_scratch", SAMPLES // 4), epochs=1)
-
-    def train() -> int:
-        engines.fit(posed, Monitor(posed.metric))
-        return len(posed.X_train)
-
-    return train
+    problem = replace(build_image_problem("fashion_cnn_scratch", SAMPLES // 4), epochs=1)
+    return training(problem, len(problem.X_train))
 
 
 def cnn_by_hand_in_keras() -> Callable[[], int]:
-    posed = replace(problem("fashion_cnn_scratch", SAMPLES // 4), engine=KerasEngine())
-    epoch = engine(posed)
-    return lambda: epoch() * len(posed.X_train) // posed.steps_per_epoch
+    problem = replace(build_image_problem("fashion_cnn_scratch", SAMPLES // 4), engine=KerasEngine())
+    epoch = engine(problem)
+    return lambda: epoch() * len(problem.X_train) // problem.steps_per_epoch

@@ -1,8 +1,12 @@
-"""What the peers train: data drawn at random, of the shapes that the real data has."""
+"""What the peers train: data drawn at random, of the shapes that the real data has, and whole trainings of it."""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from tests.problems import assemble
+from twinnet.core import engine
+from twinnet.core.monitor import Monitor
 from twinnet.core.network import Dense, Network
 from twinnet.core.problem import Problem
 from twinnet.core.schema import (
@@ -15,6 +19,7 @@ from twinnet.core.schema import (
     ScratchEngine,
     Task,
 )
+from twinnet.engines import scratch
 
 
 def players(array: str, epochs: int, seed: int = 0, samples: int = 354, units: int = 4) -> Problem:
@@ -41,3 +46,23 @@ def pictures(steps: int, epochs: int) -> Problem:
         network, (X, y), (X[:32], y[:32]), task=Task.multiclass, optimizer=Adam(learning_rate=0.001), epochs=epochs,
         batch_size=32, engine=ScratchEngine(dtype=Dtype.float32, array=ArrayLibrary.jax),
     )  # fmt: skip
+
+
+def training(problem: Problem, units: int) -> Callable[[], int]:
+    """Return what trains the problem, compiled by the first call, and returns `units`."""
+
+    def train() -> int:
+        engine.fit(problem, Monitor(problem.metric))
+        return units
+
+    return train
+
+
+def batched_training(problems: Sequence[Problem], units: int) -> Callable[[], int]:
+    """Return what trains the problems at once by the scratch engine, and returns `units`."""
+
+    def train() -> int:
+        scratch.fit_batched(problems, [Monitor(problem.metric) for problem in problems])
+        return units
+
+    return train

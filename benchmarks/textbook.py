@@ -2,7 +2,7 @@
 
 It makes what such a program makes and nothing less: weights in dictionaries keyed by layer, the loss and the accuracy
 of each epoch after a forward pass of their own, then back propagation, which begins with a forward pass again and
-computes each sigmoid anew for its derivative. It is measured, not used.
+computes each sigmoid again for its derivative. It is measured, not used.
 """
 
 import numpy as np

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.interleaved import Peer, Row
-from benchmarks.problems import players
+from benchmarks.problems import players, training
 from benchmarks.textbook import Textbook
 
 EPOCHS = 100_000
@@ -41,11 +41,11 @@ ROWS = [
 
 
 def compiled() -> Callable[[], int]:
-    return _training("jax", EPOCHS)
+    return training(players("jax", EPOCHS), EPOCHS)
 
 
 def reference() -> Callable[[], int]:
-    return _training("numpy", EPOCHS)
+    return training(players("numpy", EPOCHS), EPOCHS)
 
 
 def textbook() -> Callable[[], int]:
@@ -56,20 +56,5 @@ def textbook() -> Callable[[], int]:
         losses, _ = network.fit(problem.X_train, problem.y_train, SLICE, problem.optimizer.learning_rate)
         assert np.isfinite(losses[-1])
         return SLICE
-
-    return train
-
-
-def _training(array: str, epochs: int) -> Callable[[], int]:
-    from twinnet.core import engine
-    from twinnet.core.monitor import Monitor
-
-    problem = players(array, epochs)
-
-    def train() -> int:
-        monitor = Monitor(problem.metric)
-        engine.fit(problem, monitor)
-        assert len(monitor.history.arrays()["train/loss"]) == epochs
-        return epochs
 
     return train

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -111,25 +112,9 @@ def command(tracked: bool) -> Callable[[], int]:
     return train
 
 
-def dense_tracked() -> Callable[[], int]:
-    return training("fashion_dense_book", tracked=True)
-
-
-def dense_untracked() -> Callable[[], int]:
-    return training("fashion_dense_book", tracked=False)
-
-
-def nba_tracked() -> Callable[[], int]:
-    return training("nba_scratch", tracked=True)
-
-
-def nba_untracked() -> Callable[[], int]:
-    return training("nba_scratch", tracked=False)
-
-
-def command_tracked() -> Callable[[], int]:
-    return command(tracked=True)
-
-
-def command_untracked() -> Callable[[], int]:
-    return command(tracked=False)
+dense_tracked = partial(training, "fashion_dense_book", tracked=True)
+dense_untracked = partial(training, "fashion_dense_book", tracked=False)
+nba_tracked = partial(training, "nba_scratch", tracked=True)
+nba_untracked = partial(training, "nba_scratch", tracked=False)
+command_tracked = partial(command, tracked=True)
+command_untracked = partial(command, tracked=False)
