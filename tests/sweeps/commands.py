@@ -36,6 +36,17 @@ class CommandResult:
 Sweep = Callable[..., CommandResult]
 
 
+def await_true(
+    is_true: Callable[[], object], what: str, seconds: float = 400.0, process: subprocess.Popen[str] | None = None
+) -> None:
+    """Wait; fail after `seconds`, or if the process ends."""
+    until = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < until, f"not within {seconds:g} s: {what}"
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
 def store(sweep_project: Path) -> Store:
     return connect(f"sqlite:///{sweep_project}/mlflow.db")
 

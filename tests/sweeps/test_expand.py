@@ -49,6 +49,7 @@ def test_job_is_composed_as_a_single_run_is(sweep_project: Path, compose: Callab
         (["sede=1,2"], ConfigError, "sede: expected a key of conf/.*use seed"),
         (["seed=1,two"], ConfigError, "seed=two: .*seed: expected a whole number; received two"),
         (["optimizer.learning_rate=0.1,-1"], ConfigError, "learning_rate=-1: .*expected more than 0; received -1"),
+        (["seed=range(0,5,0)"], ConfigError, "expected a step other than 0; received 0"),
         (["seed=range(3,3)"], ConfigError, "expected at least one value; received none"),
         (["seed=glob(*)"], ConfigError, "expected at least one value; received none"),
         (["seed=choice()"], ConfigError, "empty choice"),
@@ -101,6 +102,42 @@ def test_single_run_cannot_be_batched(run_main) -> None:
     ended = run_main(train.main, "engine.batch_configs=true")
     assert (ended.status, len(ended.err.splitlines())) == (1, 1)
     assert "expected a sweep" in ended.err
+
+
+def test_wrong_value_beside_an_option_of_hydra_is_one_line(run_main) -> None:
+    for option in (["--cfg", "job"], ["--info", "config"], ["-m"]):
+        ended = run_main(train.main, "experiment=nope", *option)
+        assert (ended.status, ended.out, len(ended.err.splitlines())) == (1, "", 1)
+        assert "error: experiment: expected one of " in ended.err
+
+
+def test_command_of_a_job_has_no_key_of_its_sweep(sweep_project: Path) -> None:
+    words = ["engine=scratch", "++engine.batch_configs=true", "++figures=true", "resume=false", "seed=1,2"]
+    first, _ = expand.expand_jobs(sweep_project, words)[0]
+    assert first.rerun_command == "python -m twinnet.train engine=scratch seed=1"
+
+
+def test_launcher_settings_are_plain_values(sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs the extra `ray`")
+
+    def check(name: str, settings: dict) -> None:
+        raise ConfigError(str(settings["ray"]["init"]["runtime_env"]))  # an OmegaConf node is not what Ray takes
+
+    monkeypatch.setattr(launchers, "check", check)
+    ended = sweep("seed=1,2", "hydra/launcher=ray", "+hydra.launcher.ray.init.runtime_env={env_vars: {A: b}}")
+    assert ended.err == "error: {'env_vars': {'A': 'b'}}\n"
+
+
+def test_single_run_words_name_what_a_search_file_changes(sweep_project: Path) -> None:
+    text = "# @package _global_\ndefaults: [override /experiment: nba_scratch, override /optimizer: adam, _self_]\n"
+    (sweep_project / "conf" / "search" / "mine.yaml").write_text(
+        f"{text}epochs: 500\nsearch: {{study: mine, space: {{}}}}\n"
+    )
+    words = ["search=mine", "name=probe", "++search.trials=3", "tracking=none", "profile=smoke"]
+    single = expand.single_run_words(sweep_project, "search", words)
+    assert single == ["experiment=nba_scratch", "profile=smoke", "optimizer=adam", "name=probe", "epochs=500"]
+    composed = config.experiment(config.compose(sweep_project, "train", single))
+    assert composed == config.experiment(config.compose(sweep_project, "search", words))
 
 
 def test_launcher_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

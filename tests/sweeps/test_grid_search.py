@@ -6,19 +6,21 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
 
-from tests.sweeps.commands import Sweep, results, runs, store
+from tests.sweeps.commands import SMALL, Sweep, await_true, results, runs, store
 from twinnet import train
 from twinnet.core.schema import Tracking
 from twinnet.sweeps import cache, expand
+from twinnet.sweeps.dispatch import Dispatcher
 from twinnet.sweeps.job import Status, SweepContext
 from twinnet.sweeps.job_runner import run_job_locked
+from twinnet.sweeps.progress import Progress
 from twinnet.tracking import sweeps
 from twinnet.tracking.process import this_process
 from twinnet.tracking.store import connect
@@ -57,6 +59,9 @@ def test_diverged_job_stops_no_other_and_names_its_command(sweep: Sweep, run_mai
     names |= {file.name for file in best.glob("*.png")}
     assert artifacts == {f"summary/{name}" for name in names}
     assert "valid/loss" in parent.data.metrics
+    assert parent.data.tags["mlflow.note.content"].startswith(
+        "**Best.** optimizer.learning_rate=0."
+    )  # MLflow cuts its end
     assert parent.data.tags["failures"].count("alone: ") == 2
 
     command = shlex.split(reported[0].partition("alone: ")[2])
@@ -102,7 +107,9 @@ def test_results_of_other_machines_are_found_in_the_store(
     ended = sweep("seed=1,2,3")
     assert (ended.status, ended.counted()) == (0, {"reused": 2, "finished": 1})
     assert len(results(sweep_project)) == 1
-    assert len(runs(sweep_project)[1]) == 3
+    parents, children = runs(sweep_project)
+    assert set(pd.read_csv(ended.folder / "summary.csv")["run_id"]) == {child.info.run_id for child in children}
+    assert any("- [seed=1](#/runs/" in parent.data.tags["mlflow.note.content"] for parent in parents)
 
 
 def test_job_started_twice_is_trained_once(sweep_project: Path, tmp_path: Path) -> None:
@@ -123,6 +130,35 @@ def test_fail_fast_starts_no_further_job(sweep: Sweep, sweep_project: Path) -> N
     assert (ended.status, ended.counted()) == (1, {"failed": 1, "finished": 2})
 
 
+def test_process_that_dies_stops_fail_fast(sweep_project: Path, tmp_path: Path) -> None:
+    jobs, _ = expand.expand_jobs(sweep_project, [*SMALL, "seed=1,2"])
+    settings = {"resume": False, "fail_fast": True, "threads": 1, "swept": ("seed",)}
+    context = SweepContext(sweep_project, tmp_path, Tracking(enabled=False), {}, None, **settings)
+
+    def launch(task: object, overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
+        if jobs[0].overrides in overrides:  # as joblib if the process of a job is killed
+            context.start_marker(jobs[0].key).parent.mkdir(parents=True, exist_ok=True)
+            context.start_marker(jobs[0].key).touch()
+            raise RuntimeError("a process was terminated")
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=run_job_locked(jobs[1], context, tmp_path))]
+
+    with Progress(context.results, {job.key: job for job in jobs}, "valid/loss") as progress:
+        ended = Dispatcher(launch, "joblib", context, progress, None).run(jobs)
+    assert [ended[job.key].status for job in jobs] == [Status.failed, Status.stopped]
+
+
+def test_folder_of_an_earlier_sweep_changes_nothing(sweep: Sweep, sweep_project: Path) -> None:
+    words = ["tracking=none", "fail_fast=true", f"hydra.sweep.dir={sweep_project}/again"]
+    assert sweep(*words, f"optimizer.learning_rate={DIVERGES},0.1").counted() == {"failed": 1, "stopped": 1}
+    ended = sweep(*words, "optimizer.learning_rate=0.1,0.01")
+    assert (ended.status, ended.counted()) == (0, {"finished": 2})
+    assert "2 of 2 jobs are finished (0 were before), after" in ended.out
+    before = results(sweep_project)
+    ended = sweep(*words, "optimizer.learning_rate=0.1,0.01", "resume=false")
+    assert ended.counted() == {"finished": 2}
+    assert all(when > before[key] for key, when in results(sweep_project).items())
+
+
 def test_broken_launcher_is_one_line(sweep: Sweep, sweep_project: Path) -> None:
     ended = sweep("tracking=none", "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0")
     assert ended.status == 1
@@ -136,21 +172,13 @@ def kill(process: subprocess.Popen[str]) -> str:
     return process.communicate()[0]
 
 
-def await_results(sweep_project: Path, number: int, process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 400
-    while len(results(sweep_project)) < number:
-        assert time.monotonic() < until
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-
-
 @pytest.mark.slow
 def test_killed_sweep_trains_only_missing_jobs(
     sweep: Sweep, start: Callable[..., subprocess.Popen[str]], sweep_project: Path
 ) -> None:
     words = ["experiment=nba_scratch", "engine=scratch_numpy", "seed=range(0,6)"]
     killed = start("twinnet.train", "-m", *words, "epochs=6000", "tracking=none")
-    await_results(sweep_project, 2, killed)
+    await_true(lambda: len(results(sweep_project)) >= 2, "two results", process=killed)
     kill(killed)
     before = results(sweep_project)
     assert 2 <= len(before) < 6
@@ -172,11 +200,7 @@ def test_killed_migration_leaves_no_half_made_store(tmp_path: Path) -> None:
     file = tmp_path / "mlflow.db"
     made = f"from twinnet.tracking.store import connect; connect('sqlite:///{file}')"
     process = subprocess.Popen([sys.executable, "-c", made], stdout=subprocess.PIPE, text=True, start_new_session=True)
-    until = time.monotonic() + 400
-    while not any(other.stat().st_size for other in tmp_path.glob("mlflow.db.new")):
-        assert time.monotonic() < until
-        assert process.poll() is None
-        time.sleep(0.01)
+    await_true(lambda: any(new.stat().st_size for new in tmp_path.glob("mlflow.db.new")), "begun", process=process)
     kill(process)
     assert not file.exists()
     assert list(connect(f"sqlite:///{file}").search("")) == []

@@ -5,7 +5,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import PASSWORD, cluster
-from tests.sweeps.commands import SMALL, Sweep, runs
+from tests.sweeps.commands import SMALL, Sweep, await_true, runs
 from twinnet import search
 from twinnet.core import config
+from twinnet.core.errors import ConfigError
 
 optuna = pytest.importorskip("optuna", reason="needs the extra `optuna`")
 study = pytest.importorskip("twinnet.sweeps.study")
@@ -39,7 +39,8 @@ def trials(sweep_project: Path, study: str) -> list:
 
 def open_study(sweep_project: Path, *words: str) -> optuna.Study:
     composed = config.compose(sweep_project, "search", [*SMALL, *words])
-    return study.open_study(search.search_settings(composed), "valid/loss", config.experiment(composed), sweep_project)
+    settings, experiment = search.search_settings(composed), config.experiment(composed)
+    return study.open_study(settings, composed.objective, experiment, sweep_project)
 
 
 def states(sweep_project: Path) -> Counter[str]:
@@ -55,6 +56,7 @@ def test_grid_is_searched_once(run_main: Sweep, sweep_project: Path) -> None:
     (sweep_project / "conf" / "search" / "grid.yaml").write_text(GRID.lstrip())
     ended = run_main(search.main, "search=grid", *SMALL)
     assert ended.status == 1  # two of six diverge
+    assert "Traceback" not in ended.err
     assert ended.out.startswith("search grid: 0 of 6 trials have ended")
     assert ended.counted() == {"finished": 4, "failed": 2}
     assert "best valid/loss: optimizer.learning_rate=0." in ended.out
@@ -64,6 +66,7 @@ def test_grid_is_searched_once(run_main: Sweep, sweep_project: Path) -> None:
     (parent,), children = runs(sweep_project)
     assert Counter(child.info.status for child in children) == {"FINISHED": 4, "FAILED": 2}
     assert parent.data.params["seed"] == "0 to 1"
+    assert parent.info.status == "FAILED"
     again = run_main(search.main, "search=grid", *SMALL)
     assert again.out.startswith("search grid: 6 of 6 trials have ended")
     assert again.counted() == {}
@@ -86,11 +89,9 @@ def test_killed_search_is_resumed_by_two_processes(
 ) -> None:
     words = ["tracking=none", "search.trials=4", "search.pruner=none", "search.storage=sqlite:///optuna.db"]
     process = start("twinnet.search", "search=nba", "engine=scratch_numpy", "epochs=6000", *words)
-    until = time.monotonic() + 400
-    while not states(sweep_project)["COMPLETE"] or not states(sweep_project)["RUNNING"]:
-        assert time.monotonic() < until
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
+    await_true(
+        lambda: states(sweep_project).keys() >= {"COMPLETE", "RUNNING"}, "a trial after the first", process=process
+    )
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     before = states(sweep_project)["COMPLETE"]
@@ -112,6 +113,51 @@ def test_processes_that_start_together_draw_different_trials(sweep_project: Path
     first, second = (open_study(sweep_project, f"search.storage=sqlite:///{tmp_path}/optuna.db") for _ in range(2))
     drawn = [each.ask().suggest_float("rate", 0, 1) for each in (first, second)]
     assert drawn[0] != drawn[1]
+    assert first.user_attrs == second.user_attrs
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+def test_study_keeps_its_objective_and_experiment(sweep_project: Path, tmp_path: Path) -> None:
+    storage = f"search.storage=sqlite:///{tmp_path}/optuna.db"
+    open_study(sweep_project, storage)
+    for word, expected in (("objective=valid/accuracy", "objective=valid/loss"), ("epochs=30", "epochs=20")):
+        message = f"search.study=nba: expected {expected}, with which it began; received {word.partition('=')[2]}; "
+        with pytest.raises(ConfigError, match=f"^{message}use another search.study$"):
+            open_study(sweep_project, storage, word)
+    free = ["search.trials=9", "search.processes=2", "device=cpu", "name=probe", "optimizer.learning_rate=0.5"]
+    open_study(sweep_project, storage, *free)
+
+
+OWN = "# @package _global_\nsearch: {study: own, pruner: none, sampler: random, space: %s}\n"
+
+
+def test_trial_that_cannot_be_trained_has_failed(run_main: Sweep, sweep_project: Path) -> None:
+    """Each value fits the configuration; together they do not."""
+    space = "{engine.backend: {kind: choice, choices: [jax]}, engine.dtype: {kind: choice, choices: [float64]}}"
+    (sweep_project / "conf" / "search" / "own.yaml").write_text(OWN % space)
+    words = ["search=own", "experiment=nba_keras", "engine.backend=tensorflow", "engine.dtype=float32"]
+    ended = run_main(search.main, *words, "search.trials=2", "tracking=none")
+    assert (ended.status, ended.err, ended.counted()) == (1, "", {"failed": 2})
+    assert ended.out.count("engine.dtype=float64: expected float32") == 4, "of each trial, and in the summary"
+    assert "alone: python -m twinnet.train experiment=nba_keras" in ended.out
+
+
+def test_error_of_the_program_fails_one_trial(run_search: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twinnet.training.experiment.prepare", lambda *_: 1 / 0)
+    ended = run_search("search.trials=2", "tracking=none")
+    assert (ended.status, ended.counted()) == (1, {"failed": 2})
+    assert ended.out.count("ZeroDivisionError: division by zero") == 4
+
+
+def test_other_choices_of_a_study_are_one_line(run_main: Sweep, sweep_project: Path) -> None:
+    for choices, trials, status in (("[1, 2]", 1, 0), ("[1, 3]", 2, 1)):
+        (sweep_project / "conf" / "search" / "own.yaml").write_text(
+            OWN % f"{{seed: {{kind: choice, choices: {choices}}}}}"
+        )
+        ended = run_main(search.main, "search=own", *SMALL, f"search.trials={trials}", "tracking=none")
+        assert ended.status == status
+    assert ended.err.startswith("error: search.space.seed: expected the kind and choices of the study's earlier trials")
+    assert len(ended.err.splitlines()) == 1
 
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage")
@@ -171,12 +217,13 @@ def test_invalid_search_is_one_line(run_search: Sweep, sweep_project: Path, word
         ("{seed: {kind: number, low: 0, high: 0.5}}", "search.space.seed: .*expected a whole number"),
         ("{seed: {kind: choice}}", "search.space.seed.choices: expected at least one value"),
         ("{seed: {kind: integer, low: 2, high: 1}}", "search.space.seed: expected low and high"),
+        ("{seed: {low: 1, high: 2}}", "search.space.seed.kind: expected a value; received none"),
         ("{}", "search.space: expected at least one key"),
+        ("'???'", "search.space: expected a value; received none"),
     ],
 )
 def test_space_that_does_not_fit_is_one_line(run_main: Sweep, sweep_project: Path, space: str, message: str) -> None:
-    file = f"# @package _global_\nsearch: {{study: own, space: {space}}}\n"
-    (sweep_project / "conf" / "search" / "own.yaml").write_text(file)
+    (sweep_project / "conf" / "search" / "own.yaml").write_text(OWN % space)
     ended = run_main(search.main, "search=own", "tracking=none")
     assert (ended.status, ended.out, len(ended.err.splitlines())) == (1, "", 1)
     assert all(part in ended.err for part in message.split(".*"))
