@@ -2,11 +2,11 @@
 
 `sample` gives, for each position in the epoch's order, the changes that are asked for:
 
-    flip    (samples,)    1 where the image is mirrored, left and right exchanged
+    flip    (samples,)    1 if the image is mirrored, left and right exchanged
     shift   (samples, 2)  pixels down and to the right, zeros coming in: a random crop of the padded image
     erase   (samples, 5)  a box (top, left, height, width) and the value it is filled with (Zhong et al. 2020)
     mix     (samples, 5)  the sample's own share, and the box that is replaced by the next sample's
-                          (CutMix, Yun et al. 2019); a box without height where the two are averaged instead
+                          (CutMix, Yun et al. 2019); a box without height if the two are averaged instead
                           (mixup, Zhang et al. 2018)
 """
 
@@ -125,7 +125,7 @@ def _erasures(problem: Problem, random: np.random.Generator) -> np.ndarray:
 
 
 def _mixtures(problem: Problem, random: np.random.Generator) -> np.ndarray:
-    """Mixup, CutMix, or where both are asked for one of them for each sample."""
+    """Mixup, CutMix, or, if both are enabled, one of them for each sample."""
     chosen, samples = problem.augmentation, len(problem.X_train)
     height, width = problem.network.input_shape[:2]
     cut = random.random(samples) < (0.5 if chosen.mixup and chosen.cutmix else float(bool(chosen.cutmix)))

@@ -1,4 +1,4 @@
-"""The way to an engine by its name; its libraries are imported by the call, and no other engine's."""
+"""Calls of an engine by its name; a call imports that engine's libraries alone."""
 
 from importlib import import_module
 from pathlib import Path

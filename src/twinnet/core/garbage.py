@@ -7,7 +7,7 @@ THRESHOLD = 10_000  # new objects from one search to the next; 700 by default
 
 
 def collect_rarely() -> None:
-    """Search a tenth as often, and not all that was imported once more at the end of the process."""
+    """Collect a tenth as often, and skip the collection at exit."""
     gc.set_threshold(THRESHOLD)
     atexit.unregister(gc.freeze)  # it may have been called before
     atexit.register(gc.freeze)

@@ -53,7 +53,7 @@ class Monitor:
         self.is_resuming = False
         finite = np.isfinite(chunk.train_loss)
         if not finite.all() or not np.isfinite(chunk.valid_loss):
-            self._diverged(chunk, finite)
+            self._raise_diverged(chunk, finite)
         self.history.append(chunk)
         for listener in self.listeners:
             listener(self.history)
@@ -88,7 +88,7 @@ class Monitor:
             self.best_loss, self.best_epoch = valid_loss, epoch
         return self.best_epoch is None or epoch - self.best_epoch >= patience
 
-    def _diverged(self, chunk: Chunk, finite: np.ndarray) -> None:
+    def _raise_diverged(self, chunk: Chunk, finite: np.ndarray) -> None:
         bad = int(np.argmin(finite)) if not finite.all() else len(finite) - 1
         epoch = self.history.epochs + bad + 1
         earlier = np.concatenate([*self.history.train_loss, np.asarray(chunk.train_loss, dtype=float)[:bad]])

@@ -191,7 +191,7 @@ def _init_weights(shapes: dict[str, Shape], init: Initializer, random: np.random
 
 
 def build_network(experiment: Experiment) -> Network:
-    """The network of an experiment: the model's layers, then the output layer that the task settles."""
+    """The network of an experiment: the model's layers, then the output layer that the task determines."""
     data, model = experiment.data, experiment.model
     inputs = tuple(data.image_shape) if isinstance(data, ImageData) else (len(data.features),)  # type: ignore[attr-defined]  # the only other kind is TableData
     units = output_units(data.task, len(data.classes or []))

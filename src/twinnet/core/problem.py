@@ -1,10 +1,11 @@
 """A problem that an engine solves, and the trained network that it returns.
 
-An engine is a module with one function, `fit(problem, monitor) -> TrainedNetwork`. It trains `problem.chunks()` one
-after the other. For each epoch it records the loss and the metric over the training samples as they are met, each
-before the update that follows it (with one batch an epoch: of the weights at the start of the epoch; with several:
-the average over the batches, weighted by their size). At the end of each chunk it evaluates the validation split and
-calls `monitor(chunk)`; if `monitor.improved`, it keeps a copy of the weights; if the call returns True, it stops.
+An engine is a module with `gpus(engine)`, `load(file, engine)` and `fit(problem, monitor) -> TrainedNetwork`. `fit`
+trains `problem.chunks()` one after the other. For each epoch it records the loss and the metric over the training
+samples as they are met, each before the update that follows it (with one batch an epoch: of the weights at the start of
+the epoch; with several: the average over the batches, weighted by their size). At the end of each chunk it evaluates
+the validation split and calls `monitor(chunk)`; if `monitor.improved`, it keeps a copy of the weights; if the call
+returns True, it stops.
 """
 
 from collections.abc import Iterator

@@ -13,7 +13,7 @@ from twinnet.core import paths
 from twinnet.core.errors import DataError
 
 NAME = "provenance.json"
-SYNTHETIC = "synthetic"  # the source of data that no source answered for
+SYNTHETIC = "synthetic"  # the source of data that a program drew
 SYNTHETIC_NOTE = "synthetic data: drawn by a program, not measured"
 ORIGINS = ("upstream", "mirror", "snapshot", SYNTHETIC)
 STAGES = {paths.RAW: "download", paths.PROCESSED: "preprocess"}  # folder of data sets -> the stage that writes it

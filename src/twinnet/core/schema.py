@@ -1,7 +1,7 @@
 """The typed schema of conf/: what can be chosen and which types the values have.
 
 One dataclass for each group of conf/, with the defaults that a yaml file there may leave out. Each subclass is
-registered with Hydra's ConfigStore under its `kind` (see `register` in the package).
+registered with Hydra's ConfigStore under its `kind` (see `core.config.register`).
 """
 
 from dataclasses import dataclass, field
@@ -85,8 +85,8 @@ class Data:
 
     kind: str = MISSING
     name: str = MISSING  # the data set, as in datasets.<name>
-    file: str = MISSING  # in data/processed/<name>/; each kind has one
-    task: Task = MISSING  # it settles the output layer and the default loss
+    file: str = MISSING  # in data/processed/<name>/, fixed by the kind: leave it out
+    task: Task = MISSING  # it determines the output layer and the default loss
     classes: list[str] | None = None  # names of the classes 0, 1, ...; None for regression
     scaling: Scaling = Scaling.none  # of the inputs
 
@@ -118,7 +118,7 @@ class ImageData(Data):
 
 @dataclass
 class Model:
-    """A network without its output layer, which the task settles: conf/model/."""
+    """A network without its output layer, which the task determines: conf/model/."""
 
     kind: str = MISSING
     activation: Activation = Activation.relu  # of the hidden layers
@@ -254,7 +254,7 @@ class KerasEngine(Engine):
     backend: Backend = Backend.tensorflow  # that Keras computes with
     steps_per_execution: int | None = None  # None: chosen by the engine for the model
     jit_compile: bool | None = None  # None: chosen by the engine for the model
-    mixed_precision: bool | None = False  # activations in bfloat16, weights in float32; null: where that is faster
+    mixed_precision: bool | None = False  # activations in bfloat16, weights in float32; null: if that is faster
 
     @property
     def library(self) -> str:
@@ -266,7 +266,7 @@ class KerasEngine(Engine):
 
 @dataclass
 class Limits:
-    """Caps that a profile puts on every experiment; None is no cap."""
+    """Caps that a profile puts on every experiment; null is no cap."""
 
     epochs: int | None = None  # of each training
     samples: int | None = None  # of each split
@@ -306,10 +306,10 @@ class Experiment:
     batch_size: int | None = None  # None: all samples in one batch
     seed: int = 0  # of the initial weights, the batch order, dropout and augmentation
     device: DeviceChoice = DeviceChoice.auto  # auto: a GPU if the engine finds one
-    allow_degenerate: bool = False  # train even where the loss cannot teach the network anything
+    allow_degenerate: bool = False  # train even if the loss cannot teach the network anything
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     label_smoothing: float = 0.0  # of the training targets, for categorical_crossentropy
-    ema: float | None = None  # decay of the moving average of the weights that is evaluated and kept
+    ema: float | None = None  # decay of the moving average of the weights that is evaluated and saved
     augmentation: Augmentation = field(default_factory=Augmentation)
     checkpoint_seconds: float | None = 60.0  # between two checkpoints of a training; None: no checkpoints
     limits: Limits = field(default_factory=lambda: II("profile"))
@@ -332,7 +332,7 @@ class Tracking:
 
 @dataclass
 class Compare:
-    """How finished runs are compared: conf/compare/."""
+    """How finished runs are compared."""
 
     confidence: float = 0.95  # of every interval; a difference is shown at 1 - confidence
     resamples: int = 20_000  # of each bootstrap
@@ -376,7 +376,7 @@ class Source:
     address: str = ""  # what stands before the name of a file; a mirror takes it from TWINNET_MIRROR
     headers: dict[str, str] = field(default_factory=dict)  # of each request
     interval: float = 0.0  # seconds between two requests, at least
-    sha256: dict[str, str] = field(default_factory=dict)  # of files as this source sends them, where they never change
+    sha256: dict[str, str] = field(default_factory=dict)  # of files as this source sends them, if they never change
 
 
 @dataclass
@@ -439,7 +439,7 @@ class ArrayFile:
 class ImageDataset(Dataset):
     kind: str = "images"
     files: dict[str, str] = MISSING  # file name -> SHA-256, of the decompressed bytes if it is gzip
-    arrays: dict[str, ArrayFile] = MISSING  # X_train, y_train and, where there is a test split, X_test, y_test
+    arrays: dict[str, ArrayFile] = MISSING  # X_train, y_train and, if there is a test split, X_test, y_test
     stand_in: SyntheticKind = SyntheticKind.none  # the synthetic images
 
 

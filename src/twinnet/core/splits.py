@@ -1,4 +1,4 @@
-"""What an experiment trains on."""
+"""Splits of a data set: arrays for training, validation and test."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class Splits:
 
     @property
     def evaluation(self) -> tuple[str, np.ndarray, np.ndarray]:
-        """Name, X and y of the split that comparisons use: test where there is one, else valid."""
+        """Name, X and y of the split that comparisons use: test if there is one, else valid."""
         if self.X_test is not None and self.y_test is not None:
             return "test", self.X_test, self.y_test
         return "valid", self.X_valid, self.y_valid
