@@ -4,11 +4,13 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.sweeps.commands import await_true
 
 NODES = ("n1", "n2")
 CPUS = 2  # of each node, whatever this machine has
@@ -73,12 +75,12 @@ class Cluster:
         files = {"key": key, **{name: self.folder / f"munge.{name}" for name in ("socket", "pid", "log", "seed")}}
         options = [f"--{name}{'' if name == 'socket' else '-file'}={file}" for name, file in files.items()]
         self._start("munge", "munged", "--foreground", "--force", *options)
-        _await(lambda: files["socket"].exists(), "munged")
+        await_true(lambda: files["socket"].exists(), "munged", SECONDS)
 
     def start_controller(self) -> None:
         (self.folder / "state").mkdir(exist_ok=True)
         self._start("controller", "slurmctld", "-D")
-        _await(lambda: "is UP" in self.run("scontrol", "ping", check=False), "slurmctld")
+        await_true(lambda: "is UP" in self.run("scontrol", "ping", check=False), "slurmctld", SECONDS)
 
     def start_node(self, name: str) -> None:
         """Start slurmd on a host of this name, with a process table of its own."""
@@ -102,7 +104,11 @@ class Cluster:
         self.run("scontrol", "update", f"nodename={name}", f"state={state}", "reason=tests")
 
     def await_state(self, name: str, state: str) -> None:
-        _await(lambda: self.run("sinfo", "-h", "-n", name, "-o", "%T", check=False).strip() == state, f"{name} {state}")
+        await_true(
+            lambda: self.run("sinfo", "-h", "-n", name, "-o", "%T", check=False).strip() == state,
+            f"{name} {state}",
+            SECONDS,
+        )
 
     def jobs(self, states: str = "PENDING,RUNNING") -> list[str]:
         """Return the ids of the jobs in the queue, as 8_3."""
@@ -111,12 +117,12 @@ class Cluster:
     def await_saved(self) -> None:
         """Wait until the controller has written what it knows now, which it does every five seconds."""
         now, saved = time.time(), self.folder / "state" / "job_state"
-        _await(lambda: saved.exists() and saved.stat().st_mtime > now, "the state of the jobs")
+        await_true(lambda: saved.exists() and saved.stat().st_mtime > now, "the state of the jobs", SECONDS)
 
     def clear(self) -> None:
         """Cancel what is left of a test, and wait until both nodes are idle."""
         self.run("scancel", "--user=root")
-        _await(lambda: not self.jobs("PENDING,RUNNING,COMPLETING"), "an empty queue")
+        await_true(lambda: not self.jobs("PENDING,RUNNING,COMPLETING"), "an empty queue", SECONDS)
         for name in NODES:  # a controller that was started again does not know them at once
             self.await_state(name, "idle")
 
@@ -142,13 +148,6 @@ def slurm_cluster(folder: Path) -> Iterator[Cluster]:
         pytest.skip("needs root, and a kernel that allows namespaces")
     with ExitStack() as stack:
         yield Cluster(folder, stack)
-
-
-def _await(is_true: Callable[[], bool], what: str) -> None:
-    until = time.monotonic() + SECONDS
-    while not is_true():
-        assert time.monotonic() < until, f"expected {what} within {SECONDS:g} s"
-        time.sleep(0.1)
 
 
 def _free_ports(number: int) -> list[int]:

@@ -20,6 +20,7 @@ from sqlalchemy import create_engine, text
 from tests.cluster.checkout import Checkout
 from tests.cluster.hosts import Command, Host, Network, network
 from tests.postgres import PASSWORD, cluster
+from tests.sweeps.commands import await_true
 from twinnet.core.schema import Tracking
 from twinnet.tracking import sweeps
 from twinnet.tracking.store import Store, client_environment, connect, with_driver
@@ -108,13 +109,6 @@ def answers(address: str, process: Command) -> bool:
     with suppress(OSError), urlopen(address, timeout=5):
         return True
     return False
-
-
-def await_true(is_true: Callable[[], object], what: str, seconds: float = 200.0) -> None:
-    until = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < until, f"not within {seconds:g} s: {what}"
-        time.sleep(0.1)
 
 
 def train(host: Host, *words: str, **environment: str) -> Command:
@@ -263,7 +257,7 @@ def test_search_of_two_hosts(
         return host.start("python", "-m", "twinnet.search", *words, **tracked)
 
     first = search(hosts[0])
-    first.await_text("trials are there")
+    first.await_text("trials have ended")
     second = search(hosts[1])
     second.await_text(r"\[\d+/14\]")
     cut_off_in_training(store, hosts[1], has_sent=False)

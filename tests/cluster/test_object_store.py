@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from tests.cluster.object_store import BUCKET, PROGRAMS, ObjectStore, dvc, objec
 from tests.pipelines.project import make_smoke
 from tests.postgres import cluster
 from tests.servers import ROOT, serving
+from tests.sweeps.commands import await_true
 from twinnet.tracking.store import connect
 from twinnet.training.run import RESULT_FILES, finished_runs
 
@@ -113,7 +113,7 @@ def test_dvc_leaves_nothing_half_done(store: ObjectStore, tmp_path: Path, tried:
     store.heal()
     store.slow = 0.5
     with killed_dvc(first, "push", client):
-        _await(lambda: len(store.objects()) > 2)
+        await_true(lambda: len(store.objects()) > 2, "three objects")
     store.heal()
     pushed = dvc(first, "push", **client)
     assert pushed.returncode == 0, pushed.stdout
@@ -127,7 +127,7 @@ def test_dvc_leaves_nothing_half_done(store: ObjectStore, tmp_path: Path, tried:
     store.heal()
     store.slow = 0.5
     with killed_dvc(second, "pull", client):
-        _await(lambda: any(second.glob(".dvc/cache/files/md5/*/*")))
+        await_true(lambda: any(second.glob(".dvc/cache/files/md5/*/*")), "a file of the cache")
     store.heal()
     pulled = dvc(second, "pull", **client)
     assert pulled.returncode == 0, pulled.stdout
@@ -165,13 +165,6 @@ def killed_dvc(folder: Path, command: str, environment: dict[str, str]) -> Itera
     finally:
         process.kill()
         process.wait()
-
-
-def _await(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 # --------------------------------------------------------------------------------------------------- artifacts
@@ -245,7 +238,7 @@ def test_run_is_finished_with_its_artifacts_or_not_at_all(
     words = [sys.executable, "-m", *TRAIN, "seed=2", "hydra.run.dir=runs/killed"]
     silence = subprocess.DEVNULL
     training = subprocess.Popen(words, cwd=checkout.folder, env=os.environ | client, stdout=silence, stderr=silence)
-    _await(lambda: len(store.objects()) > n_before + 1)
+    await_true(lambda: len(store.objects()) > n_before + 1, "two more objects")
     for process in psutil.process_iter(["cmdline", "cwd"]):
         if "twinnet.tracking.follow" in (process.info["cmdline"] or []) and process.info["cwd"] == str(checkout.folder):
             process.kill()

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +15,7 @@ import pytest
 from mlflow.entities import Run
 
 from tests.cluster.slurm import NODES, Cluster, slurm_cluster
-from tests.sweeps.commands import CommandResult, runs
-from twinnet.sweeps import cache
+from tests.sweeps.commands import CommandResult, await_true, results, runs
 from twinnet.tracking import sweeps
 from twinnet.tracking.store import PROCESS
 
@@ -73,23 +71,10 @@ def finish(process: subprocess.Popen[str]) -> CommandResult:
     return CommandResult(process.returncode, out, err)
 
 
-def results(project: Path) -> dict[str, int]:
-    """Result key -> when its run was completed."""
-    return {file.parent.name: file.stat().st_mtime_ns for file in (project / cache.RESULTS).glob("*/metrics.json")}
-
-
 def n_trained(project: Path) -> int:
     """Return how many jobs of all sweeps were trained rather than found."""
-    files = (project / "outputs" / "sweeps").glob("*/results/*.json")
+    files = (project / "outputs" / "sweeps").glob("*/state/results/*.json")
     return sum(json.loads(file.read_text())["status"] == "finished" for file in files)
-
-
-def await_that(is_true: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + SECONDS
-    while not is_true():
-        assert time.monotonic() < until
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
 
 
 def host(run: Run) -> str:
@@ -149,7 +134,7 @@ def test_cancelled_job_is_trained_by_the_same_command(
     """SLURM: scancel of one job of 12 in its training."""
     words = [f"epochs=60000,{','.join(map(str, range(20, 31)))}", "checkpoint_seconds=1"]
     sweep = start(*words)
-    await_that(lambda: len(results(project)) >= 3, sweep)
+    await_true(lambda: len(results(project)) >= 3, "three results", SECONDS, sweep)
     (longest,) = [job for job in cluster.jobs("RUNNING") if job.endswith("_0")]
     cluster.run("scancel", longest)
     ended = finish(sweep)
@@ -174,13 +159,13 @@ def test_jobs_of_lost_node_are_trained_again(
 ) -> None:
     """SLURM: one of two nodes loses power and comes back."""
     sweep = start(LONG, "seed=range(0,12)")
-    await_that(lambda: len(results(project)) >= 3, sweep)
-    await_that(lambda: cluster.run("squeue", "-h", "-t", "RUNNING", "-w", "n2"), sweep)
+    await_true(lambda: len(results(project)) >= 3, "three results", SECONDS, sweep)
+    await_true(lambda: cluster.run("squeue", "-h", "-t", "RUNNING", "-w", "n2"), "jobs on n2", SECONDS, sweep)
     lost = len(cluster.run("squeue", "-h", "-t", "RUNNING", "-w", "n2").splitlines())
     cluster.kill("n2")
     cluster.update_node("n2", "down")
     before = results(project)
-    await_that(lambda: len(results(project)) >= len(before) + 2, sweep)
+    await_true(lambda: len(results(project)) >= len(before) + 2, "two more results", SECONDS, sweep)
     cluster.start_node("n2")
     cluster.update_node("n2", "resume")
     ended = finish(sweep)
@@ -202,7 +187,7 @@ def test_killed_leader_is_started_again(
     words = [LONG, "seed=range(0,12)"]
     for number in (2, 6):
         sweep = start(*words)
-        await_that(lambda number=number: len(results(project)) >= number, sweep)
+        await_true(lambda number=number: len(results(project)) >= number, "its results", SECONDS, sweep)
         os.killpg(sweep.pid, signal.SIGKILL)
         sweep.communicate()
     before = results(project)
@@ -225,7 +210,7 @@ def test_interrupted_leader_cancels_its_jobs(
 ) -> None:
     """SLURM: Ctrl-C of the leading process."""
     sweep = start("epochs=6000000", "seed=1,2,3")
-    await_that(lambda: len(runs(project)[1]) == 3, sweep)
+    await_true(lambda: len(runs(project)[1]) == 3, "three runs", SECONDS, sweep)
     sweep.send_signal(signal.SIGINT)
     ended = finish(sweep)
     assert ended.status == 130
@@ -241,7 +226,7 @@ def test_killed_process_of_a_job_is_tried_once_more(
 ) -> None:
     """SLURM: kill -9 of the process of a job."""
     sweep = start(LONG, "seed=1")
-    await_that(lambda: job_processes(project), sweep)
+    await_true(lambda: job_processes(project), "the process of the job", SECONDS, sweep)
     (process,) = job_processes(project)
     process.kill()
     ended = finish(sweep)
@@ -262,11 +247,11 @@ def test_sweep_outlives_the_controller(
 ) -> None:
     """SLURM: slurmctld is killed while jobs run, and comes back."""
     sweep = start("epochs=60000", "seed=range(0,6)")
-    await_that(lambda: len(cluster.jobs("RUNNING")) == 4, sweep)
+    await_true(lambda: len(cluster.jobs("RUNNING")) == 4, "four jobs that run", SECONDS, sweep)
     cluster.await_saved()  # SLURM forgets what it started in the last seconds before it is killed
     cluster.kill("controller")
     assert not results(project)
-    await_that(lambda: results(project), sweep)
+    await_true(lambda: results(project), "a result", SECONDS, sweep)
     cluster.start_controller()
     ended = finish(sweep)
     assert (ended.status, ended.counted()) == (0, {"finished": 6}), ended
@@ -317,7 +302,7 @@ def test_controller_that_does_not_answer_is_one_line(
 BRIEF = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=45"]  # at most 15 s
 
 
-def test_time_limit_is_told(
+def test_time_limit_is_reported(
     start: Callable[..., subprocess.Popen[str]], project: Path, tried: Callable[..., None]
 ) -> None:
     """SLURM: a job is longer than its time limit."""
@@ -336,7 +321,7 @@ def test_job_resumes_after_its_time_limit(
 ) -> None:
     """SLURM: the same with max_num_timeout=1."""
     sweep = start("epochs=200000", "seed=1", "checkpoint_seconds=1", "hydra.launcher.max_num_timeout=1")
-    await_that(lambda: list((project / "build" / "checkpoints").glob("*/state.npz")), sweep)
+    await_true(lambda: list((project / "build" / "checkpoints").glob("*/state.npz")), "a checkpoint", SECONDS, sweep)
     cluster.run("scancel", "--signal=USR2", *cluster.jobs("RUNNING"))  # as SLURM does before the limit
     ended = finish(sweep)
     assert (ended.status, ended.counted()) == (0, {"finished": 1}), ended
