@@ -35,3 +35,17 @@ def test_unchanged_dvc_run_is_reproduced_by_its_stage(info: RunInfo, compose: Ca
     info = replace(info, config=config.plain(compose("nba_scratch")))
     assert description.run_name(info) == "nba_scratch"
     assert "`dvc repro train@nba_scratch`" in description.running(info)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "command"),
+    [
+        ([], "experiment=nba_scratch"),
+        (["seed=1", "++engine.batch_configs=true", "figures=true", "resume=false"], "experiment=nba_scratch seed=1"),
+        (["experiment=nba_points", "name=nba_scratch"], "experiment=nba_points name=nba_scratch"),
+        (["name=nba_scratch"], "name=nba_scratch"),  # of the experiment that conf/train.yaml names
+    ],
+)
+def test_command_of_a_single_run(info: RunInfo, overrides: list[str], command: str) -> None:
+    info = replace(info, dvc={}, overrides=overrides)
+    assert f"`python -m twinnet.train {command}`" in description.running(info)
