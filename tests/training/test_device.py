@@ -1,5 +1,6 @@
 """Devices: what `auto`, `cpu` and `gpu` come to, with a list of devices that is made up."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,22 @@ def test_no_library_is_loaded_that_is_not_asked() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_platform_that_jax_does_not_find_is_a_device_error() -> None:
+    """On the CPU, too, for which no device is looked for before the training."""
+    program = (
+        "from tests.problems import *; from twinnet.core.errors import DeviceError\n"
+        "keras = keras_problem(dtype='float32', engine=KerasEngine(backend=Backend.jax))\n"
+        "for problem in (scratch_problem(array='jax'), keras):\n"
+        "    try: fit(problem, Monitor('accuracy'))\n"
+        "    except DeviceError as error: print(error)"
+    )
+    environment = os.environ | {"JAX_PLATFORMS": "abacus"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("JAX_PLATFORMS=abacus: expected a platform that JAX finds here") for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from twinnet.core.engine import gpus
-from twinnet.core.errors import DeviceError, one_line_text
+from twinnet.core.errors import DeviceError
 from twinnet.core.schema import DeviceChoice, Dtype, Engine, KerasEngine
 
 
@@ -28,13 +28,7 @@ def choose_device(device: DeviceChoice, engine: Engine) -> Device:
     """
     if device is DeviceChoice.cpu:
         return CPU
-    try:
-        found = gpus(engine)
-    except (RuntimeError, AssertionError) as error:  # JAX, if a variable asks for a platform that is not there
-        raise DeviceError(
-            f"device={device}: expected {engine.library} to start; received {one_line_text(error)}; unset JAX_PLATFORMS"
-        ) from error
-    if found:
+    if found := gpus(engine):
         return Device("gpu", f"gpu: {found[0]}")
     if device is DeviceChoice.gpu:
         raise DeviceError(

@@ -34,7 +34,7 @@ def loaded() -> Backend | None:
 def load(engine: KerasEngine) -> None:
     """Import Keras with the engine's backend and set the number of its threads.
 
-    Raises ConfigError if Keras is already imported with another backend.
+    Raises ConfigError if Keras is already imported with another backend, DeviceError if JAX does not start.
     """
     present = loaded()
     if present is not None and present is not engine.backend:
@@ -53,6 +53,10 @@ def load(engine: KerasEngine) -> None:
         keras.config.set_epsilon(1e-7)
         keras.config.set_image_data_format("channels_last")
         _enable_memory_growth(engine.backend)
+    if engine.backend is Backend.jax:
+        from twinnet.engines.platform import jax_devices  # nothing: Keras has imported JAX
+
+        jax_devices()
     if engine.threads is not None:
         _set_threads(engine)
 
@@ -124,7 +128,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 @contextmanager
 def suppress_native_logs() -> Iterator[None]:
-    """Drop the notes of C++ libraries on stderr during their import, before TF_CPP_MIN_LOG_LEVEL counts."""
+    """Drop the notes of C++ libraries on stderr during their import, before TF_CPP_MIN_LOG_LEVEL takes effect."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as written:

@@ -19,6 +19,7 @@ from twinnet.core import paths
 from twinnet.core.augmentation import Sample, take
 from twinnet.core.errors import TwinnetError
 from twinnet.core.network import Conv2D
+from twinnet.engines.platform import jax_devices
 from twinnet.engines.scratch import optimizers
 from twinnet.engines.scratch.arrays import Array, Parameters
 from twinnet.engines.scratch.step import StepSpec, evaluate, inputs, step, training_inputs
@@ -36,7 +37,7 @@ def _start_backends() -> None:
     flags = os.environ.get("XLA_FLAGS")
     os.environ["XLA_FLAGS"] = f"{flags or ''} {LOOP_FLAG}".strip()
     try:
-        jax.devices()
+        jax_devices()
     finally:
         if flags is None:
             del os.environ["XLA_FLAGS"]
