@@ -79,7 +79,7 @@ gpu = keras_problem(
     (*residual, GlobalAveragePool2D()), input_shape=(6, 6, 1), task=Task.multiclass, dtype="float32", epochs=3,
     engine=KerasEngine(backend=Backend.jax, mixed_precision=True), ema=0.9, label_smoothing=0.1,
     augmentation=Augmentation(flip=True, shift=2, erase=0.5, mixup=0.2, cutmix=1.0),
-    optimizer=Nesterov(learning_rate=0.01),
+    optimizer=Nesterov(learning_rate=0.01), seed=2**32 - 1,
 )
 store = MemoryStore()
 whole, expected = train_arrays(gpu, Monitor(gpu.metric, checkpoint=store))

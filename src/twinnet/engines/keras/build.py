@@ -24,6 +24,7 @@ from twinnet.core.schema import Activation, Loss
 from twinnet.engines.keras.optimizers import constant_type
 
 INPUT = "input"
+SEEDS = 2**32  # JAX takes uint32
 OUTPUT = "output"  # the last layer of every model: the activation of the output layer
 NAMES = {  # of the weights: here, in Keras
     "W": "kernel",
@@ -56,7 +57,7 @@ def build_model(network: Network, weights: Weights, dtype: str, seed: int, polic
             shortcut = _shortcut(layer, forked.pop(), tensor, f"projection_{index}", policy or dtype, network.l2)
             tensor = keras.layers.Add(name=name, dtype=policy or dtype)([tensor, shortcut])
         else:
-            tensor = _layer(layer, name, policy or dtype, network.l2, seed + index)(tensor)
+            tensor = _layer(layer, name, policy or dtype, network.l2, (seed + index) % SEEDS)(tensor)
     output = network.layers[-1]
     assert isinstance(output, Dense)
     linear = replace(output, activation=Activation.identity)
