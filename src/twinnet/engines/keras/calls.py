@@ -1,6 +1,6 @@
 """Several steps in one call of Keras, in a compiled loop: no step waits for Python.
 
-The samples stay where the training computes; each step gathers its batch and changes it as drawn.
+The samples stay on the device; each step gathers its batch and changes it as drawn.
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def _pieces(steps: range, most: int) -> Iterator[range]:
 
 
 class Draws:
-    """Draws the Steps of one call after the other; their "number" alone where all of them see the same batch."""
+    """Draw the Steps of a call: the order and changes of each batch, or its number if all steps see the same batch."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem

@@ -13,12 +13,12 @@ from twinnet.engines.keras.targets import training_targets
 from twinnet.engines.keras.training_model import TrainingModel
 
 
-def batches(trained: TrainingModel, planned: list[range]) -> keras.utils.PyDataset:
-    return Batches(trained.problem, planned)
+def batches(model: TrainingModel, planned: list[range]) -> keras.utils.PyDataset:
+    return Batches(model.problem, planned)
 
 
 class Batches(keras.utils.PyDataset):
-    """For each call the samples, which stay where the training computes, and its steps."""
+    """For each call the samples, which stay on the device, and its steps."""
 
     def __init__(self, problem: Problem, planned: list[range]) -> None:
         super().__init__()

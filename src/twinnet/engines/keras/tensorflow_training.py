@@ -14,10 +14,10 @@ from twinnet.engines.keras.targets import training_targets
 from twinnet.engines.keras.training_model import TrainingModel
 
 
-def batches(trained: "LoopingModel", planned: list[range]) -> tf.data.Dataset:
-    """The steps of each call, drawn beside the training; the samples stay where it computes."""
-    problem = trained.problem
-    trained.samples = tf.constant(problem.X_train), tf.constant(training_targets(problem))
+def batches(model: "LoopingModel", planned: list[range]) -> tf.data.Dataset:
+    """The steps of each call, drawn beside the training; the samples stay on the device."""
+    problem = model.problem
+    model.samples = tf.constant(problem.X_train), tf.constant(training_targets(problem))
     draw = Draws(problem)
     signature = {
         name: tf.TensorSpec((None, None, *values.shape[2:])[: values.ndim], values.dtype)

@@ -40,24 +40,24 @@ def fit(problem: Problem, monitor: Monitor) -> KerasNetwork:
     with backend.scope(problem.device), _warnings_as_one_line():
         policy = "mixed_bfloat16" if engine.mixed_precision else engine.dtype.value
         network = build.build_model(problem.network, problem.weights, engine.dtype.value, problem.seed, policy)
-        trained = _compiled(network, problem, engine)
-        reporter = MonitorCallback(problem, monitor, trained)
+        model = _compiled(network, problem, engine)
+        reporter = MonitorCallback(problem, monitor, model)
         if monitor.history.epochs < problem.epochs:
-            batches, reporter.steps_done = _batches(trained, engine, monitor.history.epochs)
-            trained.fit(batches, callbacks=[reporter], shuffle=False, verbose=0)
+            batches, reporter.steps_done = _batches(model, engine, monitor.history.epochs)
+            model.fit(batches, callbacks=[reporter], shuffle=False, verbose=0)
         if reporter.best is not None:
-            trained.set_weights(reporter.best)
+            model.set_weights(reporter.best)
     return KerasNetwork(network, problem.device)
 
 
-def _batches(trained: TrainingModel, engine: KerasEngine, first_epoch: int) -> tuple[Any, Sequence[int]]:
-    """What `fit` is given, and the steps of the training that are done after each batch that it counts."""
-    problem, on_backend = trained.problem, _on_backend(engine.backend)
+def _batches(model: TrainingModel, engine: KerasEngine, first_epoch: int) -> tuple[Any, Sequence[int]]:
+    """Return the data for Keras' `fit`, and the number of training steps done after each of its batches."""
+    problem, on_backend = model.problem, _on_backend(engine.backend)
     if not _loops(problem, engine):
         first, last = first_epoch * problem.steps_per_epoch, problem.epochs * problem.steps_per_epoch
         return on_backend.dataset(problem, first_epoch), range(first + 1, last + 1)
     planned = calls(problem, _steps_per_call(problem, engine), first_epoch)
-    return on_backend.batches(trained, planned), [call.stop for call in planned]
+    return on_backend.batches(model, planned), [call.stop for call in planned]
 
 
 def _on_backend(backend: Backend) -> ModuleType:
@@ -69,18 +69,18 @@ def _compiled(network: keras.Model, problem: Problem, engine: KerasEngine) -> Tr
     assert isinstance(output, Dense)
     outputs, from_logits = build.loss_inputs(network, problem.loss, output.activation)
     loops = _loops(problem, engine)
-    trained = (_on_backend(engine.backend).LoopingModel if loops else TrainingModel)(network.input, outputs)
-    trained.problem = problem
-    trained.objective = _loss(problem, output.activation, from_logits, dtype)
-    trained.task_metric = TaskMetric(problem.task, 0.0 if from_logits else 0.5)
-    trained.epoch_metrics = EpochMetrics(len(next(problem.chunks())), problem.steps_per_epoch, dtype)
-    trained.valid_metrics = EpochMetrics(1, problem.steps_per_epoch, dtype)
-    trained.compile(
-        optimizers.build_optimizer(problem, trained, dtype),
+    model = (_on_backend(engine.backend).LoopingModel if loops else TrainingModel)(network.input, outputs)
+    model.problem = problem
+    model.objective = _loss(problem, output.activation, from_logits, dtype)
+    model.task_metric = TaskMetric(problem.task, 0.0 if from_logits else 0.5)
+    model.epoch_metrics = EpochMetrics(len(next(problem.chunks())), problem.steps_per_epoch, dtype)
+    model.valid_metrics = EpochMetrics(1, problem.steps_per_epoch, dtype)
+    model.compile(
+        optimizers.build_optimizer(problem, model, dtype),
         jit_compile=_jit_compile(problem, engine),
         steps_per_execution=1 if loops else _steps_per_execution(problem, engine),
     )
-    return trained
+    return model
 
 
 def _jit_compile(problem: Problem, engine: KerasEngine) -> bool:
@@ -145,13 +145,14 @@ def _loss(problem: Problem, activation: Activation, from_logits: bool, dtype: st
 
 
 class MonitorCallback(keras.callbacks.Callback):
-    """Reports each chunk to the monitor, stops where it says so, and keeps the best weights and checkpoints."""
+    """Reports each chunk to the monitor, stops if it returns True, and keeps the best weights and checkpoints."""
 
     steps_done: Sequence[int]  # of the training, after each batch that Keras counts
 
-    def __init__(self, problem: Problem, monitor: Monitor, trained: TrainingModel) -> None:
+    def __init__(self, problem: Problem, monitor: Monitor, model: TrainingModel) -> None:
         super().__init__()
-        self.monitor, self.trained, self.averaged = monitor, trained, problem.ema is not None
+        self.set_model(model)
+        self.monitor, self.averaged = monitor, problem.ema is not None
         self.best: list[np.ndarray] | None = None
         self._resume()
         X, y = problem.X_valid, targets(problem, problem.y_valid)
@@ -165,9 +166,7 @@ class MonitorCallback(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self.steps_done[min(batch, len(self.steps_done) - 1)] < self.ends[0]:  # Keras counts the last call as whole
             return
-        if keras.backend.backend() == "jax":
-            self.model.jax_state_sync()
-        losses, metrics = self.model.epoch_metrics.read()
+        losses, metrics = self.model.epoch_metrics.read()  # `self.model` takes its state back from JAX
         self.ends.popleft()
         with self._average():
             valid_loss, valid_metric = self._evaluate()  # resets the records
@@ -179,7 +178,7 @@ class MonitorCallback(keras.callbacks.Callback):
 
     @contextmanager
     def _average(self) -> Iterator[None]:
-        """The averaged weights in the place of those that training goes on with, where the problem asks for them."""
+        """Swap in the averaged weights, if the problem has `ema`, and restore the raw ones at the end."""
         if not self.averaged:
             yield
             return
@@ -205,10 +204,10 @@ class MonitorCallback(keras.callbacks.Callback):
         for i, variable in enumerate(self._variables()):
             variable.assign(saved[f"state/{i}"])
         if "best/0" in saved:
-            self.best = [saved[f"best/{i}"] for i in range(len(self.trained.get_weights()))]
+            self.best = [saved[f"best/{i}"] for i in range(len(self.model.get_weights()))]
 
     def _variables(self) -> list[keras.Variable]:
-        return [*self.trained.variables, *self.trained.optimizer.variables]
+        return [*self.model.variables, *self.model.optimizer.variables]
 
     def _evaluate(self) -> tuple[float, float]:
         totals = np.zeros(2)

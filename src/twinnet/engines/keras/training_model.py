@@ -32,7 +32,7 @@ class TaskMetric:
 
 
 class EpochMetrics(keras.metrics.Metric):
-    """Sums of loss and metric over the samples of each epoch of a chunk, added up where the training computes."""
+    """Sums of loss and metric over the samples of each epoch of a chunk, added up on the device."""
 
     def __init__(self, epochs: int, steps_per_epoch: int, dtype: str) -> None:
         super().__init__(dtype, "record")
@@ -59,7 +59,7 @@ class EpochMetrics(keras.metrics.Metric):
 
 
 class TrainingModel(keras.Model):
-    """A functional model that keeps a `EpochMetrics` of what its training and its evaluation compute."""
+    """A functional model with an `EpochMetrics` for training and one for evaluation."""
 
     objective: keras.losses.Loss
     task_metric: TaskMetric
