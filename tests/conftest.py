@@ -68,7 +68,7 @@ def empty_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
         path.touch()
         return path
 
-    for module in ("figures.run", "sweeps.figures", "compare.write"):
+    for module in ("figures.style", "sweeps.figures"):
         monkeypatch.setattr(f"twinnet.{module}.save", touch)
 
 

@@ -26,8 +26,8 @@ from twinnet.core.splits import Splits
 from twinnet.figures.classes import confusion_matrix, decision_boundary, residuals
 from twinnet.figures.curves import MAJORITY, learning_curves
 from twinnet.figures.images import hardest_pairs, mistake_grid, prediction_grid
-from twinnet.figures.run import draw_figures, notes, sample_grid
-from twinnet.figures.style import FONTS, GREEN, RIGHT, WRONG, new_figure, save, styled
+from twinnet.figures.run import notes, run_figures, sample_grid
+from twinnet.figures.style import FONTS, GREEN, RIGHT, WRONG, new_figure, save, save_all, styled
 
 Compose = Callable[..., Experiment]
 GARMENTS = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
@@ -90,15 +90,9 @@ def assert_well_laid_out(figure: Figure) -> None:
 
 def test_run_on_two_features_has_curves_confusions_and_boundary(tmp_path: Path, compose: Compose) -> None:
     splits, experiment = table_splits(), compose("nba_scratch")
-    written = draw_figures(
-        tmp_path / "figures",
-        experiment,
-        splits,
-        history(),
-        splits.y_valid,
-        rebounds_first(splits.X_valid),
-        rebounds_first,
-    )
+    predicted = rebounds_first(splits.X_valid)
+    drawn = run_figures(experiment, splits, history(), splits.y_valid, predicted, rebounds_first)
+    written = save_all(drawn, tmp_path / "figures")
     assert {path.name for path in written} == {"learning_curves.png", "confusion_matrix.png", "decision_boundary.png"}
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {path.name for path in written}
     for path in written:
@@ -118,40 +112,31 @@ def test_run_on_images_has_samples_and_predictions(tmp_path: Path, compose: Comp
         (splits.y_test[::-1], names | {"hardest_pairs.png", "mistakes.png"}),
     ):
         y_prob = np.eye(10, dtype=np.float32)[predicted]
-        written = draw_figures(
-            tmp_path, compose("fashion_dense"), splits, history(), splits.y_test, y_prob, lambda X: X
-        )
-        assert {path.name for path in written} == drawn
+        of_run = run_figures(compose("fashion_dense"), splits, history(), splits.y_test, y_prob, lambda X: X)
+        assert {path.name for path in save_all(of_run, tmp_path)} == drawn
 
 
-def test_run_of_regression_has_residuals(tmp_path: Path, compose: Compose) -> None:
+def test_run_of_regression_has_residuals(compose: Compose) -> None:
     experiment = compose("nba_scratch", "data.task=regression", "data.classes=null", "data.target=ppg")
     splits, made = table_splits(), history(metric="mae")
-    written = draw_figures(tmp_path, experiment, splits, made, splits.y_valid.astype(float), splits.X_valid[:, :1], len)
-    assert {path.name for path in written} == {"learning_curves.png", "residuals.png"}
+    drawn = run_figures(experiment, splits, made, splits.y_valid.astype(float), splits.X_valid[:, :1], len)
+    assert set(drawn) == {"learning_curves", "residuals"}
 
 
-def test_three_features_have_no_boundary(tmp_path: Path, compose: Compose) -> None:
+def test_three_features_have_no_boundary(compose: Compose) -> None:
     experiment = compose("nba_scratch", "data.features=[apg,rpg,ppg]")
     splits = table_splits()
-    written = draw_figures(tmp_path, experiment, splits, history(), splits.y_valid, rebounds_first(splits.X_valid), len)
-    assert "decision_boundary.png" not in {path.name for path in written}
+    drawn = run_figures(experiment, splits, history(), splits.y_valid, rebounds_first(splits.X_valid), len)
+    assert "decision_boundary" not in drawn
 
 
 def test_same_run_is_the_same_bytes_under_any_matplotlibrc(tmp_path: Path, compose: Compose) -> None:
     splits, experiment = table_splits(), compose("nba_scratch")
 
     def draw(folder: str) -> list[bytes]:
-        paths = draw_figures(
-            tmp_path / folder,
-            experiment,
-            splits,
-            history(),
-            splits.y_valid,
-            rebounds_first(splits.X_valid),
-            rebounds_first,
-        )
-        return [path.read_bytes() for path in paths]
+        predicted = rebounds_first(splits.X_valid)
+        drawn = run_figures(experiment, splits, history(), splits.y_valid, predicted, rebounds_first)
+        return [path.read_bytes() for path in save_all(drawn, tmp_path / folder)]
 
     plain = draw("plain")
     with mpl.rc_context({"font.size": 20, "axes.facecolor": "black", "savefig.dpi": 30, "savefig.bbox": "tight"}):

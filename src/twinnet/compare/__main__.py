@@ -12,7 +12,6 @@ from twinnet.compare.report import leaderboard_text
 from twinnet.compare.write import COMPARISON, write_comparison
 from twinnet.core import config, paths
 from twinnet.core.errors import TwinnetError, exit_on_error
-from twinnet.core.schema import Tracking
 from twinnet.tracking.search_runs import runs_table
 
 log = logging.getLogger("twinnet.compare")
@@ -33,7 +32,7 @@ def main(overrides: list[str]) -> None:
     print(leaderboard_text(reports / COMPARISON))
     if settings.store:
         try:
-            runs = runs_table(Tracking(**composed.tracking), root=paths.main_root())
+            runs = runs_table(config.tracking(composed.tracking), root=paths.main_root())
             table = seeds.over_seeds(runs, settings.confidence)
         except TwinnetError as error:
             log.warning("no table of seeds: %s", error)

@@ -12,12 +12,14 @@ from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from twinnet.core import paths, provenance
 from twinnet.core.errors import DataError, TwinnetError
 from twinnet.core.schema import season_name
 from twinnet.core.splits import Splits
-from twinnet.figures.run import draw_figures, has_boundary
-from twinnet.figures.style import BLUE, FONTS
+from twinnet.figures.run import has_boundary, run_figures
+from twinnet.figures.style import BLUE, FONTS, save_all
 from twinnet.training.dataset import load_splits
 from twinnet.training.fingerprint import code_hash
 from twinnet.training.run import FULL_HISTORY, Run
@@ -27,23 +29,23 @@ log = logging.getLogger(__name__)
 CACHE = Path("build/figures")
 
 
-def draw_run(run: Run, directory: Path | None = None, root: Path | None = None) -> list[Path]:
-    """Draw the run's figures to `directory` (figures/ in its folder) and return their paths.
+def draw_run(run: Run, root: Path | None = None) -> list[Path]:
+    """Draw the run's figures to figures/ in its folder and return their paths.
 
-    None, with a line in the log, if data/processed/ does not hold what the run predicted.
+    Return [] (logged) if data/processed/ does not hold what the run predicted.
     """
-    return _draw(run, directory or run.directory / "figures", _SplitsReader(root or paths.root()))
+    return save_all(_figures(run, _SplitsReader(root or paths.root())), run.directory / "figures")
 
 
 def draw_runs(
-    runs: Sequence[Run], directory: Path, colours: Mapping[str, str], kept: "FigureCache"
+    runs: Sequence[Run], directory: Path, colours: Mapping[str, str], figure_cache: "FigureCache"
 ) -> dict[str, list[Path]]:
     """Draw the figures of each run to `directory`/<run> in its colour; return their paths by run."""
-    read, drawn = _SplitsReader(kept.root), {}
+    read, drawn = _SplitsReader(figure_cache.root), {}
     for run in sorted(runs, key=_data):
         colour = colours.get(run.name, BLUE)
-        draw = partial(_draw, run, read=read, colour=colour)
-        drawn[run.name] = kept.draw([colour, *kept.key(run)], directory / run.name, draw)
+        figures = partial(_figures, run, read, colour)
+        drawn[run.name] = figure_cache.draw([colour, *figure_cache.key(run)], directory / run.name, figures)
     return drawn
 
 
@@ -54,26 +56,26 @@ class FigureCache:
         self.root, self.used = root, set[Path]()
         self.key = cache(self._key)
 
-    def draw(self, parts: Sequence[object], folder: Path, draw: Callable[[Path], list[Path]]) -> list[Path]:
-        """Copy to `folder` what was drawn from the same `parts` (JSON), else call `draw`; return the paths, sorted."""
+    def draw(self, parts: Sequence[object], folder: Path, figures: Callable[[], Mapping[str, Figure]]) -> list[Path]:
+        """Copy to `folder` what was drawn from the same `parts` (JSON), else draw it; return the paths, sorted."""
         hashed = hashlib.sha256(json.dumps([*parts, FONTS, version("matplotlib")]).encode()).hexdigest()
-        kept = self.root / CACHE / hashed[:24]
-        self.used.add(kept)
-        if kept.is_dir():
+        entry = self.root / CACHE / hashed[:24]
+        self.used.add(entry)
+        if entry.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
-            return [Path(shutil.copy(file, folder)) for file in sorted(kept.iterdir())]
-        if not (drawn := sorted(draw(folder))):
+            return [Path(shutil.copy(file, folder)) for file in sorted(entry.iterdir())]
+        if not (drawn := sorted(save_all(figures(), folder))):
             return []
-        part = kept.with_suffix(f".{os.getpid()}.part")
+        part = entry.with_suffix(f".{os.getpid()}.part")
         with suppress(OSError):  # no room, no permission, or another process has drawn it
             part.mkdir(parents=True)
             for file in drawn:
                 shutil.copy(file, part)
-            part.rename(kept)
+            part.rename(entry)
         return drawn
 
     def drop_unused(self) -> None:
-        """Remove what this comparison has not asked for."""
+        """Remove the entries that this comparison did not use."""
         for stale in set((self.root / CACHE).glob("*")) - self.used:
             shutil.rmtree(stale, ignore_errors=True)
 
@@ -125,13 +127,13 @@ def _data(run: Run) -> str:
     return f"{run.experiment.data} {run.experiment.engine.dtype} {run.experiment.limits.samples}"
 
 
-def _draw(run: Run, directory: Path, read: _SplitsReader, colour: str = BLUE) -> list[Path]:
+def _figures(run: Run, read: _SplitsReader, colour: str = BLUE) -> dict[str, Figure]:
     experiment = run.experiment
     try:
         splits = read(run)
     except TwinnetError as error:
         log.warning("%s: no figures are drawn: %s", run.name, error)
-        return []
+        return {}
     predict = run.network().predict if has_boundary(experiment) else None
     history, season = run.full_history(), seasons(run.dataset, read.root)
-    return draw_figures(directory, experiment, splits, history, run.y_true, run.y_prob, predict, season, colour)
+    return run_figures(experiment, splits, history, run.y_true, run.y_prob, predict, season, colour)

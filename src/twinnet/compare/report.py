@@ -14,9 +14,9 @@ from rich.table import Table
 from twinnet.compare.tables import MAX_SHOWN, NO_DIFFERENCE, sections
 from twinnet.core.errors import DataError
 from twinnet.core.provenance import SYNTHETIC_NOTE
+from twinnet.figures.run import SPLIT_NAMES
 
 WIDTH = 100  # columns of a terminal
-SPLITS = {"valid": "validation", "test": "test"}
 P_MIN = 1e-300  # smaller p-values underflow
 LEFT_OUT = ("samples", "calibration error", "epochs", "data source")  # on a terminal
 Row = Mapping[Any, Any]
@@ -69,7 +69,7 @@ def _board_cells(row: Row) -> dict[str, str]:
 
 def samples(row: Row) -> str:
     """Return the number of samples and the split of a row of the leaderboard: 10,000 test."""
-    return f"{row['samples']:,} {SPLITS[row['split']]}"
+    return f"{row['samples']:,} {SPLIT_NAMES[row['split']]}"
 
 
 def _metric(row: Row) -> str:

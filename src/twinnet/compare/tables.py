@@ -1,7 +1,7 @@
 """The tables of a comparison: the leaderboard, pairs of runs, scores of classes, curves and calibration."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 
 import numpy as np
@@ -98,7 +98,7 @@ def _row(run: Run, settings: Compare) -> dict[str, object]:
 
 
 def pairs(runs: Sequence[Run], board: pd.DataFrame, settings: Compare) -> pd.DataFrame:
-    """Each two class runs of one data set that predicted the same samples; corrected within the data set.
+    """A row for each pair of classification runs on the same samples; p-values are corrected within the data set.
 
     `difference` is the accuracy of the first less that of the second, in the order of the leaderboard `board`; `low`
     and `high` bound all differences of the data set at once; `verdict` names the better run, or says NO_DIFFERENCE.
@@ -115,7 +115,7 @@ def pairs(runs: Sequence[Run], board: pd.DataFrame, settings: Compare) -> pd.Dat
             better = pair.better(settings.confidence)
             rows.append(
                 {"data_set": section.data_set, "synthetic": section.is_synthetic, "first": a.name, "second": b.name}
-                | {name: getattr(pair, name) for name in PAIRS if hasattr(pair, name)}
+                | asdict(pair)
                 | {"verdict": NO_DIFFERENCE if better < 0 else f"{(a, b)[better].name} is better"}
             )
     return pd.DataFrame(rows, columns=list(PAIRS))

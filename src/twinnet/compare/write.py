@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,6 @@ from twinnet.core.paths import write_text
 from twinnet.core.provenance import SYNTHETIC_NOTE
 from twinnet.core.schema import Compare
 from twinnet.figures.run import unit_of
-from twinnet.figures.style import save
 from twinnet.training.run import STAGING, Run, read_runs, remove_stale_staging
 
 COMPARISON = "comparison"  # the folder of the tables, the report and its figures
@@ -99,26 +98,22 @@ def _write_report(runs: Sequence[Run], board: pd.DataFrame, directory: Path, set
     colours: dict[str, str] = {}
     for _, chosen in tables.by_section(runs, board):
         colours |= figures.run_colours([run.name for run in chosen])
-    kept = FigureCache(root)
-    of_runs = draw_runs(runs, _folder(directory / "runs"), colours, kept)
+    figure_cache = FigureCache(root)
+    of_runs = draw_runs(runs, _folder(directory / "runs"), colours, figure_cache)
     drawn: dict[str, list[str]] = {}
     for section, chosen in tables.by_section(runs, board):
         rows = board[board["experiment"].isin([run.name for run in chosen])]
-        parts = [section.title, asdict(settings), *[[colours[run.name], *kept.key(run)] for run in chosen]]
+        parts = [section.title, asdict(settings), *[[colours[run.name], *figure_cache.key(run)] for run in chosen]]
         draw = partial(_section_figures, section, rows, chosen, classes, settings, root, colours)
-        paths = sorted(kept.draw(parts, folder / "figures", partial(_save_all, draw)), key=_place)
+        paths = sorted(figure_cache.draw(parts, folder / "figures", draw), key=_place)
         paths += [path for run in chosen for path in of_runs[run.name] if path.stem == "mistakes"]
         drawn[section.key] = [os.path.relpath(path, folder) for path in paths]
-    kept.drop_unused()
+    figure_cache.drop_unused()
     (folder / "comparison.md").write_text(report.markdown(board, pairs, drawn), encoding="utf-8")
 
 
 def _place(figure: Path) -> int:
     return FIGURES.index(figure.stem.partition("_")[0])
-
-
-def _save_all(drawn: Callable[[], Mapping[str, Figure]], folder: Path) -> list[Path]:
-    return [save(figure, folder / f"{name}.png") for name, figure in drawn().items()]
 
 
 def _section_figures(

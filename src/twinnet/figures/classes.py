@@ -22,7 +22,7 @@ def confusion_matrix(
     """Counts of each true and predicted class, shaded by their share of the true class."""
     counts = count_confusions(y_true, y_pred, len(classes))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = 2.6 + 0.72 * len(classes)
+    size, many = 2.6 + 0.72 * len(classes), len(classes) > 4
     figure = new_figure(max(size + 0.8, 6), size - 0.4, title, notes)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -33,10 +33,10 @@ def confusion_matrix(
             _cell_text(int(counts[row, column]), share),
             ha="center",
             va="center",
-            fontsize=8 if len(classes) > 4 else 10,
+            fontsize=8 if many else 10,
             color="white" if share > 0.55 else "#B0B0B0" if counts[row, column] == 0 else "black",
         )
-    axes.set_xticks(range(len(classes)), classes, rotation=40 if len(classes) > 4 else 0, ha=_tick_alignment(classes))
+    axes.set_xticks(range(len(classes)), classes, rotation=40 if many else 0, ha="right" if many else "center")
     axes.set_yticks(range(len(classes)), classes)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.grid(False)
@@ -46,10 +46,6 @@ def confusion_matrix(
 
 def _cell_text(count: int, share: float) -> str:
     return f"{count:,}\n{f'{share:.0%}' if share > 0.005 else '<1%'}" if count else "0"
-
-
-def _tick_alignment(classes: Sequence[str]) -> str:
-    return "right" if len(classes) > 4 else "center"
 
 
 @styled
@@ -66,13 +62,7 @@ def decision_boundary(
     The axes are in the features' own units; `predict` takes them scaled as the splits are.
     """
     sides = _sides(splits)
-    everything = np.vstack([X for X, _ in sides.values()])
-    low, high = everything.min(axis=0), everything.max(axis=0)
-    margin = 0.04 * np.where(high > low, high - low, 1)
-    first, second = (np.linspace(low[i] - margin[i], high[i] + margin[i], GRID) for i in (0, 1))
-    points = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
-    scaled = ((points - splits.mean) / splits.scale).astype(splits.X_train.dtype)
-    field = class_probabilities(predict(scaled)).reshape(GRID, GRID, -1)
+    first, second, field = probability_field(np.vstack([X for X, _ in sides.values()]), splits, predict, GRID)
 
     figure = new_figure(8.6, 6, title, notes)
     axes = figure.subplots()
@@ -99,6 +89,21 @@ def decision_boundary(
     axes.set(xlabel=axis_names[0], ylabel=axis_names[1])
     axes.set(xlim=first[[0, -1]], ylim=second[[0, -1]])
     return figure
+
+
+def probability_field(
+    X: np.ndarray, splits: Splits, predict: Callable[[np.ndarray], np.ndarray], size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return two axes of `size` points around X (samples, 2), and the probabilities there, (size, size, classes).
+
+    X and the axes are in the features' own units; `predict` takes them scaled as the splits are.
+    """
+    low, high = X.min(axis=0), X.max(axis=0)
+    margin = 0.04 * np.where(high > low, high - low, 1)
+    first, second = (np.linspace(low[i] - margin[i], high[i] + margin[i], size) for i in (0, 1))
+    points = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
+    scaled = ((points - splits.mean) / splits.scale).astype(splits.X_train.dtype)
+    return first, second, class_probabilities(predict(scaled)).reshape(size, size, -1)
 
 
 def _sides(splits: Splits) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -9,14 +9,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from twinnet.core.metrics import class_probabilities, count_confusions
+from twinnet.core.metrics import class_probabilities, count_confusions, predicted_classes
 from twinnet.figures.style import BLACK, RIGHT, WRONG, new_figure, styled
 
 ROWS, COLUMNS = 3, 5
 PAIRS = 4  # of classes, in the picture of the hardest ones
 CAPTION, IMAGE = 0.27, 0.87  # of a cell 1 wide: the height of two lines, and the longer side of the image below them
 CELL = CAPTION + IMAGE + 0.05  # high
-WORDS = 1.7  # cells, the width of what is said of a pair
+WORDS = 1.7  # cells, the width of the text beside a pair
 
 
 @styled
@@ -136,7 +136,7 @@ def hardest_pairs(
 
     There must be a mistake; `y_true` is (samples,), `y_prob` (samples, units).
     """
-    y_pred = class_probabilities(y_prob).argmax(axis=1)
+    y_pred = predicted_classes(y_prob)
     counts = count_confusions(y_true, y_pred, len(classes))
     first, second = np.triu_indices(len(classes), k=1)
     both = (counts + counts.T)[first, second]

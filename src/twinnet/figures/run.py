@@ -1,7 +1,6 @@
-"""The figures of one run. Functions take arrays and return matplotlib figures; `draw_figures` writes them."""
+"""The figures of one run, from its arrays."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,7 +14,7 @@ from twinnet.core.splits import Splits
 from twinnet.figures.classes import confusion_matrix, decision_boundary, residuals
 from twinnet.figures.curves import learning_curves
 from twinnet.figures.images import hardest_pairs, mistake_grid, prediction_grid, sample_grid
-from twinnet.figures.style import BLUE, save
+from twinnet.figures.style import BLUE
 
 SPLIT_NAMES = {"valid": "validation", "test": "test"}
 AXIS_NAMES = {
@@ -27,27 +26,6 @@ AXIS_NAMES = {
     "min": "minutes per game",
     "height_inches": "height in inches",
 }
-
-
-def draw_figures(
-    directory: Path,
-    experiment: Experiment,
-    splits: Splits,
-    history: History,
-    y_true: np.ndarray,
-    y_prob: np.ndarray,
-    predict: Callable[[np.ndarray], np.ndarray] | None,
-    season: str = "",
-    colour: str = BLUE,
-) -> list[Path]:
-    """Write the figures of one run to `directory` and return their paths.
-
-    `y_true` (samples,) and `y_prob` (samples, units) are of the evaluation split; `predict` maps features, scaled as
-    the splits are, to activations of the output layer; without it there is no decision boundary. `season` stands in the
-    titles; `colour` is that of the run in the comparison.
-    """
-    figures = _figures(experiment, splits, history, y_true, y_prob, predict, season, colour)
-    return [save(figure, directory / f"{name}.png") for name, figure in figures.items()]
 
 
 def has_boundary(experiment: Experiment) -> bool:
@@ -72,16 +50,22 @@ def notes(source: str, experiment: Experiment) -> list[str]:
     return ([SYNTHETIC_NOTE] if source == SYNTHETIC else []) + ([f"does not learn: {reason}"] if reason else [])
 
 
-def _figures(
+def run_figures(
     experiment: Experiment,
     splits: Splits,
     history: History,
     y_true: np.ndarray,
     y_prob: np.ndarray,
     predict: Callable[[np.ndarray], np.ndarray] | None,
-    season: str,
-    colour: str,
+    season: str = "",
+    colour: str = BLUE,
 ) -> dict[str, Figure]:
+    """Return the figures of one run by the names of their files.
+
+    `y_true` (samples,) and `y_prob` (samples, units) are of the evaluation split; `predict` maps features, scaled as
+    the splits are, to activations of the output layer; without it there is no decision boundary. `season` stands in the
+    titles; `colour` is that of the run in the comparison.
+    """
     data, lines = experiment.data, notes(splits.source, experiment)
     name = f"{experiment.name}{f', {season}' if season else ''}"
     key, X_evaluated, _ = splits.evaluation

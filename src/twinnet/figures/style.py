@@ -3,7 +3,7 @@
 import logging
 import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -99,6 +99,11 @@ def save(figure: Figure, path: Path) -> Path:
         FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})  # `savefig` goes through it twice
     figure.set_dpi(shown)
     return path
+
+
+def save_all(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    """Write each figure to `folder`/<name>.png; return their paths."""
+    return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
 @cache

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from twinnet.core import engine
 from twinnet.core.history import History
+from twinnet.core.metrics import class_probabilities
 from twinnet.core.monitor import Monitor
 from twinnet.core.network import Dense, Network
 from twinnet.core.problem import Problem
@@ -83,8 +84,7 @@ class DeepLearning(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Return the probability of each class, (samples, classes)."""
         check_is_fitted(self, "network_")
-        p = self.network_.predict(validate_data(self, X, dtype=np.float64, reset=False))
-        return np.hstack([1 - p, p]) if p.shape[1] == 1 else p
+        return class_probabilities(self.network_.predict(validate_data(self, X, dtype=np.float64, reset=False)))
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Return the class with the highest probability, (samples,)."""

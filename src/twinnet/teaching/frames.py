@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from twinnet.core.metrics import class_probabilities
 from twinnet.core.splits import Splits
-from twinnet.figures.classes import decision_boundary
+from twinnet.figures.classes import decision_boundary, probability_field
 from twinnet.figures.style import BLUE, CLASS_0_TO_1, ORANGE, new_figure, styled
 
 GRID = 120  # points along each axis of the probability field
@@ -46,7 +46,7 @@ def classifier_boundary(
 ) -> Figure:
     """The plane of two features as any classifier with `predict` divides it, and the samples on it.
 
-    `X` is (samples, 2), `y` (samples,). A classifier with `predict_proba` has its probabilities shaded, and so has a
+    `X` is (samples, 2), `y` (samples,). Probabilities are shaded for a classifier with `predict_proba` and for a
     network whose `predict` returns (samples, units); `classes` renames the values of `y`, in their order.
     """
     values, labels = np.unique(y, return_inverse=True)
@@ -55,7 +55,7 @@ def classifier_boundary(
         output = np.asarray(getattr(classifier, "predict_proba", classifier.predict)(points))
         if output.ndim == 2:
             return class_probabilities(output)
-        return (np.asarray(classifier.predict(points))[:, None] == values).astype(float)
+        return (np.asarray(classifier.predict(points))[:, None] == values).astype(float)  # labels
 
     splits = Splits(X, labels, X[:0], labels[:0], None, None, "", "", np.zeros(2), np.ones(2))
     return decision_boundary(splits, probabilities, classes or [str(value) for value in values], axis_names, title)
@@ -124,12 +124,8 @@ def boundary_animation(
 
 def _frame(axes: Axes, splits: Splits, epochs: int, predict: Predict, classes: Sequence[str]) -> None:
     X = splits.X_train * splits.scale + splits.mean
-    low, high = X.min(axis=0), X.max(axis=0)
-    margin = 0.04 * np.where(high > low, high - low, 1)
-    first, second = (np.linspace(low[i] - margin[i], high[i] + margin[i], GRID) for i in (0, 1))
-    points = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
-    scaled = ((points - splits.mean) / splits.scale).astype(splits.X_train.dtype)
-    field = class_probabilities(predict(scaled))[:, 1].reshape(GRID, GRID)
+    first, second, probabilities = probability_field(X, splits, predict, GRID)
+    field = probabilities[..., 1]
     axes.grid(False)
     axes.pcolormesh(first, second, field, cmap=CLASS_0_TO_1, vmin=0, vmax=1, alpha=0.45, rasterized=True)
     if field.min() < 0.5 < field.max():
