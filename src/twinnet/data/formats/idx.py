@@ -41,10 +41,11 @@ def decode_idx(content: bytes | bytearray, name: str, shape: list[int]) -> np.nd
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
 
 
-def decompress(path: Path, most: int) -> bytearray:
+def decompress(path: Path, most: int, sha256: str | None = None) -> bytearray:
     """Return the bytes of a file, decompressed if it is gzip, whatever its name.
 
-    Raises DataError if there are more than `most` bytes (no further ones are decompressed) or gzip is damaged.
+    Raises DataError if there are more than `most` bytes (no further ones are decompressed), if they have another hash
+    than `sha256`, or if gzip is damaged.
     """
     content = bytearray()
     try:
@@ -58,6 +59,8 @@ def decompress(path: Path, most: int) -> bytearray:
                         raise DataError(f"{path.name}: expected at most {most} bytes decompressed; there are more")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path.name}: expected a whole gzip archive; {error}") from error
+    if sha256 is not None and (received := hashlib.sha256(content).hexdigest()) != sha256:
+        raise DataError(f"{path.name}: expected the SHA-256 {sha256}; received {received}")
     return content
 
 
@@ -69,9 +72,8 @@ def read(dataset: ImageDataset, raw: Path, *, pinned: bool = True) -> dict[str, 
     arrays: dict[str, np.ndarray] = {}
     for name, expected in dataset.files.items():
         parts = {key: array for key, array in dataset.arrays.items() if array.file == name}
-        content = decompress(raw / name, sum(_most_bytes(array) for array in parts.values()))
-        if pinned and (received := hashlib.sha256(content).hexdigest()) != expected:
-            raise DataError(f"{name}: expected the SHA-256 {expected}; received {received}")
+        most = sum(_most_bytes(array) for array in parts.values())
+        content = decompress(raw / name, most, expected if pinned else None)
         for key, array in parts.items():
             arrays[key] = _member(content, array) if array.member else decode_idx(content, name, list(array.shape))
     classes = len(dataset.reading.classes or [])
