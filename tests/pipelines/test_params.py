@@ -124,6 +124,13 @@ def test_command_of_a_refusal_composes_the_same_values(text: str, run: Run, tmp_
     assert yaml.safe_load(file.read_text()) == values
 
 
+def test_number_as_dvc_writes_it_is_a_number(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(file.read_text().replace("learning_rate: 0.001", "learning_rate: 1e-05"))
+    command = "`make params S=experiments.nba_scratch.optimizer.learning_rate=1e-05`"
+    assert is_one_line(run("params", "refresh"), command)
+
+
 def test_key_with_a_dot_is_written_into_conf(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     values = yaml.safe_load(file.read_text())

@@ -1,6 +1,7 @@
 """Set-up of every DVC stage: params.yaml, a plain log, a user's mistake in one line."""
 
 import logging
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ import yaml
 from twinnet.core.errors import ConfigError, exit_on_error, one_line_text
 
 PARAMS = Path("params.yaml")
+LOADER: Any = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
+LOADER.add_implicit_resolver(  # 1e-05 is a number, as for Hydra and for DVC, which writes it
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 PARTS = ("experiments", "datasets", "compare", "tracking")
 
 
@@ -37,9 +42,7 @@ def stage() -> Iterator[None]:
 def params(root: Path = Path(".")) -> dict[str, Any]:
     """Return params.yaml under `root`. Raises ConfigError if it is missing or not a composition."""
     try:
-        values = yaml.load(
-            (root / PARAMS).read_text(encoding="utf-8-sig"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        )
+        values = yaml.load((root / PARAMS).read_text(encoding="utf-8-sig"), LOADER)
     except FileNotFoundError as error:
         raise ConfigError("expected params.yaml in the working directory; found none; run `make params`") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
