@@ -16,7 +16,7 @@ from twinnet.core.schema import Tracking
 from twinnet.tracking import log_run
 from twinnet.tracking.live import NUMBERS, OWNER, LiveRun, LiveRuns
 from twinnet.tracking.process import this_process
-from twinnet.tracking.publish import PublishResult, publish
+from twinnet.tracking.publish import PublishResult, _figures, publish
 from twinnet.tracking.store import Store, connect, stored_results
 from twinnet.training.run import Run
 
@@ -84,6 +84,11 @@ def test_dvc_experiment_sends_its_own_figures(
     ((found,),) = finished(project).values()
     figures = store(project).client.list_artifacts(found.info.run_id, "figures")
     assert [figure.path for figure in figures] == ["figures/confusion_matrix.png"]
+
+
+def test_run_at_the_top_of_a_disk_has_no_figures() -> None:
+    """As `hydra.run.dir=/out` in a container leaves it."""
+    assert _figures(Run(Path("/no such run"))) == []
 
 
 def test_results_restored_by_dvc_are_published_once(train: Callable[..., Run], project: Path) -> None:

@@ -118,7 +118,7 @@ def _publish(
 def _figures(run: Run) -> list[Path]:
     """Return the run's own figures, or those that `compare` has drawn of it, in the same checkout or DVC copy."""
     directory = run.directory.absolute()
-    root = directory.parents[1]
+    root = directory.parent.parent
     return run.figures or sorted((root / paths.REPORTS / directory.relative_to(root)).glob("*.png"))
 
 
