@@ -1,13 +1,11 @@
 """Configurations averaged over their seeds, from the runs of the tracking store.
 
-The table of runs is that of `tracking.runs_table`: one row a run, the oldest first, with the columns NEEDED and
-metrics under the contract's names (`test/accuracy`, `valid/loss`, `seconds`, ...); `settings`, if it is there, holds
-the flat configuration. `configuration` is a hash
-without the seed. Of several runs with the same seed the last one counts.
+The table of runs is that of `tracking.search_runs.runs_table`: one row a run, the oldest first, with metrics under the
+contract's names (`test/accuracy`, `valid/loss`, `seconds`, ...). Of several runs with the same seed the last counts.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,10 @@ import pandas as pd
 
 from twinnet.compare.report import interval, markdown_table, text_table
 from twinnet.compare.statistics import seeds_interval
-from twinnet.core.errors import DataError
 from twinnet.core.paths import write_text
 from twinnet.core.provenance import SYNTHETIC, SYNTHETIC_NOTE
 
 GROUP = ["dataset", "data_source", "data_digest", "experiment", "configuration"]
-NEEDED = [*GROUP, "seed", "status", "engine", "device", "overrides"]
 SHOWN = 20  # rows of each data set in Markdown and on the terminal; the CSV has them all
 COLUMNS = [
     "dataset", "data_source", "data_digest", "experiment", "configuration", "overrides", "seeds", "score", "mean",
@@ -35,10 +31,8 @@ def over_seeds(runs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
 
     `score` names what is averaged: accuracy (mae for regression) of the test split if there is one, else of the
     validation split. `sd` is the sample standard deviation, `low` and `high` bound the mean at `confidence` (Student's
-    t); all three are empty for a single seed. Raises DataError for a table without the columns it needs.
+    t); all three are empty for a single seed.
     """
-    if missing := [name for name in NEEDED if name not in runs]:
-        raise DataError(f"expected a table of runs with the columns {', '.join(NEEDED)}; {', '.join(missing)} missing")
     finished = runs[runs["status"] == "FINISHED"].drop_duplicates([*GROUP, "seed"], keep="last")
     rows = [
         _row(dict(zip(GROUP, key, strict=True)), group, confidence)
@@ -58,7 +52,7 @@ def _row(key: dict[str, object], group: pd.DataFrame, confidence: float) -> dict
         return None
     scored = group[group[score].notna()]
     low, high = seeds_interval(scored[score].to_numpy(dtype=float), confidence)
-    loss = scored.get(f"{score.partition('/')[0]}/loss", pd.Series(dtype=float))
+    loss = scored[f"{score.partition('/')[0]}/loss"]
     return key | {
         "seeds": len(scored),
         "score": score,
@@ -69,11 +63,11 @@ def _row(key: dict[str, object], group: pd.DataFrame, confidence: float) -> dict
         "confidence": confidence,
         "loss": loss.mean(),
         "loss_sd": loss.std(),
-        "seconds": scored.get("seconds", pd.Series(dtype=float)).mean(),
+        "seconds": scored["seconds"].mean(),
         "engine": ", ".join(sorted(set(scored["engine"].astype(str)))),
         "device": ", ".join(sorted(set(scored["device"].astype(str)))),
         "overrides": _settings(str(scored["overrides"].iloc[-1])),
-        "settings": scored["settings"].iloc[-1] if "settings" in scored else {},
+        "settings": scored["settings"].iloc[-1],
     }
 
 
@@ -152,8 +146,8 @@ def text(table: pd.DataFrame) -> str:
     lines = []
     for (dataset, source), rows in several.groupby(["dataset", "data_source"], sort=False):
         shared, own = _split_overrides(rows["overrides"])
-        interval = f"{rows['confidence'].iloc[0]:.0%} interval of the mean"
-        lines += ["", f"{dataset}, data from {source}: mean ± sd over seeds, {interval}"]
+        heading = f"{dataset}, data from {source}: mean ± sd over seeds"
+        lines += ["", f"{heading}, {rows['confidence'].iloc[0]:.0%} interval of the mean"]
         lines += [f"  all with {shared}"] if shared else []
         lines += text_table(
             _score_cells(row) | {"experiment": row["experiment"], "settings": overrides or row["configuration"][:8]}
@@ -178,9 +172,7 @@ def _without_group(override: str) -> str:
     return key.rpartition(".")[2] + equals + value
 
 
-def write_seeds(table: pd.DataFrame, reports: Path) -> Sequence[Path]:
+def write_seeds(table: pd.DataFrame, reports: Path) -> None:
     """Write seeds.csv and seeds.md to `reports`, beside the comparison, which is made from runs/ alone."""
-    csv, md = reports / "seeds.csv", reports / "seeds.md"
-    write_text(csv, table.to_csv(index=False))
-    write_text(md, markdown(table))
-    return csv, md
+    write_text(reports / "seeds.csv", table.to_csv(index=False))
+    write_text(reports / "seeds.md", markdown(table))
