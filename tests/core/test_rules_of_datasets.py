@@ -37,6 +37,8 @@ def datasets(compose_suite: Callable[..., DictConfig]) -> DictConfig:
         ("nba.sources.upstream.interval=-1", r"datasets.nba.sources.upstream.interval: expected"),
         ("nba.max_left_out=nan", r"datasets.nba.max_left_out: expected .*; received (nan|1)"),
         ("nba.max_left_out=1", r"max_left_out: expected .*; received (nan|1)"),
+        ("nba.season=1995", r"datasets.nba.season: expected 1996 to 2100; received 1995"),
+        ("nba.seasons=[]", r"datasets.nba.seasons: expected a list of 1 to 100 numbers, each 1996 to 2100"),
         ("nba.players.regular_season=[750,350]", r"players: expected"),
         ("nba.players.regular_season=[350]", r"players: expected"),
         (

@@ -250,12 +250,6 @@ def test_several_seasons_and_the_playoffs(server: FaultServer, tmp_path: Path) -
     assert sorted(path.name for path in target.iterdir()) == ["1999-00", "2019-20", "provenance.json"]
 
 
-def test_seasons_before_the_service_are_refused(tmp_path: Path) -> None:
-    dataset = replace(json_world().dataset(), season=1995)  # type: ignore[call-arg]  # it is an NBADataset
-    with pytest.raises(DataError, match="from 1996 on; received"):
-        download_dataset(with_sources(dataset, upstream=GONE_STATS), tmp_path)
-
-
 def test_source_that_does_not_fit_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a kind of mirror, files"):
         download_dataset(with_sources(json_world().dataset(), odd=Source(kind="ftp")), tmp_path)

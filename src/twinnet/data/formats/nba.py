@@ -19,7 +19,6 @@ from twinnet.data.formats import nba_consistency
 
 log = logging.getLogger(__name__)
 
-FIRST_SEASON = 1996
 INDEX, STATS = "playerindex.json", "leaguedashplayerstats.json"
 SNAPSHOT_INDEX = "player_index.csv"
 SNAPSHOT_STATS = {
@@ -55,11 +54,8 @@ INDEX_SCHEMA = pa.DataFrameSchema(
 
 
 def seasons(dataset: NBADataset) -> list[int]:
-    """Return the years in which the configured seasons begin; raises DataError for one before 1996."""
-    years = [dataset.season] if dataset.seasons is None else sorted(set(dataset.seasons))
-    if not years or min(years) < FIRST_SEASON:
-        raise DataError(f"datasets.{dataset.name}: expected seasons from {FIRST_SEASON} on; received {years}")
-    return years
+    """Return the years in which the configured seasons begin."""
+    return [dataset.season] if dataset.seasons is None else sorted(set(dataset.seasons))
 
 
 def title(season_type: SeasonType) -> str:
