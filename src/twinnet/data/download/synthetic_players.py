@@ -38,7 +38,8 @@ FEWEST_ARE_BEST = ("L", "TOV", "PF")
 
 def generate(dataset: NBADataset, raw: Path) -> list[str]:
     """Write the two answers for each season under `raw`; return the names of the files."""
-    names, number = [], int(np.clip(PLAYERS, *dataset.players[dataset.season_type]))
+    fewest, most = dataset.players[dataset.season_type]
+    names, number = [], min(max(PLAYERS, fewest), most)
     for season in nba.seasons(dataset):
         place = nba.folder(season, dataset.season_type)
         stats, index = players(season, number)
