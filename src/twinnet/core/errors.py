@@ -68,6 +68,18 @@ def exit_on_error() -> Iterator[None]:
         sys.exit(1)
 
 
+@contextmanager
+def platform_errors() -> Iterator[None]:
+    """Raise a DeviceError if JAX does not start, as with a JAX_PLATFORMS that is not there."""
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(
+            f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: expected a platform that JAX finds here; "
+            f"received {' '.join(str(error).split()) or 'none'}; unset it"
+        ) from error
+
+
 def one_line_text(error: BaseException) -> str:
     """Return the error in one line, with its type unless it is a message for the user."""
     text = " ".join(str(error).split())

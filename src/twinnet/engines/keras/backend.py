@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 
-from twinnet.core.errors import ConfigError
+from twinnet.core.errors import ConfigError, platform_errors
 from twinnet.core.schema import Backend, KerasEngine
 
 log = logging.getLogger(__name__)
@@ -54,9 +54,8 @@ def load(engine: KerasEngine) -> None:
         keras.config.set_image_data_format("channels_last")
         _enable_memory_growth(engine.backend)
     if engine.backend is Backend.jax:
-        from twinnet.engines.platform import jax_devices  # nothing: Keras has imported JAX
-
-        jax_devices()
+        with platform_errors():
+            import_module("jax").devices()
     if engine.threads is not None:
         _set_threads(engine)
 

@@ -17,9 +17,8 @@ import jax.numpy as jnp
 
 from twinnet.core import paths
 from twinnet.core.augmentation import Sample, take
-from twinnet.core.errors import TwinnetError
+from twinnet.core.errors import TwinnetError, platform_errors
 from twinnet.core.network import Conv2D
-from twinnet.engines.platform import jax_devices
 from twinnet.engines.scratch import optimizers
 from twinnet.engines.scratch.arrays import Array, Parameters
 from twinnet.engines.scratch.step import StepSpec, evaluate, inputs, step, training_inputs
@@ -37,7 +36,8 @@ def _start_backends() -> None:
     flags = os.environ.get("XLA_FLAGS")
     os.environ["XLA_FLAGS"] = f"{flags or ''} {LOOP_FLAG}".strip()
     try:
-        jax_devices()
+        with platform_errors():
+            jax.devices()
     finally:
         if flags is None:
             del os.environ["XLA_FLAGS"]
