@@ -19,7 +19,7 @@ COPY --chown=1000 docs/package.md docs/
 COPY --chown=1000 src/twinnet/__init__.py src/twinnet/
 RUN make .venv/runtime && .venv/bin/uv cache clean -q
 ARG EXTRAS=""
-RUN [ -z "$EXTRAS" ] || .venv/bin/uv pip install -q --no-cache --python .venv/bin/python -c requirements.lock -e ".$EXTRAS"
+RUN [ -z "$EXTRAS" ] || .venv/bin/uv pip install -q --no-cache --python .venv/bin/python -c requirements-dev.lock -e ".$EXTRAS"
 
 COPY --chown=1000 . .
 ENV PATH=/home/twinnet/twinnet/.venv/bin:$PATH
