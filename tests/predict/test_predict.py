@@ -376,7 +376,10 @@ def unpicklable(run: Path) -> None:
             write("scaling.json", '{"mean": [0.0], "scale": [[1], [2, 3]]}'),
             "scaling.json: expected 1 finite numbers for 'scale'",
         ),
-        (write("model.npz", "no model"), "model.npz: expected a model as config.yaml describes it; received ValueError"),
+        (
+            write("model.npz", "no model"),
+            "model.npz: expected a model as config.yaml describes it; received ValueError",
+        ),
         (unpicklable, "Object arrays cannot be loaded when allow_pickle=False"),
         (configure(classes=["a", "b"]), "expected 2 outputs, for the classes in config.yaml; received 3"),
         (configure(image_shape=[30, 30, 1]), "expected samples x 28 x 28 x 1"),
