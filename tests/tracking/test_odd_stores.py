@@ -5,9 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from tests.tracking.faults import cases
 from twinnet.core.errors import DataError
 from twinnet.core.schema import Tracking
 from twinnet.tracking import description, live, sweeps
+from twinnet.tracking import publish as publishing
 from twinnet.tracking.log_run import NAME
 from twinnet.tracking.publish import publish
 from twinnet.tracking.store import StoreError, connect, foreign_artifacts, tracking_uri
@@ -56,15 +57,13 @@ def test_damaged_runs_are_named_and_others_sent(train: Callable[..., Run], proje
 
 
 def test_run_that_is_being_emptied_is_skipped(
-    train: Callable[..., Run], project: Path, caplog: pytest.LogCaptureFixture
+    train: Callable[..., Run], project: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As DVC does before it runs a stage: one file after the other."""
+    """As DVC does before it runs a stage: one file after the other, the last while `publish` waits a moment."""
     run = train(settings=UNTRACKED)
     (run.directory / "config.yaml").unlink()
-    emptying = threading.Timer(0.5, shutil.rmtree, [run.directory])
-    emptying.start()
+    monkeypatch.setattr(publishing, "time", SimpleNamespace(sleep=lambda _: shutil.rmtree(run.directory)))
     publish(project / "runs", root=project)
-    emptying.join()
     assert "nba_scratch is skipped: another process is replacing it" in caplog.text
     assert "delete the folder" not in caplog.text
 

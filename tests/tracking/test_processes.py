@@ -26,22 +26,23 @@ from twinnet.training.run import Run
 LONG = "epochs=100000"  # minutes, as it sleeps after each chunk of 100 epochs
 PATIENCE = 400  # seconds for what takes a few, on a machine that is slow and busy
 TRAIN = """
-    import signal, sys, time
+    import sys, time
     from pathlib import Path
     from twinnet.core import config
     from twinnet.core.schema import Tracking
+    from twinnet.core.stage import stage
     from twinnet.tracking.live import tracker
     from twinnet.training.experiment import train
 
     conf, root, name, *overrides = sys.argv[1:]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     overrides = ["experiment=nba_scratch", "engine=scratch_numpy", *overrides]
     experiment = config.experiment(config.compose(Path(conf), "train", overrides))
     live = tracker(Tracking(live_seconds=0.2), root=Path(root))
     progressed = live.progressed
     if experiment.epochs > 1000:  # it leaves the machine to the follower
         live.progressed = lambda history: (progressed(history), time.sleep(0.3))
-    train(experiment, Path(root) / "runs" / name, root=Path(root), tracker=live)
+    with stage():
+        train(experiment, Path(root) / "runs" / name, root=Path(root), tracker=live)
 """
 
 
@@ -66,12 +67,12 @@ def store(root: Path) -> Store:
     return connect(f"sqlite:///{root}/mlflow.db")
 
 
-def await_curves(root: Path, process: subprocess.Popen[str]) -> str:
-    """The id of the running run, once it has points."""
+def await_curves(root: Path, process: subprocess.Popen[str], seed: int = 0) -> str:
+    """The id of the running run of a seed, once it has points."""
     opened, until = store(root), time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:
         for run in opened.search("attributes.status = 'RUNNING'"):
-            if run.data.metrics:
+            if run.data.metrics and run.data.params["seed"] == str(seed):
                 return str(run.info.run_id)
         time.sleep(0.1)
     process.kill()
@@ -95,28 +96,23 @@ def follower_of(root: Path) -> psutil.Process:
     return psutil.Process(int(heartbeat.read_text().split()[1]))
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_interrupted_process_leaves_a_consistent_store(
-    launch: Callable[..., subprocess.Popen[str]], project: Path, how: signal.Signals
-) -> None:
-    process = launch("a", LONG)
-    run_id = await_curves(project, process)
+def test_ended_trainings_leave_a_consistent_store(launch: Callable[..., subprocess.Popen[str]], project: Path) -> None:
+    """Ctrl-C, SIGTERM and kill -9 of trainings that one follower sends, which then ends."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+    processes = [launch(f"run_{seed}", LONG, f"seed={seed}") for seed in range(len(signals))]
+    runs = [await_curves(project, process, seed) for seed, process in enumerate(processes)]
     follower = follower_of(project)
-    os.killpg(process.pid, how)
-    process.communicate(timeout=PATIENCE)
-    run = store(project).client.get_run(run_id)
-    assert (run.info.status, run.data.tags["reason"]) == ("KILLED", "interrupted")
-    assert run.data.metrics
+    for process, sent in zip(processes, signals, strict=True):
+        os.killpg(process.pid, sent)
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1, -signal.SIGKILL], outputs
+    for run_id, reason in zip(runs, ("interrupted", "interrupted", "process died"), strict=True):
+        await_status(project, run_id, "KILLED")
+        run = store(project).client.get_run(run_id)
+        assert reason in run.data.tags["reason"]
+        assert run.data.metrics
     follower.wait(timeout=PATIENCE)
-    assert not (project / "runs" / "a").exists()
-
-
-def test_killed_training_is_marked_by_its_follower(launch: Callable[..., subprocess.Popen[str]], project: Path) -> None:
-    process = launch("a", LONG)
-    run_id = await_curves(project, process)
-    process.kill()
-    await_status(project, run_id, "KILLED")
-    assert "process died" in store(project).client.get_run(run_id).data.tags["reason"]
+    assert not list((project / "runs").glob("run_*"))
 
 
 def test_run_of_killed_processes_is_marked_by_the_next_one(
@@ -213,11 +209,21 @@ STORM = """
 
 
 @pytest.mark.timeout(1200)
-def test_24_processes_at_once_on_a_new_store_all_finish(train: Callable[..., Run], project: Path) -> None:
+@pytest.mark.parametrize("processes", [8, pytest.param(24, marks=pytest.mark.exhaustive)])
+def test_processes_at_once_on_a_new_store_all_finish(processes: int, train: Callable[..., Run], project: Path) -> None:
     """The store alone, at its worst: no process is held back by its import of MLflow."""
     run = train()
     ran = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(STORM), str(project), str(run.directory), "24"],
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            textwrap.dedent(STORM),
+            str(project),
+            str(run.directory),
+            str(processes),
+        ],
         capture_output=True,
         text=True,
         timeout=1150,
@@ -225,7 +231,7 @@ def test_24_processes_at_once_on_a_new_store_all_finish(train: Callable[..., Run
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     runs = list(store(project / "new").search(""))
-    assert Counter(found.info.status for found in runs) == {"FINISHED": 24}
+    assert Counter(found.info.status for found in runs) == {"FINISHED": processes}
     assert {found.data.tags["twinnet.result"] for found in runs} == {run.content_hash}
     for found in (runs[0], runs[-1]):
         assert len(store(project / "new").client.get_metric_history(found.info.run_id, "valid/loss")) == 30
