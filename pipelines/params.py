@@ -32,7 +32,10 @@ DESCRIBING = ("description",)  # keys of an experiment that its training does no
 
 def write(overrides: list[str]) -> None:
     """Compose params.yaml; it stays as it is if the composition is refused."""
-    composed = compose(overrides)
+    _write(compose(overrides), overrides)
+
+
+def _write(composed: DictConfig, overrides: list[str]) -> None:
     values = OmegaConf.to_yaml(composed)
     head = f"{HEADER} {shlex.join(overrides)}".rstrip()
     text = f"{head}\n{SHA256} {hashlib.sha256(values.encode()).hexdigest()}\n{values}"
@@ -46,18 +49,21 @@ def refresh(overrides: list[str]) -> None:
 
     Raises ConfigError if it holds values that `write` did not write (an edit, or `dvc exp apply`) and conf/ lacks.
     """
-    if PARAMS.exists():
-        received, is_given = params(), bool(overrides)
-        overrides = overrides or overrides_of(PARAMS)
-        expected = OmegaConf.to_container(compose(overrides), enum_to_str=True)
-        if not is_written(PARAMS) and (found := differences(expected, received)):
-            raise ConfigError(
-                "params.yaml: expected what `make params` wrote; received other values, by hand or by DVC: "
-                f"{summary(found)}; to keep them, {remedy(overrides, found, received)}; to take conf/'s, `make params`"
-            )
-        if overrides and not is_given:
-            print(f"params.yaml: composed with {shlex.join(overrides)}, as before; `make params` takes that back")
-    write(overrides)
+    if not PARAMS.exists():
+        write(overrides)
+        return
+    received, is_given = params(), bool(overrides)
+    overrides = overrides or overrides_of(PARAMS)
+    composed = compose(overrides)
+    found = differences(OmegaConf.to_container(composed, enum_to_str=True), received)
+    if found and not is_written(PARAMS):
+        raise ConfigError(
+            "params.yaml: expected what `make params` wrote; received other values, by hand or by DVC: "
+            f"{summary(found)}; to keep them, {remedy(overrides, found, received)}; to take conf/'s, `make params`"
+        )
+    if overrides and not is_given:
+        print(f"params.yaml: composed with {shlex.join(overrides)}, as before; `make params` takes that back")
+    _write(composed, overrides)
 
 
 def check() -> None:
