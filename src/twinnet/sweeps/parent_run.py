@@ -67,9 +67,8 @@ class ParentRun:
                     draw_run(Run.read(directory), root=self.root)
                 except Exception as error:  # the sweep ends without them
                     log.warning("%s: its figures are not drawn: %s", directory, error)
-        return (
-            sorted((cache.directory(summary.best_key, self.root) / "figures").glob("*.png")) if summary.best_key else []
-        )
+        best = cache.directory(summary.best_key, self.root)
+        return sorted((best / "figures").glob("*.png")) if summary.best_key else []
 
     def _sync_children(self, jobs: Sequence[Job], results: Mapping[str, JobResult]) -> dict[str, str]:
         """Send the finished runs of this disk that the store lacks; return key -> run id."""

@@ -32,7 +32,7 @@ from twinnet.training.run import flatten
 
 HEARTBEAT, GRACE = 5, 30  # seconds between two heartbeats of a trial, and until a trial without one is dead
 IDENTITY, SETTINGS = "identity", "settings"  # attributes of a study
-# Settings that may change between two trials of a study: they do not change what its trials optimise, or hardly.
+# Settings that processes of one study need not share: names, and where and how fast a trial is trained.
 FREE = ("name", "description", "device", "checkpoint_seconds", "allow_degenerate", "engine.threads", "limits.epochs")
 
 
@@ -84,10 +84,8 @@ def _create_or_load(storage: RDBStorage, name: str, metric: str) -> tuple[optuna
 def _check_settings(study: optuna.Study, search: Search, metric: str, experiment: Experiment) -> None:
     """Raise ConfigError if the study began with other settings; note those of a new one, and its identity."""
     settings = {"objective": metric} | flatten(plain(experiment) | {"epochs": experiment.trained_epochs})
-    free = (*FREE, *search.space)
-    settings = {
-        key: value for key, value in settings.items() if not f"{key}.".startswith(tuple(f"{name}." for name in free))
-    }
+    free = tuple(f"{key}." for key in (*FREE, *search.space))  # a key of the space may be that of a group
+    settings = {key: value for key, value in settings.items() if not f"{key}.".startswith(free)}
     if SETTINGS not in study.user_attrs:
         study.set_user_attr(IDENTITY, uuid4().hex)
         study.set_user_attr(SETTINGS, settings)
