@@ -21,10 +21,10 @@ from twinnet.tracking.store import connect
 
 ROOT = Path(__file__).parents[1]
 
-# Hermetic: what the surroundings set for real runs, or git for its hooks, must not reach a test or its commands.
+# Hermetic: what the surroundings set for real runs, and what git and make set, must not reach a test or its commands.
 OWN = ("TWINNET_MIRROR", "TWINNET_SNAPSHOT", "TWINNET_GOLDEN")  # real data for the tests that are marked so
 for name in set(os.environ) - set(OWN):
-    if name.startswith(("DVC_", "GIT_", "HYDRA_", "KERAS_", "MLFLOW_", "TWINNET_")) or name == "JAX_PLATFORMS":
+    if name.startswith(("DVC_", "GIT_", "HYDRA_", "JAX_PLATFORMS", "KERAS_", "MAKE", "MLFLOW_", "TWINNET_")):
         del os.environ[name]
 os.environ |= {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}  # servers of the tests
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell began the tests in its background; commands inherit it
