@@ -175,7 +175,7 @@ def checkout() -> Iterator[Path]:
         (folder / "dvc.yaml").touch()
         problem = players("numpy", EPOCHS)
         X, y = np.concatenate([problem.X_train, problem.X_valid]), np.concatenate([problem.y_train, problem.y_valid])
-        table = pd.DataFrame({"apg": X[:, 0], "rpg": X[:, 1], "is_forward": y})
+        table = pd.DataFrame({"season": 2019, "apg": X[:, 0], "rpg": X[:, 1], "is_forward": y})
         drawn = Provenance("nba", provenance.SYNTHETIC, "none", "drawn for a benchmark", ())
         provenance.write_processed(folder, "table.csv", table.to_csv(index=False).encode(), drawn)
         yield folder
