@@ -110,9 +110,10 @@ class Cluster:
             SECONDS,
         )
 
-    def jobs(self, states: str = "PENDING,RUNNING") -> list[str]:
-        """Return the ids of the jobs in the queue, as 8_3."""
-        return self.run("squeue", "-h", "--array", f"--states={states}", "-o", "%i").split()
+    def jobs(self, states: str = "PENDING,RUNNING", nodes: str = ",".join(NODES)) -> list[str]:
+        """Return the ids of the jobs in the queue, as 8_3; those that run, on one of `nodes`."""
+        where = [] if "PENDING" in states else ["-w", nodes]
+        return self.run("squeue", "-h", "--array", f"--states={states}", *where, "-o", "%i").split()
 
     def await_saved(self) -> None:
         """Wait until the controller has written what it knows now, which it does every five seconds."""

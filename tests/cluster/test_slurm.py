@@ -77,6 +77,10 @@ def n_trained(project: Path) -> int:
     return sum(json.loads(file.read_text())["status"] == "finished" for file in files)
 
 
+def checkpoints(project: Path) -> list[Path]:
+    return list((project / "build" / "checkpoints").glob("*/state.npz"))
+
+
 def host(run: Run) -> str:
     return str(run.data.tags[PROCESS].split()[0])
 
@@ -134,7 +138,9 @@ def test_cancelled_job_is_trained_by_the_same_command(
     """SLURM: scancel of one job of 12 in its training."""
     words = [f"epochs=60000,{','.join(map(str, range(20, 31)))}", "checkpoint_seconds=1"]
     sweep = start(*words)
-    await_true(lambda: len(results(project)) >= 3, "three results", SECONDS, sweep)
+    await_true(
+        lambda: checkpoints(project) and len(results(project)) >= 3, "a checkpoint, three results", SECONDS, sweep
+    )
     (longest,) = [job for job in cluster.jobs("RUNNING") if job.endswith("_0")]
     cluster.run("scancel", longest)
     ended = finish(sweep)
@@ -160,8 +166,11 @@ def test_jobs_of_lost_node_are_trained_again(
     """SLURM: one of two nodes loses power and comes back."""
     sweep = start(LONG, "seed=range(0,12)")
     await_true(lambda: len(results(project)) >= 3, "three results", SECONDS, sweep)
-    await_true(lambda: cluster.run("squeue", "-h", "-t", "RUNNING", "-w", "n2"), "jobs on n2", SECONDS, sweep)
-    lost = len(cluster.run("squeue", "-h", "-t", "RUNNING", "-w", "n2").splitlines())
+    ending = set(cluster.jobs("RUNNING,COMPLETING", "n2"))
+    # A node that is lost with the news of a job's end stays COMPLETING for SLURM.
+    await_true(lambda: not ending & set(cluster.jobs("RUNNING,COMPLETING", "n2")), "new jobs on n2", SECONDS, sweep)
+    await_true(lambda: cluster.jobs("RUNNING", "n2"), "jobs on n2", SECONDS, sweep)
+    lost = len(cluster.jobs("RUNNING", "n2"))
     cluster.kill("n2")
     cluster.update_node("n2", "down")
     before = results(project)
@@ -321,7 +330,7 @@ def test_job_resumes_after_its_time_limit(
 ) -> None:
     """SLURM: the same with max_num_timeout=1."""
     sweep = start("epochs=200000", "seed=1", "checkpoint_seconds=1", "hydra.launcher.max_num_timeout=1")
-    await_true(lambda: list((project / "build" / "checkpoints").glob("*/state.npz")), "a checkpoint", SECONDS, sweep)
+    await_true(lambda: checkpoints(project), "a checkpoint", SECONDS, sweep)
     cluster.run("scancel", "--signal=USR2", *cluster.jobs("RUNNING"))  # as SLURM does before the limit
     ended = finish(sweep)
     assert (ended.status, ended.counted()) == (0, {"finished": 1}), ended
