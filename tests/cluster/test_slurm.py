@@ -177,7 +177,8 @@ def test_jobs_of_lost_node_are_trained_again(
     assert ended.status == 0, ended
     assert ended.counted() == {"finished": 12}
     assert before.items() <= results(project).items()
-    assert (lost := cluster.run("scontrol", "show", "job").count("Restarts=1"))
+    lost = cluster.run("scontrol", "show", "job").count("Restarts=1")
+    assert lost
     children = check_every_job_once(project)
     killed = [run for run in children if run.info.status == "KILLED"]
     assert {host(run) for run in killed} <= {"n2"}
