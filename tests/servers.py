@@ -26,9 +26,13 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    folder: Path, program: Sequence[str], port: int | None = None, environment: Mapping[str, str] | None = None
+    folder: Path,
+    program: Sequence[str],
+    port: int | None = None,
+    environment: Mapping[str, str] | None = None,
+    health: str = "health",
 ) -> Iterator[str]:
-    """A program of the project that becomes an MLflow server; yields its address. Its output is server.log."""
+    """A module that becomes a server, which answers at `health`; yields its address. Its output is server.log."""
     port = port or free_port()
     surroundings = os.environ | {"MLFLOW_HOST": "127.0.0.1", "MLFLOW_PORT": str(port), "DVC_ROOT": str(folder)}
     with (folder / "server.log").open("w") as log:
@@ -41,7 +45,7 @@ def serving(
             start_new_session=True,
         )
     try:
-        _await_health(f"http://127.0.0.1:{port}/health", server, folder / "server.log")
+        _await_health(f"http://127.0.0.1:{port}/{health}", server, folder / "server.log")
         yield f"http://127.0.0.1:{port}"
     finally:
         with suppress(ProcessLookupError):
@@ -55,4 +59,4 @@ def _await_health(address: str, server: subprocess.Popen[bytes], log: Path) -> N
         with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(address, timeout=5):
             return
         time.sleep(0.2)
-    pytest.fail(f"the MLflow server did not start:\n{log.read_text(encoding='utf-8')[-2000:]}")
+    pytest.fail(f"the server did not start:\n{log.read_text(encoding='utf-8')[-2000:]}")

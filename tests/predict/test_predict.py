@@ -5,16 +5,12 @@ import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,6 +20,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 from tests.processed import write_arrays
+from tests.servers import SERVER_SECONDS, free_port, serving
 from twinnet.core.errors import DataError
 from twinnet.core.schema import Experiment
 from twinnet.data.formats.idx import decode_idx
@@ -37,7 +34,6 @@ pytestmark = pytest.mark.xdist_group("keras")  # TensorFlow is loaded, and the t
 
 CLASSES = ["disc", "bar", "cross"]
 SHAPE = (28, 28, 1)
-SERVER_SECONDS = 400
 Command = Callable[..., tuple[int, list[str], list[str]]]
 
 
@@ -445,32 +441,16 @@ def test_no_real_test_image_is_taken_for_a_negative(mirror: Path) -> None:
 
 
 @contextmanager
-def serving(model: str, store: Path) -> Iterator[str]:
-    """The address of `mlflow models serve`, killed with all that it started."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    program = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local", "-p", port]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where it finds uvicorn
-    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{store}", "PATH": path}
-    log = store.with_name("serve.log")
-    with log.open("w") as written:
-        server = subprocess.Popen(
-            program, env=environment, stdout=written, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        until = time.monotonic() + SERVER_SECONDS
-        while time.monotonic() < until and server.poll() is None:
-            with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/ping"):
-                break
-            time.sleep(0.2)
-        else:
-            pytest.fail(f"`mlflow models serve` did not answer:\n{log.read_text()[-2000:]}")
-        yield f"http://127.0.0.1:{port}/invocations"
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+def serving_model(model: str, folder: Path) -> Iterator[str]:
+    """The address of `mlflow models serve` for a model of the store in `folder`."""
+    port = free_port()
+    program = ["mlflow", "models", "serve", "-m", model, "--env-manager", "local", "-p", str(port)]
+    environment = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # where it finds uvicorn
+    }
+    with serving(folder, program, port, environment, health="ping") as address:
+        yield f"{address}/invocations"
 
 
 @pytest.fixture(scope="module")
@@ -501,11 +481,11 @@ def test_served_model_answers_a_request_made_of_pictures(
     X, _ = evaluated
     images = 255 - np.concatenate([X, X[:, :, ::-1]])
     _, (body,), _ = command(run, *saved(tmp_path, images), "--request")
-    with serving(models[run.name], project / "mlflow.db") as address:
+    with serving_model(models[run.name], project) as address:
         request = urllib.request.Request(address, body.encode(), {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=SERVER_SECONDS) as answer:
             rows = json.load(answer)["predictions"]
-    assert not re.search("absl|oneDNN", (project / "serve.log").read_text())  # TensorFlow's notes
+    assert not re.search("absl|oneDNN", (project / "server.log").read_text())  # TensorFlow's notes
     assert all(list(row) == ImageClassifier.read(run).classes for row in rows)
     plain, mirrored = np.split(np.array([list(row.values()) for row in rows]), 2)
     flip = ImageClassifier.read(run).experiment.augmentation.flip_at_test  # which the network itself knows nothing of
