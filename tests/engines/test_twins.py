@@ -55,7 +55,7 @@ MODELS = {
     "linear": ((3,), (Dense(4, Activation.identity),)),
     "mlp_norm": ((3,), (Dense(5, Activation.identity), BatchNorm(), Activate(Activation.relu))),
     "cnn": ((6, 5, 2), (Conv2D(3, 3, 1, Activation.relu), MaxPool2D(), Flatten(), Dense(4, Activation.tanh))),
-    "cnn_stride": ((7, 6, 1), (Conv2D(3, 5, 2, Activation.sigmoid), Flatten())),
+    "cnn_stride": ((7, 6, 1), (Conv2D(3, 5, 2, Activation.sigmoid), Conv2D(2, 1, 2, Activation.tanh), Flatten())),
     "residual": (
         (6, 5, 1),
         (

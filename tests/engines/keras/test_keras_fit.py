@@ -13,18 +13,20 @@ from tests.problems import augmented_problem, keras_problem, random_bits, train_
 from twinnet.core.errors import ConfigError, DivergedError
 from twinnet.core.history import History
 from twinnet.core.monitor import Monitor
-from twinnet.core.network import BatchNorm, Conv2D, Dense, Dropout, Flatten
+from twinnet.core.network import Add, BatchNorm, Conv2D, Dense, Dropout, Flatten, Fork, GlobalAveragePool2D
 from twinnet.core.schema import (
     Activation,
     Backend,
     Dtype,
     EarlyStopping,
     GradientDescent,
+    Initializer,
     KerasEngine,
     Loss,
     Task,
 )
 from twinnet.engines import keras as engine
+from twinnet.engines.keras.build import build_model, get_weights
 
 pytestmark = pytest.mark.xdist_group("keras")  # one worker loads TensorFlow
 CONVOLUTION = (Conv2D(2, 3, 1, Activation.relu), Flatten())
@@ -108,6 +110,20 @@ def test_categorical_crossentropy_on_one_unit_learns_nothing(caplog) -> None:
     for before, after in zip(problem.weights, fitted.weights(), strict=True):
         for name in before:
             np.testing.assert_array_equal(after[name], before[name])
+
+
+def test_strided_projections_are_of_subsampled_pixels() -> None:
+    """Of few channels, TensorFlow on a CPU corrupts its heap in the gradient of the other form."""
+    block = (Fork(), Conv2D(8, 3, 2, Activation.relu), Add(4, 2))
+    hidden = (Conv2D(4, 1, 2, Activation.relu), *block, GlobalAveragePool2D())
+    network = keras_problem(hidden, input_shape=(28, 28, 1)).network
+    weights = network.initial_weights(Initializer.he_normal, 0, "float32")
+    model = build_model(network, weights, "float32", seed=0)
+    convolutions = [layer for layer in model.layers if hasattr(layer, "kernel_size")]
+    assert len(convolutions) == 3
+    assert not [layer for layer in convolutions if layer.kernel_size == (1, 1) and layer.strides != (1, 1)]
+    for ours, theirs in zip(weights, get_weights(model), strict=True):
+        assert ours.keys() == theirs.keys()
 
 
 def test_a_saved_model_predicts_the_same_and_opens_in_plain_keras(tmp_path: Path) -> None:

@@ -54,9 +54,10 @@ def build_model(network: Network, weights: Weights, dtype: str, seed: int, polic
         if isinstance(layer, Fork):
             forked.append(tensor)
         elif isinstance(layer, Add):
-            shortcut = _shortcut(layer, forked.pop(), tensor, f"projection_{index}", policy or dtype, network.l2)
+            shortcut = _shortcut(layer, forked.pop(), tensor, index, policy or dtype, network.l2)
             tensor = keras.layers.Add(name=name, dtype=policy or dtype)([tensor, shortcut])
         else:
+            layer, tensor = _subsampled(layer, tensor, index, policy or dtype)
             tensor = _layer(layer, name, policy or dtype, network.l2, (seed + index) % SEEDS)(tensor)
     output = network.layers[-1]
     assert isinstance(output, Dense)
@@ -69,12 +70,24 @@ def build_model(network: Network, weights: Weights, dtype: str, seed: int, polic
 
 
 def _shortcut(
-    layer: Add, forked: keras.KerasTensor, tensor: keras.KerasTensor, name: str, policy: str, l2: float
+    layer: Add, forked: keras.KerasTensor, tensor: keras.KerasTensor, index: int, policy: str, l2: float
 ) -> keras.KerasTensor:
     if layer.channels is None:
         return forked
-    projection = Conv2D(tensor.shape[-1], 1, layer.stride, Activation.identity)
-    return _layer(projection, name, policy, l2, 0)(forked)
+    strided = Conv2D(tensor.shape[-1], 1, layer.stride, Activation.identity)
+    projection, forked = _subsampled(strided, forked, index, policy)
+    return _layer(projection, f"projection_{index}", policy, l2, 0)(forked)
+
+
+def _subsampled(layer: Layer, tensor: keras.KerasTensor, index: int, policy: str) -> tuple[Layer, keras.KerasTensor]:
+    """Return a 1 x 1 convolution with a stride as one without, of the pixels that it takes: the same function.
+
+    TensorFlow 2.21 on a CPU (oneDNN) writes beyond its buffers in the gradient of the former over few channels.
+    """
+    if not isinstance(layer, Conv2D) or layer.kernel_size > 1 or layer.stride == 1:
+        return layer, tensor
+    common = {"name": f"subsample_{index}", "dtype": policy, "data_format": "channels_last"}
+    return replace(layer, stride=1), keras.layers.AveragePooling2D(1, layer.stride, **common)(tensor)
 
 
 def loss_inputs(model: keras.Model, loss: Loss, activation: Activation) -> tuple[keras.KerasTensor, bool]:
