@@ -1,5 +1,8 @@
 """Odd machines: what the commands make of a few of them; `make exhaustive` and `make faults` try all."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,3 +22,10 @@ def test_odd_machines_end_well_or_in_one_line(words: tuple[str, ...], tmp_path: 
     some = [machine for machine in MACHINES if machine.tried.startswith(words)]
     outcomes = run_all(some, tmp_path)
     assert {outcome.tried: outcome.answer for outcome in outcomes if outcome.mistakes} == {}
+
+
+@pytest.mark.parametrize("module", ["compare.draw", "compare.write", "data.card", "sweeps.figures"])
+def test_unknown_backend_of_matplotlib_does_not_matter(module: str) -> None:
+    """Each module that draws for a command, imported first: Matplotlib reads the variable once."""
+    environment = os.environ | {"MPLBACKEND": "nonsense"}
+    subprocess.run([sys.executable, "-c", f"import twinnet.{module}"], env=environment, check=True)

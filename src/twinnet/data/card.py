@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from twinnet.core import paths, provenance
 from twinnet.core.provenance import Provenance
@@ -15,7 +14,7 @@ from twinnet.core.schema import Dataset, NBADataset, Scaling, TableData, Task, s
 from twinnet.core.splits import Splits
 from twinnet.data.formats import nba
 from twinnet.figures.run import axis_names
-from twinnet.figures.style import BLUE, PALETTE, new_figure, save, styled
+from twinnet.figures.style import BLUE, PALETTE, Figure, new_figure, save, styled
 from twinnet.training.dataset import SPLITS, load_splits, read_table
 
 FOLDER = paths.REPORTS / "data"

@@ -2,6 +2,8 @@
 
 import warnings
 
+import twinnet.figures  # noqa: F401  # sets MPLBACKEND before Matplotlib is imported
+
 
 def silence_launcher_warning() -> None:
     """Silence one warning of Hydra; done in every process of a sweep, which imports this package before it composes.
