@@ -109,9 +109,12 @@ def update(
     """Return every weight after one step, and the state; a weight without a gradient (a running average) stays."""
     update_rule = UPDATE_RULES[type(optimizer)]
     count, slots, averages = state
-    taken = count.astype(learning_rate.dtype)  # not counted in float32, which has no 2^24 + 1
-    rate, t = learning_rate, taken + 1
-    if (schedule := optimizer.schedule).kind is not ScheduleKind.constant or schedule.warmup:
+    rate, taken, t = learning_rate, count, count + 1
+    has_schedule = (schedule := optimizer.schedule).kind is not ScheduleKind.constant or schedule.warmup
+    if has_schedule or ema is not None or update_rule.slots:  # else nothing reads it
+        taken = count.astype(rate.dtype)  # not counted in float32, which has no 2^24 + 1
+        t = taken + 1
+    if has_schedule:
         rate = rate * factor(taken, total_steps, schedule, xp)
     updated: Parameters = []
     new_slots: list[dict[str, Slots]] = []

@@ -107,8 +107,8 @@ def backward(spec: StepSpec, weights: Parameters, caches: list[Any], dZ: Array, 
     first = next(i for i, own in enumerate(weights) if own)
     gradients: Parameters = []
     shortcuts: list[Array] = []  # derivatives on their way to the forks of the open residual blocks
-    parts = list(enumerate(zip(spec.layers, weights, caches, strict=True)))[first:]
-    for i, (layer, own, cache) in reversed(parts):
+    for i in range(len(caches) - 1, first - 1, -1):
+        layer, own, cache = spec.layers[i], weights[i], caches[i]
         gradient: dict[str, Array] = {}
         if functions := LAYER_FUNCTIONS.get(type(layer)):
             if i == first and functions.gradients:
