@@ -14,7 +14,7 @@ from twinnet.core import config
 from twinnet.core.schema import Tracking
 from twinnet.sweeps import batched, cache, expand, launchers
 from twinnet.sweeps.dispatch import Dispatcher, Launch
-from twinnet.sweeps.job import Job, JobResult, Status, SweepContext, read_results
+from twinnet.sweeps.job import Job, JobResult, Status, read_results
 from twinnet.sweeps.parent_run import ParentRun
 from twinnet.sweeps.progress import Progress, duration
 from twinnet.sweeps.summary import TABLE, Summary, check_objective, sweep_description, swept_values
@@ -50,18 +50,8 @@ def run_sweep(
         print(line, flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     parent = ParentRun(root, tracking, describe(jobs, overrides), folder, composed.objective)
-    context = SweepContext(
-        root=root,
-        folder=folder,
-        tracking=tracking,
-        tags=parent.tags,
-        parent=parent.run_id,
-        resume=composed.resume,
-        fail_fast=composed.fail_fast,
-        threads=launchers.threads(launcher, launcher_settings),
-        swept=tuple(jobs[0].swept),
-        figures=composed.figures,
-    )
+    threads = launchers.threads(launcher, launcher_settings)
+    context = parent.context(composed, threads, jobs[0].swept, fail_fast=composed.fail_fast, wait=False)
     shutil.rmtree(context.state, ignore_errors=True)  # of another sweep in this folder
     waiting = [job for job in jobs if job.key not in results]
     start, status = time.monotonic(), "FAILED"

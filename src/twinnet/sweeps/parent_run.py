@@ -1,12 +1,14 @@
 """The parent run of a sweep or a search: begun before its jobs, closed with their summary, on disk and in MLflow."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from omegaconf import DictConfig
 
 from twinnet.core.schema import Tracking
 from twinnet.sweeps import cache, figures
-from twinnet.sweeps.job import Job, JobResult, Status
+from twinnet.sweeps.job import Job, JobResult, Status, SweepContext
 from twinnet.sweeps.summary import Summary, summarise, write_tables
 from twinnet.tracking import sweeps
 from twinnet.tracking.process import this_process
@@ -23,6 +25,24 @@ class ParentRun:
         self.root, self.settings, self.sweep, self.folder, self.objective = root, settings, sweep, folder, objective
         self.tags = {sweeps.KIND: sweep.key, sweeps.LEADER: this_process()}  # of the children
         self.run_id = sweeps.begin(settings, sweep, root=root)
+
+    def context(
+        self, composed: DictConfig, threads: int | None, swept: Iterable[str], *, fail_fast: bool, wait: bool
+    ) -> SweepContext:
+        """Return what is passed to each job, whose overrides `composed` has in common with the others."""
+        return SweepContext(
+            root=self.root,
+            folder=self.folder,
+            tracking=self.settings,
+            tags=self.tags,
+            parent=self.run_id,
+            resume=composed.resume,
+            fail_fast=fail_fast,
+            threads=threads,
+            swept=tuple(swept),
+            figures=composed.figures,
+            wait=wait,
+        )
 
     def end(
         self,

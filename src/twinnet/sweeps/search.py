@@ -23,7 +23,7 @@ from twinnet.core.search_schema import Search
 from twinnet.core.secrets import mask
 from twinnet.sweeps import cache
 from twinnet.sweeps.expand import Composer, single_run_words
-from twinnet.sweeps.job import Job, JobResult, Status, SweepContext
+from twinnet.sweeps.job import Job, JobResult, Status
 from twinnet.sweeps.objective import KEY, OVERRIDES, REASON, Objective, check_space
 from twinnet.sweeps.parent_run import ParentRun
 from twinnet.sweeps.progress import duration
@@ -54,19 +54,7 @@ def run_search(root: Path, words: Sequence[str], composed: DictConfig, search: S
     tracking = config.tracking(composed.tracking)
     sweep = describe(words, search, experiment, study.user_attrs[IDENTITY])
     parent = ParentRun(root, tracking, sweep, folder, composed.objective)
-    context = SweepContext(
-        root=root,
-        folder=folder,
-        tracking=tracking,
-        tags=parent.tags,
-        parent=parent.run_id,
-        resume=composed.resume,
-        fail_fast=False,
-        threads=threads,
-        swept=tuple(search.space),
-        figures=composed.figures,
-        wait=True,
-    )
+    context = parent.context(composed, threads, search.space, fail_fast=False, wait=True)
     single = single_run_words(root, "search", words)
     objective = Objective(search, composed.objective, composer, words, single, context)
     ended, _ = count_trials(study)

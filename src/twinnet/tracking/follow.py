@@ -37,9 +37,7 @@ from twinnet.tracking.sweeps import KEY, LEADER
 from twinnet.training.run import Run
 from twinnet.training.run_info import RunInfo, now
 
-INTERRUPTED = (
-    "is_interrupted"  # in state.json during a try; a later try that finds it knows that the earlier one was interrupted
-)
+INTERRUPTED = "is_interrupted"  # in state.json during a try: the next one finds it if this one was interrupted
 DIED = "the training process died (killed or out of memory)"
 POLL_SECONDS = 0.1
 LINGER_SECONDS = 15.0  # until the next training or `publish`: MLflow is imported once
