@@ -109,10 +109,8 @@ def _send_files(store: Store, run_id: str, run: Run) -> None:
 def attach_figures(store: Store, run_id: str, figures: Iterable[str]) -> None:
     """Send figures, unless the run has some."""
     if (figures := list(figures)) and not store.client.list_artifacts(run_id, FIGURES):
-        with tempfile.TemporaryDirectory() as folder:
-            for figure in figures:
-                shutil.copy(figure, folder)  # of a link, the file
-            store.client.log_artifacts(run_id, folder, FIGURES)
+        for figure in figures:
+            store.client.log_artifact(run_id, figure, FIGURES)
 
 
 def fail(store: Store, run_id: str, info: RunInfo, status: str, reason: str, traceback: str) -> None:
