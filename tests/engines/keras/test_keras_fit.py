@@ -129,7 +129,8 @@ def test_strided_projections_are_of_subsampled_pixels() -> None:
 def test_a_saved_model_predicts_the_same_and_opens_in_plain_keras(tmp_path: Path) -> None:
     import keras
 
-    hidden = (*CONVOLUTION, Dense(4, Activation.identity), BatchNorm(), Dropout(0.2))
+    convolution, flatten = CONVOLUTION
+    hidden = (convolution, BatchNorm(), flatten, Dense(4, Activation.identity), BatchNorm(), Dropout(0.2))
     problem = keras_problem(hidden, input_shape=(5, 5, 1), task=Task.multiclass, dtype="float32", l2=0.001)
     fitted, _ = train_arrays(problem)
     path = fitted.save(tmp_path)
@@ -142,6 +143,31 @@ def test_a_saved_model_predicts_the_same_and_opens_in_plain_keras(tmp_path: Path
         }
     plain = keras.saving.load_model(path).predict(problem.X_valid, verbose=0)
     np.testing.assert_allclose(plain, fitted.predict(problem.X_valid), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(16, 5, 5, 3), (1, 4, 4, 3), (16, 3)], ids=str)
+@pytest.mark.parametrize(("policy", "rtol"), [("float32", 1e-5), ("mixed_bfloat16", 2e-2)])
+def test_fused_normalization_is_that_of_keras(shape: tuple[int, ...], policy: str, rtol: float) -> None:
+    """Outputs, gradients and running averages of one step; of what is no image it is Keras' own."""
+    import keras
+    import tensorflow as tf
+
+    from twinnet.engines.keras.tensorflow_training import fuse_normalization
+
+    random = np.random.default_rng(0)
+    X, slope = (tf.constant(random.normal(2, 3, shape), "float32") for _ in range(2))
+    plain = keras.Sequential([keras.Input(shape[1:]), keras.layers.BatchNormalization(momentum=0.9, dtype=policy)])
+    plain.set_weights([random.uniform(0.5, 2, shape[-1:]) for _ in range(4)])
+    results = []
+    for model in (plain, fuse_normalization(plain)):
+        with tf.GradientTape() as tape:
+            tape.watch(X)
+            output = model(X, training=True)
+            loss = tf.reduce_sum(tf.cast(output, "float32") * slope)
+        gradients = tape.gradient(loss, [X, *model.trainable_variables])
+        results.append([tf.cast(value, "float32").numpy() for value in (output, *gradients)] + model.get_weights())
+    for theirs, ours in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=rtol * abs(theirs).max())
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
@@ -45,6 +46,39 @@ class LoopingModel(TrainingModel):
         count = tf.shape(next(iter(steps.values())))[0]
         tf.while_loop(lambda number: number < count, step, [0])
         return self.get_metrics_result()
+
+
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Keras' own layer, with one kernel for images in training in the place of a dozen operations on all of them.
+
+    `tf.raw_ops.FusedBatchNormV3`, as in Keras 2, for float32 and bfloat16.
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> Any:
+        if not training or len(inputs.shape) != 4:
+            return super().call(inputs, training=training, mask=mask)
+        no_average = tf.zeros(0)
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs, scale=self.gamma, offset=self.beta, mean=no_average, variance=no_average, epsilon=self.epsilon
+        )
+        # The kernel returns the variance of a sample of n; Keras averages that of the batch.
+        n = ops.cast(ops.size(inputs) / inputs.shape[-1], "float32")
+        variance *= (n - 1) / n
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign(average * self.momentum + value * (1 - self.momentum))
+        return outputs
+
+
+def fuse_normalization(network: keras.Model) -> keras.Model:
+    """Return a copy of `network`, weights too, with FusedBatchNormalization in the place of Keras' own."""
+
+    def copy(layer: keras.Layer) -> keras.Layer:
+        normalizes = isinstance(layer, keras.layers.BatchNormalization)
+        return (FusedBatchNormalization if normalizes else type(layer)).from_config(layer.get_config())
+
+    fused = keras.models.clone_model(network, clone_function=copy)
+    fused.set_weights(network.get_weights())
+    return fused
 
 
 def dataset(problem: Problem, first_epoch: int = 0) -> Any:

@@ -19,9 +19,9 @@ from keras import ops
 
 from twinnet.core.history import Arrays, Chunk
 from twinnet.core.monitor import Monitor
-from twinnet.core.network import Conv2D, Dense, Dropout
+from twinnet.core.network import BatchNorm, Conv2D, Dense, Dropout
 from twinnet.core.problem import Problem
-from twinnet.core.schema import Activation, Backend, KerasEngine, Loss
+from twinnet.core.schema import Activation, Backend, Dtype, KerasEngine, Loss
 from twinnet.engines.keras import backend, build, optimizers
 from twinnet.engines.keras.calls import calls
 from twinnet.engines.keras.model import ROWS, KerasNetwork
@@ -40,13 +40,16 @@ def fit(problem: Problem, monitor: Monitor) -> KerasNetwork:
     with backend.scope(problem.device), _warnings_as_one_line():
         policy = "mixed_bfloat16" if engine.mixed_precision else engine.dtype.value
         network = build.build_model(problem.network, problem.weights, engine.dtype.value, problem.seed, policy)
-        model = _compiled(network, problem, engine)
+        trained = _on_backend(engine.backend).fuse_normalization(network) if _fuses(problem, engine) else network
+        model = _compiled(trained, problem, engine)
         reporter = MonitorCallback(problem, monitor, model)
         if monitor.history.epochs < problem.epochs:
             batches, reporter.steps_done = _batches(model, engine, monitor.history.epochs)
             model.fit(batches, callbacks=[reporter], shuffle=False, verbose=0)
         if reporter.best is not None:
             model.set_weights(reporter.best)
+        if trained is not network:
+            network.set_weights(trained.get_weights())
     return KerasNetwork(network, problem.device)
 
 
@@ -88,6 +91,13 @@ def _jit_compile(problem: Problem, engine: KerasEngine) -> bool:
     if engine.jit_compile is not None:
         return engine.jit_compile
     return engine.backend is Backend.jax or problem.device == "gpu" or not _is_slow_in_xla(problem)
+
+
+def _fuses(problem: Problem, engine: KerasEngine) -> bool:
+    """Whether TensorFlow's kernel normalises images: it has none for float64, and XLA fuses Keras' own operations."""
+    if engine.backend is not Backend.tensorflow or engine.dtype is Dtype.float64 or _jit_compile(problem, engine):
+        return False
+    return _has(problem, Conv2D) and _has(problem, BatchNorm)
 
 
 def _loops(problem: Problem, engine: KerasEngine) -> bool:
