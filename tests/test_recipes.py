@@ -1,5 +1,6 @@
 """Experiments on Fashion-MNIST outside the suite: a few steps of each network on random images."""
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,10 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import DictConfig
 
 from tests.processed import write_arrays
+from twinnet.core import config
 from twinnet.core.network import build_network
 from twinnet.core.schema import Backend, Experiment, KerasEngine
+from twinnet.data.download.download import download_dataset
+from twinnet.data.preprocess import preprocess_dataset
 from twinnet.sweeps import expand
 from twinnet.training.experiment import train
 
@@ -49,6 +54,32 @@ def test_each_recipe_trains(
     assert run.metrics["epochs"] == 2
     assert np.isfinite(run.metrics["test/loss"])
     assert (run.directory / "model.keras").is_file()
+
+
+@pytest.mark.real_data
+@pytest.mark.exhaustive  # minutes of both cores
+def test_narrow_resnet_is_more_accurate_than_the_best_dense_network(
+    root: Path,
+    mirror: Path,
+    tmp_path: Path,
+    compose: Callable[..., Experiment],
+    compose_suite: Callable[..., DictConfig],
+) -> None:
+    """ResNet-20 with a sixteenth of its weights, trained for 12 epochs rather than 200: 92.39% against 91.39%."""
+    page = (root / "docs/fashion_mnist.md").read_text(encoding="utf-8")
+    dense_best = re.search(r"`fashion_dense_best` .* ([\d.]+)% ±", page)
+    assert dense_best, "expected its accuracy in the table of docs/fashion_mnist.md"
+    dataset = config.dataset(compose_suite("datasets.fashion_mnist.source=mirror").datasets.fashion_mnist)
+    download_dataset(dataset, tmp_path)
+    preprocess_dataset(dataset, tmp_path)
+    smaller = ("model.filters=[4,8,16]", "model.l2=0.0001", "epochs=12", "batch_size=125", "ema=null")
+    recipe = ("optimizer.learning_rate=0.1", "augmentation.erase=0", "augmentation.shift=1")
+    views = ("augmentation.shift_at_test=1", "engine.backend=tensorflow", "engine.mixed_precision=false")
+    experiment = compose("fashion_resnet20", *smaller, *recipe, *views)
+    whole, narrow = (build_network(chosen).parameters() for chosen in (compose("fashion_resnet20"), experiment))
+    assert narrow < whole / 15
+    run = train(experiment, tmp_path / "run", root=tmp_path)
+    assert run.metrics["test/accuracy"] > float(dense_best[1]) / 100
 
 
 def test_amounts_of_data_are_a_sweep(root: Path, garments: Path) -> None:
