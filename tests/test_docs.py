@@ -144,6 +144,8 @@ def test_walkthrough_equals_a_step_of_training(compose: Callable[..., Experiment
     [
         (["--features", "1", "--label", "guard"], "expected 2 (apg, rpg); received 1"),
         (["--features", "1", "2", "--label", "centre"], "expected one of guard, forward; received 'centre'"),
+        (["--features", "1", "nan", "--label", "guard"], "expected finite numbers; received 1, nan, 0"),
+        (["experiment=nba_points", "--features", *"12345678", "--label", "inf"], "expected finite numbers; received"),
         (["--features", "1", "2"], "--features, --label: expected both or neither"),
         (["experiment=fashion_cnn"], "expected a table and dense layers"),
         (["optimizer.schedule.warmup=0.1"], "received data.kind=table model.kind=mlp optimizer.schedule.warmup=0.1;"),

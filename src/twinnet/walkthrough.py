@@ -81,11 +81,13 @@ class Walkthrough:
 def take_step(experiment: Experiment, x: np.ndarray, y: float) -> Walkthrough:
     """Return the first training step of an experiment on one sample: x (features,), scaled, and its label.
 
-    Raises ConfigError unless the network is dense layers over a table and x has one number for each feature.
+    Raises ConfigError unless the network is dense layers over a table and x has one finite number for each feature.
     """
     names = _names(experiment)
     if len(x) != len(names):
         raise ConfigError(f"features: expected {len(names)} ({', '.join(names)}); received {len(x)}")
+    if not np.isfinite([*x, y]).all():
+        raise ConfigError(f"features, label: expected finite numbers; received {', '.join(f'{v:g}' for v in (*x, y))}")
     network, dtype = build_network(experiment), experiment.engine.dtype.value
     dense = [layer for layer in network.layers if isinstance(layer, Dense)]
     weights = to_engine_layout(network.initial_weights(experiment.model.init, experiment.seed, dtype))
