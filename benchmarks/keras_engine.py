@@ -1,4 +1,4 @@
-"""The Keras engine beside plain `model.fit`: nba_keras, and three networks of Fashion-MNIST.
+"""The Keras engine beside plain `model.fit`: nba_keras, and the networks of fashion_dense_book and fashion_cnn.
 
 The batches are the same. A slice is one epoch with its validation, of nba_keras a hundred with one. Images are random:
 what a step costs does not depend on them. Changes of the training images are left out of both, because plain `fit` has
@@ -8,7 +8,6 @@ no part for them.
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
@@ -40,7 +39,6 @@ ROWS = [
     _row("tiny", "epoch", 6, "nba_keras: 2-4-1, 354 rows, full batch, float64, loss and accuracy of each epoch"),
     _row("dense", "step", 6, f"fashion_dense_book on {SAMPLES} images, batches of 32, validation of {VALID}", 2),
     _row("cnn", "step", 3, f"fashion_cnn on {SAMPLES // 4} images, batches as in its experiment", 1),
-    _row("cnn_long", "step", 3, f"fashion_cnn_long on {SAMPLES // 8} images, batches as in its experiment", 1),
     Row(
         "scratch_cnn",
         "image",
@@ -144,16 +142,12 @@ def dense_plain() -> Callable[[], int]:
     return plain(build_image_problem("fashion_dense_book", SAMPLES))
 
 
-def cnn_engine(experiment: str = "fashion_cnn", samples: int = SAMPLES // 4) -> Callable[[], int]:
-    return engine(build_image_problem(experiment, samples))
+def cnn_engine() -> Callable[[], int]:
+    return engine(build_image_problem("fashion_cnn", SAMPLES // 4))
 
 
-def cnn_plain(experiment: str = "fashion_cnn", samples: int = SAMPLES // 4) -> Callable[[], int]:
-    return plain(build_image_problem(experiment, samples))
-
-
-cnn_long_engine = partial(cnn_engine, "fashion_cnn_long", SAMPLES // 8)
-cnn_long_plain = partial(cnn_plain, "fashion_cnn_long", SAMPLES // 8)
+def cnn_plain() -> Callable[[], int]:
+    return plain(build_image_problem("fashion_cnn", SAMPLES // 4))
 
 
 def cnn_by_hand() -> Callable[[], int]:

@@ -1,15 +1,12 @@
-"""The steps of a call by Keras on TensorFlow; batches for Keras' own loop over the steps, which does not compile it."""
+"""The steps of a call by Keras on TensorFlow, and its kernel for the normalisation of images."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from twinnet.core import augmentation
-from twinnet.core.problem import Problem
 from twinnet.engines.keras.calls import Draws
 from twinnet.engines.keras.targets import training_targets
 from twinnet.engines.keras.training_model import TrainingModel
@@ -79,36 +76,3 @@ def fuse_normalization(network: keras.Model) -> keras.Model:
     fused = keras.models.clone_model(network, clone_function=copy)
     fused.set_weights(network.get_weights())
     return fused
-
-
-def dataset(problem: Problem, first_epoch: int = 0) -> Any:
-    """The batches of all epochs from `first_epoch` on, one after the other, as a tf.data pipeline.
-
-    Python draws the order once an epoch, TensorFlow gathers the batches beside the training.
-    """
-    with tf.device("cpu:0"):
-        X, y = tf.constant(problem.X_train), tf.constant(training_targets(problem))
-    if augmentation.is_unchanging(problem):
-        return tf.data.Dataset.from_tensors((X, y)).repeat(problem.epochs - first_epoch)
-
-    def draws() -> Iterator[tuple[np.ndarray, augmentation.Sample]]:
-        for epoch in range(first_epoch, problem.epochs):
-            yield problem.order(epoch), augmentation.sample(problem, epoch)
-
-    def batch(step: Any, order: Any, changes: augmentation.Sample) -> tuple[Any, Any]:
-        rows = slice(step * problem.batch_size, (step + 1) * problem.batch_size)
-        samples, labels = tf.gather(X, order[rows]), tf.gather(y, order[rows])
-        return augmentation.augment(samples, labels, augmentation.take(changes, rows), problem.augmentation.shift, ops)
-
-    def epoch_batches(order: Any, changes: augmentation.Sample) -> Any:
-        steps = tf.data.Dataset.range(problem.steps_per_epoch)
-        return steps.map(lambda step: batch(step, order, changes))
-
-    drawn = {
-        name: tf.TensorSpec((None, *values.shape[1:]), values.dtype)
-        for name, values in augmentation.sample(problem, first_epoch).items()
-    }
-    signature = (tf.TensorSpec((None,), tf.int64), drawn)
-    dataset = tf.data.Dataset.from_generator(draws, output_signature=signature).flat_map(epoch_batches)
-    steps = problem.steps_per_epoch * (problem.epochs - first_epoch)
-    return dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(tf.data.AUTOTUNE)

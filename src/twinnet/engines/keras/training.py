@@ -44,23 +44,15 @@ def fit(problem: Problem, monitor: Monitor) -> KerasNetwork:
         model = _compiled(trained, problem, engine)
         reporter = MonitorCallback(problem, monitor, model)
         if monitor.history.epochs < problem.epochs:
-            batches, reporter.steps_done = _batches(model, engine, monitor.history.epochs)
+            planned = calls(problem, _steps_per_call(problem, engine), monitor.history.epochs)
+            reporter.steps_done = [call.stop for call in planned]
+            batches = _on_backend(engine.backend).batches(model, planned)
             model.fit(batches, callbacks=[reporter], shuffle=False, verbose=0)
         if reporter.best is not None:
             model.set_weights(reporter.best)
         if trained is not network:
             network.set_weights(trained.get_weights())
     return KerasNetwork(network, problem.device)
-
-
-def _batches(model: TrainingModel, engine: KerasEngine, first_epoch: int) -> tuple[Any, Sequence[int]]:
-    """Return the data for Keras' `fit`, and the number of training steps done after each of its batches."""
-    problem, on_backend = model.problem, _on_backend(engine.backend)
-    if not _loops(problem, engine):
-        first, last = first_epoch * problem.steps_per_epoch, problem.epochs * problem.steps_per_epoch
-        return on_backend.dataset(problem, first_epoch), range(first + 1, last + 1)
-    planned = calls(problem, _steps_per_call(problem, engine), first_epoch)
-    return on_backend.batches(model, planned), [call.stop for call in planned]
 
 
 def _on_backend(backend: Backend) -> ModuleType:
@@ -71,18 +63,13 @@ def _compiled(network: keras.Model, problem: Problem, engine: KerasEngine) -> Tr
     output, dtype = problem.network.layers[-1], engine.dtype.value
     assert isinstance(output, Dense)
     outputs, from_logits = build.loss_inputs(network, problem.loss, output.activation)
-    loops = _loops(problem, engine)
-    model = (_on_backend(engine.backend).LoopingModel if loops else TrainingModel)(network.input, outputs)
+    model: TrainingModel = _on_backend(engine.backend).LoopingModel(network.input, outputs)
     model.problem = problem
     model.objective = _loss(problem, output.activation, from_logits, dtype)
     model.task_metric = TaskMetric(problem.task, 0.0 if from_logits else 0.5)
     model.epoch_metrics = EpochMetrics(len(next(problem.chunks())), problem.steps_per_epoch, dtype)
     model.valid_metrics = EpochMetrics(1, problem.steps_per_epoch, dtype)
-    model.compile(
-        optimizers.build_optimizer(problem, model, dtype),
-        jit_compile=_jit_compile(problem, engine),
-        steps_per_execution=1 if loops else _steps_per_execution(problem, engine),
-    )
+    model.compile(optimizers.build_optimizer(problem, model, dtype), jit_compile=_jit_compile(problem, engine))
     return model
 
 
@@ -100,11 +87,6 @@ def _fuses(problem: Problem, engine: KerasEngine) -> bool:
     return _has(problem, Conv2D) and _has(problem, BatchNorm)
 
 
-def _loops(problem: Problem, engine: KerasEngine) -> bool:
-    """Whether the steps of a call are one loop, compiled as a whole, rather than a loop of Keras around each step."""
-    return engine.backend is Backend.jax or not _is_slow_in_xla(problem)
-
-
 def _is_slow_in_xla(problem: Problem) -> bool:
     """On a CPU its convolutions and random numbers are several times slower than TensorFlow's own."""
     return _has(problem, Conv2D, Dropout)
@@ -119,17 +101,9 @@ def _steps_per_call(problem: Problem, engine: KerasEngine) -> int:
     if engine.steps_per_execution is not None:
         return engine.steps_per_execution
     convolves = _has(problem, Conv2D)
-    if convolves and problem.device == "cpu":
+    if convolves and problem.device == "cpu" and engine.backend is Backend.jax:
         return 1
     return FEW_STEPS if convolves or not problem.full_batch else _steps_per_chunk(problem)
-
-
-def _steps_per_execution(problem: Problem, engine: KerasEngine) -> int:
-    """How many steps Keras makes in one call: as `_steps_per_call`, but a divisor, so that a chunk ends with a call."""
-    steps, most = _steps_per_chunk(problem), engine.steps_per_execution
-    if most is None:
-        most = FEW_STEPS if _has(problem, Conv2D) else steps
-    return max(divisor for divisor in range(1, min(most, steps) + 1) if steps % divisor == 0)
 
 
 def _steps_per_chunk(problem: Problem) -> int:
