@@ -69,7 +69,7 @@ def test_narrow_resnet_is_more_accurate_than_the_best_dense_network(
     page = (root / "docs/fashion_mnist.md").read_text(encoding="utf-8")
     dense_best = re.search(r"`fashion_dense_best` .* ([\d.]+)% ±", page)
     assert dense_best, "expected its accuracy in the table of docs/fashion_mnist.md"
-    dataset = config.dataset(compose_suite("datasets.fashion_mnist.source=mirror").datasets.fashion_mnist)
+    dataset = config.dataset(compose_suite("datasets.fashion_mnist.source=real").datasets.fashion_mnist)
     download_dataset(dataset, tmp_path)
     preprocess_dataset(dataset, tmp_path)
     smaller = ("model.filters=[4,8,16]", "model.l2=0.0001", "epochs=12", "batch_size=125", "ema=null")
