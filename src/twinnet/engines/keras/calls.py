@@ -1,4 +1,4 @@
-"""Several steps in one call of Keras, in a compiled loop: no step waits for Python.
+"""Several steps in one call of Keras, in a loop of the backend: no step waits for Python.
 
 The samples stay on the device; each step gathers its batch and changes it as drawn.
 """
@@ -28,7 +28,7 @@ def calls(problem: Problem, most: int, first_epoch: int = 0) -> list[range]:
 
 
 def _pieces(steps: range, most: int) -> Iterator[range]:
-    """Pieces of equal length if at least half of `most` divides the steps, as each length is compiled once more."""
+    """Pieces of equal length if at least half of `most` divides the steps, as XLA compiles each length once more."""
     longest = min(most, len(steps))
     length = next((n for n in range(longest, longest // 2, -1) if len(steps) % n == 0), longest)
     for start in range(steps.start, steps.stop, length or 1):
